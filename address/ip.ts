@@ -1,0 +1,2 @@
+/** IP addresses as values. Placeholder signatures. */
+export type Ip = string & { readonly __brand: 'Ip' };

@@ -1,0 +1,1 @@
+export type Mac = string & { readonly __brand: 'Mac' };

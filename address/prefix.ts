@@ -1,0 +1,1 @@
+export type Prefix = string & { readonly __brand: 'Prefix' };

@@ -1,0 +1,107 @@
+/** The operations of the Container Network Model: what Docker's protocol, the admin API and the tests call. */
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Orphan } from '../kernel/kernel.ts';
+import type { Plan, Step } from '../kernel/step.ts';
+import type { Driver } from './driver.ts';
+import type {
+  EndpointId,
+  EndpointRecord,
+  EndpointSpec,
+  JoinInfo,
+  NetworkId,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  SandboxId,
+  SandboxRecord,
+} from './model.ts';
+
+/** Only what the caller left empty. */
+export interface EndpointAnswer {
+  readonly mac?: Mac;
+}
+
+/**
+ * Every operation is idempotent: the same request again is success with the same answer; a delete or leave of something
+ * unknown is success. Operations of one network run one after another, those of different networks side by side.
+ * All throw CnmError.
+ */
+export interface Cnm {
+  readonly drivers: readonly Driver[];
+
+  createNetwork(spec: NetworkSpec): Promise<void>;
+  /** @throws `network-busy` while it has endpoints that are joined to a sandbox of ours. Docker's deletes always succeed. */
+  deleteNetwork(id: NetworkId): Promise<void>;
+  createEndpoint(spec: EndpointSpec): Promise<EndpointAnswer>;
+  deleteEndpoint(network: NetworkId, endpoint: EndpointId): Promise<void>;
+  /** Docker's Join: answers what to move; Docker moves it. */
+  join(network: NetworkId, endpoint: EndpointId, sandboxKey: string): Promise<JoinInfo>;
+  leave(network: NetworkId, endpoint: EndpointId): Promise<void>;
+  programExternalConnectivity(
+    network: NetworkId,
+    endpoint: EndpointId,
+    ports: readonly PortBinding[],
+  ): Promise<void>;
+  revokeExternalConnectivity(network: NetworkId, endpoint: EndpointId): Promise<void>;
+
+  /** Standalone: a sandbox of ours. */
+  createSandbox(name: string): Promise<SandboxRecord>;
+  deleteSandbox(sandbox: string): Promise<void>;
+  /** Creates the endpoint too, with addresses given by the caller (from IPAM), and fills the sandbox. */
+  joinSandbox(sandbox: string, endpoint: EndpointSpec): Promise<EndpointRecord>;
+  leaveSandbox(sandbox: string, network: NetworkId): Promise<EndpointRecord | undefined>;
+
+  networks(): readonly NetworkRecord[];
+  network(id: NetworkId): NetworkRecord | undefined;
+  endpoints(network?: NetworkId): readonly EndpointRecord[];
+  endpoint(network: NetworkId, id: EndpointId): EndpointRecord | undefined;
+  sandboxes(): readonly SandboxRecord[];
+
+  /** What differs between the store and the kernel. Changes nothing. */
+  drift(): Promise<Drift>;
+  /** Repair what is ours, remove orphans that bear our mark, touch nothing else. */
+  reconcile(options?: { readonly removeOrphans: boolean }): Promise<ReconcileReport>;
+  /** The plan that createNetwork would apply, with nothing stored or applied. */
+  dryRun(spec: NetworkSpec): Promise<Plan>;
+  /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */
+  close(): Promise<void>;
+}
+
+export interface Difference {
+  readonly object: 'network' | 'endpoint' | 'sandbox';
+  readonly network?: NetworkId;
+  readonly id: NetworkId | EndpointId | SandboxId;
+  readonly missing: readonly Step[];
+  /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
+  readonly repairable: boolean;
+}
+
+export interface Drift {
+  readonly differences: readonly Difference[];
+  readonly orphans: readonly Orphan[];
+  readonly rulesetCurrent: boolean;
+}
+
+export interface ReconcileReport {
+  /** Records undone (`applying`) or finished (`removing`) because a crash had cut them off. */
+  readonly undone: readonly string[];
+  readonly finished: readonly string[];
+  readonly repaired: readonly Difference[];
+  readonly removed: readonly Orphan[];
+  /** What could not be put right, in words. */
+  readonly failed: readonly string[];
+}
+
+/** What Docker says exists now; asked asynchronously, never inside a handler. */
+export interface EngineView {
+  /** Networks of our drivers that the Engine knows, with the endpoints it lists on each; undefined = it did not answer. */
+  networks(): Promise<readonly EngineNetwork[] | undefined>;
+}
+
+export interface EngineNetwork {
+  readonly id: NetworkId;
+  readonly name: string;
+  readonly driver: string;
+  readonly endpoints: readonly { readonly id: EndpointId; readonly container: string; readonly ipv4?: Ip }[];
+}

@@ -1,0 +1,37 @@
+/**
+ * The driver contract. A driver is pure: it turns what is wanted, plus facts about the host, into plans. It acts on
+ * nothing, remembers nothing, imports no other driver and of `kernel/` only types. Deletes, rollback, restart, repair and
+ * `cnm doctor` need no driver code: they follow from the stored plans.
+ */
+import type { Mac } from '../address/mac.ts';
+import type { Facts } from '../kernel/facts.ts';
+import type { Plan } from '../kernel/step.ts';
+import type { EndpointSpec, JoinInfo, NetworkRecord, NetworkSpec } from './model.ts';
+
+export interface Driver {
+  /** The name that users give to `docker network create -d`. */
+  readonly name: string;
+  readonly scope: 'local' | 'global';
+  readonly connectivityScope: 'local' | 'global';
+
+  /**
+   * The plan of a network. Must check everything that can be wrong before anything is changed: options, subnets, and
+   * conflicts with `others` (all networks of all our drivers) and with the facts.
+   * Must be deterministic: the same arguments give the same plan.
+   * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`, naming the value and what would be right.
+   */
+  network(spec: NetworkSpec, facts: Facts, others: readonly NetworkRecord[]): Plan;
+
+  /** The MAC address of an endpoint whose MAC nobody chose: unicast, locally administered, the same for the same arguments. */
+  mac(network: NetworkSpec, endpoint: EndpointSpec): Mac;
+
+  /**
+   * The plan of an endpoint, made in the daemon's namespace. Must not rely on facts (it is on the hot path), must not
+   * touch a sandbox. After it is applied, the link that `join` names exists.
+   * @throws CnmError `option-invalid` or `address-invalid`.
+   */
+  endpoint(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
+
+  /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
+  join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;
+}

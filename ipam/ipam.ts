@@ -1,0 +1,57 @@
+/** IPAM as Docker's protocol and our own standalone networks call it. */
+import type { Ip } from '../address/ip.ts';
+import type { Prefix } from '../address/prefix.ts';
+
+export interface PoolRequest {
+  /** An address space of ours: `cnm-local` or `cnm-global`. */
+  readonly space: string;
+  /** Absent = choose one. */
+  readonly pool?: Prefix;
+  /** `--ip-range`: dynamic addresses come only from here. */
+  readonly subPool?: Prefix;
+  readonly v6: boolean;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+export interface PoolAnswer {
+  /** Opaque to Docker; stable for the same pool and range. */
+  readonly poolId: string;
+  readonly pool: Prefix;
+}
+
+export interface AddressRequest {
+  /** Absent = choose one. */
+  readonly address?: Ip;
+  /** What it is for: the gateway, or an endpoint (whose name Engine ≥ 29 and standalone networks tell). */
+  readonly gateway: boolean;
+  readonly name?: string;
+  readonly serial: boolean;
+}
+
+/**
+ * Every answer is durable before it is given. Releases of something unknown are success. Throws CnmError:
+ * `pool-unknown`, `pool-overlap`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`.
+ */
+export interface Ipam {
+  readonly localSpace: string;
+  readonly globalSpace: string;
+  requestPool(request: PoolRequest): Promise<PoolAnswer>;
+  releasePool(poolId: string): Promise<void>;
+  /** The address with the pool's prefix length. */
+  requestAddress(poolId: string, request: AddressRequest): Promise<Prefix>;
+  releaseAddress(poolId: string, address: Ip): Promise<void>;
+  pools(): readonly PoolView[];
+}
+
+export interface PoolView {
+  readonly poolId: string;
+  readonly space: string;
+  readonly pool: Prefix;
+  readonly subPool?: Prefix;
+  readonly users: number;
+  readonly leases: readonly {
+    readonly address: Ip;
+    readonly purpose: 'gateway' | 'endpoint';
+    readonly name?: string;
+  }[];
+}

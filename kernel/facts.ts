@@ -1,0 +1,70 @@
+/** Facts: what the kernel holds now, as plain data, read in one dump. Plans are made from facts and compared with them. */
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Prefix } from '../address/prefix.ts';
+import type { Mark, NetnsPath, NftSetName } from './step.ts';
+
+export interface LinkFact {
+  readonly name: string;
+  readonly index: number;
+  /** IFLA_INFO_KIND: bridge, veth, macvlan, …; absent for a physical device and for `lo`. */
+  readonly kind?: string;
+  readonly mtu: number;
+  readonly mac?: Mac;
+  readonly up: boolean;
+  /** IFF_LOWER_UP: the device has a carrier. */
+  readonly carrier: boolean;
+  /** Name of the bridge that this link is a port of. */
+  readonly master?: string;
+  /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
+  readonly peerIndex?: number;
+  readonly peerElsewhere?: boolean;
+  /** Present when the link is ours: read from its alias. A link of our group without an alias has `mark.network` ''. */
+  readonly mark?: Mark;
+}
+
+export interface AddressFact {
+  readonly link: string;
+  readonly prefix: Prefix;
+}
+
+export interface RouteFact {
+  readonly to: Prefix;
+  readonly via?: Ip;
+  readonly link?: string;
+  /** RTA_TABLE: 254 = main. */
+  readonly table: number;
+  readonly ours: boolean;
+}
+
+/** One network namespace. */
+export interface NetnsFacts {
+  readonly links: ReadonlyMap<string, LinkFact>;
+  readonly addresses: readonly AddressFact[];
+  readonly routes: readonly RouteFact[];
+  /** The sysctls that the plans asked about; a key that does not exist is absent. */
+  readonly sysctls: ReadonlyMap<string, string>;
+}
+
+export interface AcceptRule {
+  readonly family: 4 | 6;
+  readonly bridge: string;
+  /** Network id, its first 12 digits, from the rule's comment. */
+  readonly network: string;
+}
+
+export interface Facts {
+  /** The daemon's own namespace. */
+  readonly host: NetnsFacts;
+  /** Other namespaces that the plans named; a path that is not there (any more) is absent. */
+  readonly netns: ReadonlyMap<NetnsPath, NetnsFacts>;
+  /** Namespace files in our own folder, whoever refers to them. */
+  readonly ourNetns: readonly NetnsPath[];
+  /** Elements of our table as `key` (fields joined with ' . ') → data (joined likewise, '' for a set); undefined: no table. */
+  readonly elements: ReadonlyMap<NftSetName, ReadonlyMap<string, string>> | undefined;
+  /** Whether our table's chains are the ones that this version loads. */
+  readonly rulesetCurrent: boolean;
+  /** Complete accept groups (see ForwardAccept) in DOCKER-USER; `chain` tells which families have the chain at all. */
+  readonly accepts: readonly AcceptRule[];
+  readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
+}

@@ -1,0 +1,60 @@
+/** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
+import type { Facts } from './facts.ts';
+import type { NetnsPath, Plan, Step } from './step.ts';
+
+/** A change in the kernel that nobody here asked for: who listens looks at the facts again. */
+export interface KernelChange {
+  readonly what: 'links' | 'firewall' | 'resync';
+}
+
+export interface Kernel {
+  /**
+   * Apply a plan in order, in as few system calls as it allows. Idempotent: a step that is already satisfied by an object
+   * of ours (same mark) is success; the same name held by a stranger is EEXIST.
+   * @throws KernelError at the first step that fails, after undoing the ones before it that this call did.
+   */
+  apply(plan: Plan): Promise<void>;
+  /**
+   * Undo a plan, last step first. What is already gone is success; objects with another's mark are left alone.
+   * Goes on after a failure and throws the first one at the end, so that one bad step does not keep the rest alive.
+   */
+  revert(plan: Plan): Promise<void>;
+  /** One dump of the daemon's namespace and of those, and the sysctls, that `plans` name. */
+  facts(plans?: readonly Plan[]): Promise<Facts>;
+  /** Which steps the facts do not bear out. Pure; here so that a fake and the real one share it. */
+  missing(plan: Plan, facts: Facts): readonly Step[];
+  /**
+   * Remove what bears our mark and is named: links by name, namespace files by path, set elements, accept rules.
+   * For orphans that reconcile found. Re-reads the mark before it deletes a link.
+   */
+  remove(orphan: Orphan): Promise<void>;
+  /** Call `listener` after changes made by others (debounced); returns the way to stop. Overruns become 'resync'. */
+  watch(listener: (change: KernelChange) => void): () => void;
+  /** Load our nftables table if it is absent or of another version; elements are not kept (reconcile puts them back). */
+  prepare(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Something that bears our mark and that no plan accounts for. */
+export type Orphan =
+  | { readonly kind: 'link'; readonly name: string; readonly netns?: NetnsPath }
+  | { readonly kind: 'netns'; readonly path: NetnsPath }
+  | { readonly kind: 'element'; readonly step: Extract<Step, { do: 'nft.element' }> }
+  | { readonly kind: 'accept'; readonly bridge: string; readonly network: string };
+
+/**
+ * An error of the kernel as data: what we did, the errno by name, and the kernel's own words
+ * (NLMSGERR_ATTR_MSG of extended acknowledgements, or the tool's message).
+ */
+export class KernelError extends Error {
+  override readonly name = 'KernelError';
+  readonly operation: string;
+  readonly errno: string;
+  readonly detail: string;
+  constructor(operation: string, errno: string, detail = '') {
+    super(`${operation}: ${errno}${detail === '' ? '' : ` (${detail})`}`);
+    this.operation = operation;
+    this.errno = errno;
+    this.detail = detail;
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Steps: the plain data that a driver's plan is made of.
+ *
+ * A step says what shall exist in the kernel, never how to get there. For every kind the folder has three functions
+ * beside each other (`kinds/`): `apply`, `inverse` and `satisfied(facts)`. Rollback, delete, reconcile, doctor and dry run
+ * all follow from these three. Steps are stored as JSON in the records of networks and endpoints, therefore every
+ * address is canonical text and every field survives `JSON.parse(JSON.stringify(step))`.
+ */
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Prefix } from '../address/prefix.ts';
+
+/** Where a step acts: absent = the network namespace that the daemon runs in; else the path of a namespace file. */
+export type NetnsPath = string;
+
+/**
+ * Who owns a link. Written to the link's `ifalias` as `cnm <network-id> [<endpoint-id>]` (IFLA_IFALIAS, at most 255 bytes);
+ * at creation the link also gets our IFLA_GROUP, which the kernel sets in the same breath as the link, so that a link
+ * whose alias a crash prevented is still known as ours.
+ */
+export interface Mark {
+  readonly network: string;
+  readonly endpoint?: string;
+}
+
+/** What kind of link `link.add` makes. A veth's two ends are one link.add: they live and die together. */
+export type LinkKind =
+  | { readonly kind: 'bridge' }
+  | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } };
+
+export interface LinkAdd {
+  readonly do: 'link.add';
+  readonly netns?: NetnsPath;
+  readonly name: string;
+  readonly mark: Mark;
+  readonly link: LinkKind;
+  /** Bytes. Absent = the kernel's default. Applies to both ends of a veth. */
+  readonly mtu?: number;
+  readonly mac?: Mac;
+  /** False = no IPv6 link-local address on this link (IFLA_INET6_ADDR_GEN_MODE none). Default true. */
+  readonly linkLocal?: boolean;
+}
+
+/** Make `link` a port of the bridge `master`. */
+export interface LinkMaster {
+  readonly do: 'link.master';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly master: string;
+}
+
+export interface LinkUp {
+  readonly do: 'link.up';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+}
+
+/**
+ * Move `link` from the daemon's namespace into `to` and name it `as` there (what dockerd does with a Join's SrcName).
+ * The inverse brings it back under its old name; a namespace or link that is gone is success.
+ */
+export interface LinkMove {
+  readonly do: 'link.move';
+  readonly link: string;
+  readonly to: NetnsPath;
+  readonly as: string;
+  readonly mac?: Mac;
+}
+
+export interface AddrAdd {
+  readonly do: 'addr.add';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  /** The address with its prefix length, for example 10.0.0.1/24. IPv6 is added with IFA_F_NODAD: we allocated it. */
+  readonly prefix: Prefix;
+}
+
+/** A route with our protocol number (RTPROT 0x63). `via` absent = on link. */
+export interface RouteAdd {
+  readonly do: 'route.add';
+  readonly netns?: NetnsPath;
+  /** Destination; 0.0.0.0/0 and ::/0 are the default routes. */
+  readonly to: Prefix;
+  readonly via?: Ip;
+  readonly link?: string;
+}
+
+/**
+ * A sysctl, `key` with dots as in sysctl(8); a `/` stands for a dot inside an interface name.
+ * Written only when the value differs; EROFS is an error only then.
+ * `keep`: the inverse leaves the value alone (others may have come to depend on it, for example ip_forward).
+ */
+export interface SysctlSet {
+  readonly do: 'sysctl.set';
+  readonly netns?: NetnsPath;
+  readonly key: string;
+  readonly value: string;
+  readonly keep?: boolean;
+}
+
+/**
+ * One element of a set or map in our own nftables table (`inet cnm`, whose chains stand in kernel/ruleset.ts).
+ * Keys and data are text in nft's own notation, one string per concatenated field.
+ */
+export interface NftElement {
+  readonly do: 'nft.element';
+  readonly set: NftSetName;
+  readonly key: readonly string[];
+  readonly data?: readonly string[];
+}
+
+/**
+ * The sets of our table. `bridges`: every bridge of ours (ifname). `same_bridge`: pairs (bridge . bridge) between whose
+ * ports traffic flows. `internal`: bridges with no way out. `masquerade4`/`masquerade6`: bridges whose outbound packets
+ * get the host's address.
+ */
+export type NftSetName = 'bridges' | 'same_bridge' | 'internal' | 'masquerade4' | 'masquerade6';
+
+/**
+ * Accept this bridge's forwarded packets in `DOCKER-USER`, the chain that Docker leaves to users, because Docker sets the
+ * FORWARD policy to DROP and no other table can undo a drop. One rule set for both families; each rule carries the
+ * comment `cnm <network-id, 12 digits>`. Success with nothing done where no DOCKER-USER chain exists: the daemon looks
+ * again when the firewall changes.
+ */
+export interface ForwardAccept {
+  readonly do: 'forward.accept';
+  readonly bridge: string;
+  readonly mark: Mark;
+}
+
+/** A network namespace held by a bind mount at `path`, with `lo` up. */
+export interface NetnsAdd {
+  readonly do: 'netns.add';
+  readonly path: NetnsPath;
+}
+
+export type Step =
+  | LinkAdd
+  | LinkMaster
+  | LinkUp
+  | LinkMove
+  | AddrAdd
+  | RouteAdd
+  | SysctlSet
+  | NftElement
+  | ForwardAccept
+  | NetnsAdd;
+
+export type StepKind = Step['do'];
+export type StepOf<K extends StepKind> = Extract<Step, { do: K }>;
+
+/** In order: a step may rely on all steps before it. */
+export type Plan = readonly Step[];
