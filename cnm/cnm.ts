@@ -13,7 +13,6 @@ import type {
   NetworkRecord,
   NetworkSpec,
   PortBinding,
-  SandboxId,
   SandboxRecord,
 } from './model.ts';
 
@@ -71,7 +70,7 @@ export interface Cnm {
 export interface Difference {
   readonly object: 'network' | 'endpoint' | 'sandbox';
   readonly network?: NetworkId;
-  readonly id: NetworkId | EndpointId | SandboxId;
+  readonly id: string;
   readonly missing: readonly Step[];
   /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
   readonly repairable: boolean;

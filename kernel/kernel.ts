@@ -19,8 +19,11 @@ export interface Kernel {
    * Goes on after a failure and throws the first one at the end, so that one bad step does not keep the rest alive.
    */
   revert(plan: Plan): Promise<void>;
-  /** One dump of the daemon's namespace and of those, and the sysctls, that `plans` name. */
-  facts(plans?: readonly Plan[]): Promise<Facts>;
+  /**
+   * One dump of the daemon's namespace, of the namespaces and sysctls that `plans` name, and of the further namespaces
+   * in `netns` (for example a container's, for inspection).
+   */
+  facts(query?: FactsQuery): Promise<Facts>;
   /** Which steps the facts do not bear out. Pure; here so that a fake and the real one share it. */
   missing(plan: Plan, facts: Facts): readonly Step[];
   /**
@@ -33,6 +36,11 @@ export interface Kernel {
   /** Load our nftables table if it is absent or of another version; elements are not kept (reconcile puts them back). */
   prepare(): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface FactsQuery {
+  readonly plans?: readonly Plan[];
+  readonly netns?: readonly NetnsPath[];
 }
 
 /** Something that bears our mark and that no plan accounts for. */
