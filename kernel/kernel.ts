@@ -41,6 +41,8 @@ export interface Kernel {
 export interface FactsQuery {
   readonly plans?: readonly Plan[];
   readonly netns?: readonly NetnsPath[];
+  /** False = leave out elements, ruleset and accept rules (each costs a process): what planning a network needs. Default true. */
+  readonly firewall?: boolean;
 }
 
 /** Something that bears our mark and that no plan accounts for. */

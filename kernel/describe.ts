@@ -1,0 +1,48 @@
+/** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
+import type { LinkAdd, Mark, Step } from './step.ts';
+
+/** The text of a link's alias, as `ip -d link` shows it. */
+export function markText(mark: Mark): string {
+  return mark.endpoint === undefined ? `cnm ${mark.network}` : `cnm ${mark.network} ${mark.endpoint}`;
+}
+
+export function describe(step: Step): string {
+  const inNetns = 'netns' in step && step.netns !== undefined ? `nsenter --net=${step.netns} ` : '';
+  return inNetns + command(step);
+}
+
+function command(step: Step): string {
+  switch (step.do) {
+    case 'link.add':
+      return linkAdd(step);
+    case 'link.master':
+      return `ip link set ${step.link} master ${step.master}`;
+    case 'link.up':
+      return `ip link set ${step.link} up`;
+    case 'link.move':
+      return `ip link set ${step.link} netns ${step.to} name ${step.as}`;
+    case 'addr.add':
+      return `ip addr add ${step.prefix} dev ${step.link}`;
+    case 'route.add':
+      return words('ip route add', step.to, step.via && `via ${step.via}`, step.link && `dev ${step.link}`);
+    case 'sysctl.set':
+      return `sysctl -w ${step.key}=${step.value}`;
+    case 'nft.element':
+      return `nft add element inet cnm ${step.set} { ${step.key.join(' . ')}${step.data ? ` : ${step.data.join(' . ')}` : ''} }`;
+    case 'forward.accept':
+      return `iptables -I DOCKER-USER -i|-o ${step.bridge} -j ACCEPT`;
+    case 'netns.add':
+      return `ip netns add ${step.path}`;
+  }
+}
+
+function linkAdd(step: LinkAdd): string {
+  const mtu = step.mtu === undefined ? undefined : `mtu ${step.mtu}`;
+  const mac = step.mac && `address ${step.mac}`;
+  const peer = step.link.kind === 'veth' ? `peer name ${step.link.peer.name}` : undefined;
+  return words('ip link add', step.name, mtu, mac, `type ${step.link.kind}`, peer);
+}
+
+function words(...parts: readonly (string | undefined)[]): string {
+  return parts.filter((part) => part !== undefined && part !== '').join(' ');
+}
