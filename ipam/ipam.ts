@@ -11,6 +11,11 @@ export interface PoolRequest {
   readonly subPool?: Prefix;
   readonly v6: boolean;
   readonly options: Readonly<Record<string, string>>;
+  /**
+   * The standalone network that the pool is for; absent for Docker's. Kept with the pool, so that after a crash a pool
+   * whose network was never recorded is known to be ours to release.
+   */
+  readonly owner?: string;
 }
 
 export interface PoolAnswer {
@@ -49,6 +54,8 @@ export interface PoolView {
   readonly pool: Prefix;
   readonly subPool?: Prefix;
   readonly users: number;
+  /** As in PoolRequest. */
+  readonly owner?: string;
   readonly leases: readonly {
     readonly address: Ip;
     readonly purpose: 'gateway' | 'endpoint';
