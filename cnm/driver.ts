@@ -6,7 +6,7 @@
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Plan } from '../kernel/step.ts';
-import type { EndpointSpec, JoinInfo, NetworkRecord, NetworkSpec } from './model.ts';
+import type { EndpointSpec, JoinInfo, NetworkRecord, NetworkSpec, PortBinding } from './model.ts';
 
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
@@ -34,4 +34,11 @@ export interface Driver {
 
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
   join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;
+
+  /**
+   * The plan that publishes ports of an endpoint that is its container's gateway. Absent = the driver publishes none, and
+   * a request with ports is refused.
+   * @throws CnmError `option-invalid`.
+   */
+  external?(network: NetworkSpec, endpoint: EndpointSpec, ports: readonly PortBinding[]): Plan;
 }

@@ -1,0 +1,80 @@
+/** What the operations of the CNM share; made once by `createCnm`. */
+import type { Kernel } from '../kernel/kernel.ts';
+import { KernelError } from '../kernel/kernel.ts';
+import type { Plan } from '../kernel/step.ts';
+import type { Driver } from './driver.ts';
+import { CnmError } from './errors.ts';
+import type { Log } from './log.ts';
+import type { NetworkId, NetworkRecord } from './model.ts';
+import type { Queues } from './queue.ts';
+import { messageOf, type Records } from './records.ts';
+
+export interface Context {
+  readonly kernel: Kernel;
+  readonly records: Records;
+  readonly drivers: readonly Driver[];
+  readonly queues: Queues;
+  readonly log: Log;
+  /** Where the namespaces of our sandboxes live, for example /run/cnm. */
+  readonly runDir: string;
+  readonly now: () => Date;
+}
+
+/** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */
+export const PLANNING = 'planning';
+
+export function driverOf(context: Context, name: string): Driver {
+  const driver = context.drivers.find((candidate) => candidate.name === name);
+  if (driver === undefined) {
+    const known = context.drivers.map((candidate) => candidate.name).join(', ');
+    throw new CnmError('driver-unknown', `There is no driver "${name}" here; this daemon serves ${known}`);
+  }
+  return driver;
+}
+
+export function networkOf(context: Context, id: NetworkId): NetworkRecord {
+  const network = context.records.network(id);
+  if (network === undefined) throw new CnmError('network-unknown', `There is no network ${id}`);
+  return network;
+}
+
+/** Applies a plan; a kernel error becomes one that a person can read, with the kernel's own words in it. */
+export async function apply(context: Context, what: string, plan: Plan): Promise<void> {
+  try {
+    await context.kernel.apply(plan);
+  } catch (error) {
+    throw readable(what, error);
+  }
+}
+
+export async function revert(context: Context, what: string, plan: Plan): Promise<void> {
+  try {
+    await context.kernel.revert(plan);
+  } catch (error) {
+    throw readable(what, error);
+  }
+}
+
+/**
+ * After a failure: undoes the plan, then forgets the record. What cannot be undone now (a full disk, a stuck link) stays
+ * in the store in its unfinished state, and the next reconcile undoes it.
+ */
+export async function abandon(
+  context: Context,
+  what: string,
+  plan: Plan,
+  drop: () => Promise<void>,
+): Promise<void> {
+  try {
+    await context.kernel.revert(plan);
+    await drop();
+  } catch (error) {
+    context.log.warn({ error: messageOf(error) }, `${what} failed and could not be undone yet`);
+  }
+}
+
+function readable(what: string, error: unknown): Error {
+  if (error instanceof KernelError)
+    return new CnmError('kernel', `Cannot ${what}: ${error.message}`, { cause: error });
+  return error instanceof Error ? error : new Error(String(error));
+}

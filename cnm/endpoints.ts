@@ -1,0 +1,223 @@
+/** Create and delete endpoints, join them to a sandbox of Docker's, leave it. */
+import { isDeepStrictEqual } from 'node:util';
+import { addressOf } from '../address/prefix.ts';
+import { describe } from '../kernel/describe.ts';
+import type { Plan } from '../kernel/step.ts';
+import type { EndpointAnswer } from './cnm.ts';
+import { abandon, apply, type Context, driverOf, networkOf, revert } from './context.ts';
+import { CnmError } from './errors.ts';
+import type {
+  EndpointId,
+  EndpointRecord,
+  EndpointSpec,
+  JoinInfo,
+  NetworkId,
+  NetworkRecord,
+  PortBinding,
+} from './model.ts';
+
+export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
+  return context.queues.run(spec.network, async () => {
+    const record = await establishEndpoint(context, spec);
+    return spec.mac === undefined ? { mac: record.mac } : {};
+  });
+}
+
+/** To be called in the network's queue. */
+export async function establishEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointRecord> {
+  const network = networkOf(context, spec.network);
+  if (network.state !== 'ready')
+    throw new CnmError(
+      'network-unknown',
+      `Network ${spec.network} is being ${network.state === 'removing' ? 'deleted' : 'created'}`,
+    );
+  const known = context.records.endpoint(spec.network, spec.id);
+  if (known?.state === 'ready') return sameEndpoint(known, spec);
+  if (known !== undefined) await dismantleEndpoint(context, known);
+  await assertAddressFree(context, spec);
+  const record = planEndpoint(context, network, spec);
+  await context.records.putEndpoint(record);
+  try {
+    await apply(context, `create endpoint ${spec.id.slice(0, 12)}`, record.plan);
+    await context.records.putEndpoint({ ...record, state: 'ready' });
+  } catch (error) {
+    await abandon(context, `endpoint ${spec.id}`, record.plan, () =>
+      context.records.dropEndpoint(spec.network, spec.id),
+    );
+    throw error;
+  }
+  context.log.debug(
+    { endpoint: spec.id.slice(0, 12), plan: record.plan.map(describe) },
+    'the plan of the endpoint',
+  );
+  return { ...record, state: 'ready' };
+}
+
+export function deleteEndpoint(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
+  return context.queues.run(network, async () => {
+    const endpoint = context.records.endpoint(network, id);
+    if (endpoint !== undefined) await dismantleEndpoint(context, endpoint);
+  });
+}
+
+/** To be called in the network's queue. Brings a record of any state to nothing, wherever its link is. */
+export async function dismantleEndpoint(context: Context, endpoint: EndpointRecord): Promise<void> {
+  if (endpoint.state !== 'removing') await context.records.putEndpoint({ ...endpoint, state: 'removing' });
+  await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholePlan(endpoint));
+  await context.records.dropEndpoint(endpoint.network, endpoint.id);
+}
+
+/** Docker moves the link into its sandbox itself after this has answered. */
+export function join(
+  context: Context,
+  network: NetworkId,
+  id: EndpointId,
+  sandboxKey: string,
+): Promise<JoinInfo> {
+  return context.queues.run(network, async () => {
+    const endpoint = endpointOf(context, network, id);
+    const held = endpoint.attachment;
+    if (held !== undefined && held.key !== sandboxKey) {
+      throw new CnmError(
+        'endpoint-busy',
+        `Endpoint ${id} is joined to sandbox ${held.key} already; it must leave it first`,
+      );
+    }
+    if (held === undefined) {
+      await context.records.putEndpoint({
+        ...endpoint,
+        attachment: { kind: 'docker', key: sandboxKey, plan: [], state: 'ready' },
+      });
+    }
+    return joinInfo(context, endpoint);
+  });
+}
+
+/** Docker brings the link back by itself, before or after this. */
+export function leave(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
+  return context.queues.run(network, async () => {
+    const endpoint = context.records.endpoint(network, id);
+    if (endpoint?.attachment?.kind !== 'docker') return;
+    await context.records.putEndpoint(omit(endpoint, 'attachment'));
+  });
+}
+
+/** The host's side of an endpoint that became its container's gateway: published ports. */
+export function programExternal(
+  context: Context,
+  network: NetworkId,
+  id: EndpointId,
+  ports: readonly PortBinding[],
+): Promise<void> {
+  return context.queues.run(network, async () => {
+    const endpoint = endpointOf(context, network, id);
+    const driver = driverOf(context, networkOf(context, network).driver);
+    if (ports.length === 0) return;
+    if (driver.external === undefined) {
+      throw new CnmError(
+        'option-invalid',
+        `${driver.name} does not publish ports yet; start the container without -p`,
+      );
+    }
+    if (endpoint.external?.state === 'ready' && isDeepStrictEqual(endpoint.external.ports, ports)) return;
+    const plan = driver.external(networkOf(context, network), endpoint, ports);
+    await context.records.putEndpoint({ ...endpoint, external: { ports, plan, state: 'applying' } });
+    await apply(context, `publish the ports of endpoint ${id.slice(0, 12)}`, plan);
+    await context.records.putEndpoint({ ...endpoint, external: { ports, plan, state: 'ready' } });
+  });
+}
+
+export function revokeExternal(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
+  return context.queues.run(network, async () => {
+    const endpoint = context.records.endpoint(network, id);
+    if (endpoint?.external === undefined) return;
+    await revert(context, `unpublish the ports of endpoint ${id.slice(0, 12)}`, endpoint.external.plan);
+    await context.records.putEndpoint(omit(endpoint, 'external'));
+  });
+}
+
+/** Everything that exists in the kernel for an endpoint, in the order in which it was made. */
+export function wholePlan(endpoint: EndpointRecord): Plan {
+  return [...endpoint.plan, ...(endpoint.attachment?.plan ?? []), ...(endpoint.external?.plan ?? [])];
+}
+
+export function joinInfo(context: Context, endpoint: EndpointRecord): JoinInfo {
+  const network = networkOf(context, endpoint.network);
+  return driverOf(context, network.driver).join(network, endpoint);
+}
+
+export function endpointOf(context: Context, network: NetworkId, id: EndpointId): EndpointRecord {
+  networkOf(context, network);
+  const endpoint = context.records.endpoint(network, id);
+  if (endpoint === undefined)
+    throw new CnmError('endpoint-unknown', `There is no endpoint ${id} on network ${network}`);
+  return endpoint;
+}
+
+function planEndpoint(context: Context, network: NetworkRecord, spec: EndpointSpec): EndpointRecord {
+  const driver = driverOf(context, network.driver);
+  const wanted = { ...spec, mac: spec.mac ?? driver.mac(network, spec) };
+  const plan = driver.endpoint(network, wanted);
+  return { ...wanted, state: 'applying', createdAt: context.now().toISOString(), plan };
+}
+
+function sameEndpoint(known: EndpointRecord, spec: EndpointSpec): EndpointRecord {
+  for (const field of Object.keys(spec) as (keyof EndpointSpec)[]) {
+    if (isDeepStrictEqual(known[field], spec[field])) continue;
+    const [had, wanted] = [JSON.stringify(known[field]), JSON.stringify(spec[field])];
+    throw new CnmError(
+      'endpoint-conflict',
+      `Endpoint ${spec.id} exists already with ${field} ${had}; asked for ${wanted}`,
+    );
+  }
+  return known;
+}
+
+/**
+ * An address is held once on a network. Where Docker is the authority and hands out an address that an endpoint of ours
+ * still holds, that endpoint is one that Docker lost in a crash (libnetwork.md §7): it gives way, unless its link is in
+ * a living sandbox, for nobody's running container may lose its network.
+ */
+async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<void> {
+  for (const other of context.records.endpoints(spec.network)) {
+    const shared = sharedAddress(other, spec);
+    if (shared === undefined) continue;
+    if (other.attachment?.kind === 'cnm' || (await isAlive(context, other))) {
+      throw new CnmError(
+        'endpoint-conflict',
+        `Address ${shared} is held by endpoint ${other.id} in sandbox ${other.attachment?.key ?? '(none)'}`,
+      );
+    }
+    context.log.warn(
+      { endpoint: other.id.slice(0, 12), address: shared },
+      'a lost endpoint gives its address to a new one',
+    );
+    await dismantleEndpoint(context, other);
+  }
+}
+
+function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {
+  if (a.address !== undefined && b.address !== undefined && addressOf(a.address) === addressOf(b.address))
+    return a.address;
+  if (
+    a.addressV6 !== undefined &&
+    b.addressV6 !== undefined &&
+    addressOf(a.addressV6) === addressOf(b.addressV6)
+  )
+    return a.addressV6;
+  return undefined;
+}
+
+/** Whether the sandbox end of the endpoint's link is in another namespace: the namespace's death would have deleted it. */
+export async function isAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
+  const { host } = await context.kernel.facts({ firewall: false });
+  return endpoint.plan.some(
+    (step) => step.do === 'link.add' && host.links.get(step.name)?.peerElsewhere === true,
+  );
+}
+
+function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {
+  const rest = { ...endpoint };
+  Reflect.deleteProperty(rest, field);
+  return rest;
+}

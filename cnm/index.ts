@@ -1,0 +1,83 @@
+/** The Container Network Model: `createCnm` builds its operations on a kernel, a store and a list of drivers. */
+import type { Kernel } from '../kernel/kernel.ts';
+import type { Store } from '../store/store.ts';
+import type { Cnm } from './cnm.ts';
+import type { Context } from './context.ts';
+import type { Driver } from './driver.ts';
+import * as endpoints from './endpoints.ts';
+import { CnmError } from './errors.ts';
+import type { Log } from './log.ts';
+import * as networks from './networks.ts';
+import { Queues } from './queue.ts';
+import { drift, reconcile } from './reconcile.ts';
+import { Records } from './records.ts';
+import * as sandboxes from './sandboxes.ts';
+
+export interface CnmOptions {
+  readonly kernel: Kernel;
+  readonly store: Store;
+  readonly drivers: readonly Driver[];
+  readonly log: Log;
+  /** Namespaces of our sandboxes are files in `<runDir>/netns`. */
+  readonly runDir: string;
+  readonly now?: () => Date;
+}
+
+/** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
+export function createCnm(options: CnmOptions): Cnm {
+  const { kernel, store, drivers, log, runDir, now = () => new Date() } = options;
+  const records = new Records(store);
+  const context: Context = { kernel, records, drivers, queues: new Queues(), log, runDir, now };
+  const gate = new Gate();
+  return {
+    drivers,
+    createNetwork: (spec) => gate.pass(() => networks.createNetwork(context, spec)),
+    deleteNetwork: (id) => gate.pass(() => networks.deleteNetwork(context, id)),
+    createEndpoint: (spec) => gate.pass(() => endpoints.createEndpoint(context, spec)),
+    deleteEndpoint: (network, id) => gate.pass(() => endpoints.deleteEndpoint(context, network, id)),
+    join: (network, id, key) => gate.pass(() => endpoints.join(context, network, id, key)),
+    leave: (network, id) => gate.pass(() => endpoints.leave(context, network, id)),
+    programExternalConnectivity: (network, id, ports) =>
+      gate.pass(() => endpoints.programExternal(context, network, id, ports)),
+    revokeExternalConnectivity: (network, id) =>
+      gate.pass(() => endpoints.revokeExternal(context, network, id)),
+    createSandbox: (name) => gate.pass(() => sandboxes.createSandbox(context, name)),
+    deleteSandbox: (reference) => gate.pass(() => sandboxes.deleteSandbox(context, reference)),
+    joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
+    leaveSandbox: (reference, network) =>
+      gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    networks: () => records.networks(),
+    network: (id) => records.network(id),
+    endpoints: (network) => records.endpoints(network),
+    endpoint: (network, id) => records.endpoint(network, id),
+    sandboxes: () => records.sandboxes(),
+    drift: () => drift(context),
+    reconcile: ({ removeOrphans } = { removeOrphans: true }) =>
+      gate.pass(() => reconcile(context, removeOrphans)),
+    dryRun: (spec) => networks.dryRun(context, spec),
+    close: () => gate.close(() => context.queues.idle()),
+  };
+}
+
+/** Lets operations in until it is closed; closing waits for those that are inside. */
+class Gate {
+  #closed = false;
+  readonly #inside = new Set<Promise<unknown>>();
+
+  async pass<T>(operation: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new CnmError('unavailable', 'The daemon is stopping');
+    const running = operation();
+    this.#inside.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#inside.delete(running);
+    }
+  }
+
+  async close(afterwards: () => Promise<void>): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#inside);
+    await afterwards();
+  }
+}

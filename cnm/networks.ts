@@ -1,0 +1,87 @@
+/** Create and delete networks. */
+import { isDeepStrictEqual } from 'node:util';
+import { describe } from '../kernel/describe.ts';
+import type { Plan } from '../kernel/step.ts';
+import { abandon, apply, type Context, driverOf, PLANNING, revert } from './context.ts';
+import { dismantleEndpoint } from './endpoints.ts';
+import { CnmError } from './errors.ts';
+import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
+
+export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
+  return context.queues.run(spec.id, async () => {
+    const known = context.records.network(spec.id);
+    if (known?.state === 'ready') {
+      assertSame(known, spec);
+      return;
+    }
+    if (known !== undefined) await dismantleNetwork(context, known);
+    const record = await context.queues.run(PLANNING, () => planNetwork(context, spec));
+    await establishNetwork(context, record);
+  });
+}
+
+export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
+  const facts = await context.kernel.facts({ firewall: false });
+  return driverOf(context, spec.driver).network(spec, facts, context.records.networks());
+}
+
+/** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
+export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
+  return context.queues.run(id, async () => {
+    const network = context.records.network(id);
+    if (network === undefined) return;
+    const endpoints = context.records.endpoints(id);
+    if (network.origin === 'cnm' && endpoints.length > 0) {
+      const names = endpoints.map((endpoint) => endpoint.name ?? endpoint.id.slice(0, 12)).join(', ');
+      throw new CnmError(
+        'network-busy',
+        `Network ${network.name ?? id} has active endpoints (${names}); remove them first`,
+      );
+    }
+    await dismantleNetwork(context, network);
+    context.log.info({ network: id.slice(0, 12) }, 'network deleted');
+  });
+}
+
+/** To be called in the network's queue. Brings a record of any state to nothing. */
+export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
+  for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
+  if (network.state !== 'removing') await context.records.putNetwork({ ...network, state: 'removing' });
+  await revert(context, `delete network ${network.id.slice(0, 12)}`, network.plan);
+  await context.records.dropNetwork(network.id);
+}
+
+/** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
+async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
+  const plan = await dryRun(context, spec);
+  const record: NetworkRecord = { ...spec, state: 'applying', createdAt: context.now().toISOString(), plan };
+  await context.records.putNetwork(record);
+  return record;
+}
+
+async function establishNetwork(context: Context, record: NetworkRecord): Promise<void> {
+  try {
+    await apply(context, `create network ${record.id.slice(0, 12)}`, record.plan);
+    await context.records.putNetwork({ ...record, state: 'ready' });
+  } catch (error) {
+    await abandon(context, `network ${record.id}`, record.plan, () => context.records.dropNetwork(record.id));
+    throw error;
+  }
+  context.log.info({ network: record.id.slice(0, 12), driver: record.driver }, 'network created');
+  context.log.debug(
+    { network: record.id.slice(0, 12), plan: record.plan.map(describe) },
+    'the plan of the network',
+  );
+}
+
+function assertSame(known: NetworkRecord, spec: NetworkSpec): void {
+  for (const field of Object.keys(spec) as (keyof NetworkSpec)[]) {
+    // The name is Docker's to tell later; it does not make another network.
+    if (field === 'name' || isDeepStrictEqual(known[field], spec[field])) continue;
+    const [had, wanted] = [JSON.stringify(known[field]), JSON.stringify(spec[field])];
+    throw new CnmError(
+      'network-conflict',
+      `Network ${spec.id} exists already with ${field} ${had}; asked for ${wanted}`,
+    );
+  }
+}

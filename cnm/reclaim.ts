@@ -1,0 +1,103 @@
+/**
+ * What Docker has forgotten. Docker replays nothing and, after a crash or a lost connection, forgets networks and
+ * endpoints without telling their driver (libnetwork.md §0, §7). So we compare with Docker's own list, never inside a
+ * handler, and remove only what all of these agree on: it came from Docker, it is old enough not to be in the middle of
+ * its creation, Docker did not list it twice in a row, and no living sandbox holds its link.
+ */
+import type { Kernel } from '../kernel/kernel.ts';
+import type { Cnm, EngineNetwork, EngineView } from './cnm.ts';
+import type { Log } from './log.ts';
+import type { EndpointRecord, NetworkRecord } from './model.ts';
+
+export interface ReclaimOptions {
+  readonly cnm: Cnm;
+  readonly kernel: Kernel;
+  readonly view: EngineView;
+  readonly log: Log;
+  /** Milliseconds that a record must have existed before it can count as forgotten. Default 15 s, more than a slow start takes between our reply and Docker's listing. */
+  readonly minimumAge?: number;
+  /** Milliseconds between the two looks. Default 5 s. */
+  readonly interval?: number;
+  readonly now?: () => number;
+}
+
+export interface Reclaimer {
+  /** One look. Returns what was removed by it; undefined when Docker did not answer. */
+  look(): Promise<readonly string[] | undefined>;
+}
+
+export function createReclaimer(options: ReclaimOptions): Reclaimer {
+  const { cnm, view, log, minimumAge = 15_000, interval = 5_000, now = Date.now } = options;
+  /** Since when each record has been missing from Docker's list. */
+  let missingSince = new Map<string, number>();
+
+  return {
+    async look() {
+      const listed = await view.networks();
+      if (listed === undefined) return undefined;
+      const forgotten = candidates(cnm, listed, now() - minimumAge);
+      const before = missingSince;
+      missingSince = new Map(forgotten.map((one) => [one.key, before.get(one.key) ?? now()]));
+      const due = forgotten.filter((one) => now() - (before.get(one.key) ?? now()) >= interval);
+      const held = await heldLinks(options.kernel, due.length > 0);
+      const removed: string[] = [];
+      for (const one of due.filter(
+        ({ endpoints }) => !endpoints.some((endpoint) => isHeld(endpoint, held)),
+      )) {
+        await one.remove();
+        log.warn({ object: one.key }, 'removed: Docker has forgotten it');
+        removed.push(one.key);
+      }
+      return removed;
+    },
+  };
+}
+
+interface Candidate {
+  readonly key: string;
+  /** The endpoints that go with it. */
+  readonly endpoints: readonly EndpointRecord[];
+  readonly remove: () => Promise<void>;
+}
+
+function candidates(cnm: Cnm, listed: readonly EngineNetwork[], olderThan: number): readonly Candidate[] {
+  const byId = new Map(listed.map((network) => [network.id, network]));
+  const old = (record: { readonly createdAt: string }) => Date.parse(record.createdAt) <= olderThan;
+  return cnm
+    .networks()
+    .filter((network) => network.origin === 'docker' && old(network))
+    .flatMap((network) => ofNetwork(cnm, network, byId.get(network.id)))
+    .filter((candidate) => candidate.endpoints.every(old));
+}
+
+function ofNetwork(
+  cnm: Cnm,
+  network: NetworkRecord,
+  listed: EngineNetwork | undefined,
+): readonly Candidate[] {
+  const endpoints = cnm.endpoints(network.id);
+  if (listed === undefined) {
+    return [{ key: `network ${network.id}`, endpoints, remove: () => cnm.deleteNetwork(network.id) }];
+  }
+  const alive = new Set(listed.endpoints.map((endpoint) => endpoint.id));
+  return endpoints
+    .filter((endpoint) => !alive.has(endpoint.id))
+    .map((endpoint) => ({
+      key: `endpoint ${endpoint.id}`,
+      endpoints: [endpoint],
+      remove: () => cnm.deleteEndpoint(network.id, endpoint.id),
+    }));
+}
+
+/** Links of ours whose other end is in another namespace: a namespace that dies takes its end, and so the pair, with it. */
+async function heldLinks(kernel: Kernel, needed: boolean): Promise<ReadonlySet<string>> {
+  if (!needed) return new Set();
+  const { host } = await kernel.facts({ firewall: false });
+  return new Set(
+    [...host.links.values()].filter((link) => link.peerElsewhere === true).map((link) => link.name),
+  );
+}
+
+function isHeld(endpoint: EndpointRecord, held: ReadonlySet<string>): boolean {
+  return endpoint.plan.some((step) => step.do === 'link.add' && held.has(step.name));
+}

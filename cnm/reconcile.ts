@@ -1,0 +1,237 @@
+/**
+ * Desired state = all stored plans; observed state = one dump of the kernel. The difference is what to repair; what bears
+ * our mark and is in no plan is an orphan.
+ */
+import type { Facts } from '../kernel/facts.ts';
+import type { Orphan } from '../kernel/kernel.ts';
+import type { NftElement, Plan, Step } from '../kernel/step.ts';
+import type { Difference, Drift, ReconcileReport } from './cnm.ts';
+import type { Context } from './context.ts';
+import { dismantleEndpoint, wholePlan } from './endpoints.ts';
+import type { EndpointRecord, State } from './model.ts';
+import { dismantleNetwork } from './networks.ts';
+import { messageOf } from './records.ts';
+import { dismantleSandbox } from './sandboxes.ts';
+
+/** One stored object with everything that should exist for it, in the order in which it is made. */
+interface Desired {
+  readonly object: Difference['object'];
+  readonly id: string;
+  readonly network?: string;
+  readonly queue: string;
+  readonly plan: Plan;
+  readonly endpoint?: EndpointRecord;
+}
+
+/** Compares without changing anything; records that are being changed right now are left out. */
+export async function drift(context: Context): Promise<Drift> {
+  const wanted = desired(context);
+  const facts = await context.kernel.facts({ plans: wanted.map((one) => one.plan) });
+  const differences = wanted
+    .map((one) => difference(context, one, facts))
+    .filter((one) => one.missing.length > 0);
+  return { differences, orphans: orphans(context, facts), rulesetCurrent: facts.rulesetCurrent };
+}
+
+export async function reconcile(context: Context, removeOrphans: boolean): Promise<ReconcileReport> {
+  const failed: string[] = [];
+  const { undone, finished } = await settle(context, failed);
+  await context.kernel.prepare();
+  const { differences } = await drift(context);
+  const repaired: Difference[] = [];
+  for (const one of differences.filter((candidate) => candidate.repairable)) {
+    const done = await attempt(failed, () => repair(context, one));
+    if (done !== undefined) repaired.push(done);
+  }
+  const removed = removeOrphans ? await removeAll(context, failed) : [];
+  return { undone, finished, repaired, removed, failed };
+}
+
+/**
+ * Brings every record that a crash cut off to nothing. Each in its queue: a record that is only under way is past that
+ * state by the time its turn comes.
+ */
+async function settle(context: Context, failed: string[]): Promise<{ undone: string[]; finished: string[] }> {
+  const undone: string[] = [];
+  const finished: string[] = [];
+  const note = (state: string, what: string) => (state === 'applying' ? undone : finished).push(what);
+  for (const { network, id } of context.records.endpoints().filter(isCutOff)) {
+    await inQueue(context, failed, network, async () => {
+      const endpoint = context.records.endpoint(network, id);
+      if (endpoint === undefined || !isCutOff(endpoint)) return;
+      await dismantleEndpoint(context, endpoint);
+      note(endpoint.state === 'removing' ? 'removing' : 'applying', `endpoint ${id}`);
+    });
+  }
+  for (const { id } of context.records.networks().filter((network) => network.state !== 'ready')) {
+    await inQueue(context, failed, id, async () => {
+      const network = context.records.network(id);
+      if (network === undefined || network.state === 'ready') return;
+      await dismantleNetwork(context, network);
+      note(network.state, `network ${id}`);
+    });
+  }
+  for (const { id } of context.records.sandboxes().filter((sandbox) => sandbox.state !== 'ready')) {
+    await inQueue(context, failed, id, async () => {
+      const sandbox = context.records.sandbox(id);
+      if (sandbox === undefined || sandbox.state === 'ready') return;
+      await dismantleSandbox(context, sandbox);
+      note(sandbox.state, `sandbox ${sandbox.name}`);
+    });
+  }
+  return { undone, finished };
+}
+
+/** An endpoint whose join or publishing was cut off is undone as a whole: whoever asked got no answer and asks again. */
+function isCutOff(endpoint: EndpointRecord): boolean {
+  return (
+    endpoint.state !== 'ready' ||
+    endpoint.attachment?.state === 'applying' ||
+    endpoint.external?.state === 'applying'
+  );
+}
+
+/** In the object's queue, against fresh facts: what was missing a moment ago may have been deleted on purpose since. */
+async function repair(context: Context, found: Difference): Promise<Difference | undefined> {
+  const queue = found.object === 'endpoint' ? found.network : found.id;
+  return context.queues.run(queue ?? found.id, async () => {
+    const now = desired(context).find((one) => one.object === found.object && one.id === found.id);
+    if (now === undefined) return undefined;
+    const current = difference(
+      context,
+      now,
+      await context.kernel.facts({ plans: [now.plan], firewall: now.plan.some(isFirewall) }),
+    );
+    if (current.missing.length === 0) return undefined;
+    await context.kernel.apply(current.missing);
+    context.log.info({ [found.object]: found.id.slice(0, 12), steps: current.missing.length }, 'repaired');
+    return current;
+  });
+}
+
+function isFirewall(step: Step): boolean {
+  return step.do === 'nft.element' || step.do === 'forward.accept';
+}
+
+async function removeAll(context: Context, failed: string[]): Promise<Orphan[]> {
+  const removed: Orphan[] = [];
+  const facts = await context.kernel.facts({ plans: desired(context).map((one) => one.plan) });
+  for (const orphan of orphans(context, facts)) {
+    await attempt(failed, async () => {
+      // Asked again right before: an object may have been created under the same name since the dump.
+      if (accountedFor(context).has(nameOf(orphan))) return;
+      await context.kernel.remove(orphan);
+      context.log.info({ orphan }, 'an orphan that bears our mark was removed');
+      removed.push(orphan);
+    });
+  }
+  return removed;
+}
+
+function desired(context: Context): readonly Desired[] {
+  const { records } = context;
+  const ready = (record: { readonly state: State }) => record.state === 'ready';
+  return [
+    ...records
+      .sandboxes()
+      .filter(ready)
+      .map(({ id, plan }) => ({ object: 'sandbox' as const, id, queue: id, plan })),
+    ...records
+      .networks()
+      .filter(ready)
+      .map(({ id, plan }) => ({ object: 'network' as const, id, queue: id, plan })),
+    ...records
+      .endpoints()
+      .filter((endpoint) => !isCutOff(endpoint))
+      .map((endpoint) => ({
+        object: 'endpoint' as const,
+        id: endpoint.id,
+        network: endpoint.network,
+        queue: endpoint.network,
+        plan: wholePlan(endpoint),
+        endpoint,
+      })),
+  ];
+}
+
+function difference(context: Context, wanted: Desired, facts: Facts): Difference {
+  const missing = context.kernel.missing(wanted.plan, facts);
+  // A link that Docker had moved into a sandbox of its own and that is gone: only a new start of the container brings it back.
+  const lost =
+    wanted.endpoint?.attachment?.kind === 'docker' && missing.some((step) => step.do === 'link.add');
+  const { object, id, network } = wanted;
+  return { object, id, ...(network !== undefined && { network }), missing, repairable: !lost };
+}
+
+function orphans(context: Context, facts: Facts): readonly Orphan[] {
+  const found: Orphan[] = [];
+  for (const link of facts.host.links.values()) {
+    if (link.mark !== undefined) found.push({ kind: 'link', name: link.name });
+  }
+  for (const path of facts.ourNetns) found.push({ kind: 'netns', path });
+  for (const [set, elements] of facts.elements ?? []) {
+    for (const [key, data] of elements) found.push({ kind: 'element', step: element(set, key, data) });
+  }
+  for (const { bridge, network } of facts.accepts) found.push({ kind: 'accept', bridge, network });
+  const known = accountedFor(context);
+  return found.filter((candidate) => !known.has(nameOf(candidate)));
+}
+
+/** Names of everything that a stored plan, in whatever state, accounts for. */
+function accountedFor(context: Context): ReadonlySet<string> {
+  const { records } = context;
+  const networks = records.networks().flatMap((network) => network.plan);
+  const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
+  const endpoints = records.endpoints().flatMap(wholePlan);
+  return new Set([...networks, ...sandboxes, ...endpoints].flatMap(namesOf));
+}
+
+function namesOf(step: Step): readonly string[] {
+  switch (step.do) {
+    case 'link.add':
+      return [`link ${step.name}`, ...(step.link.kind === 'veth' ? [`link ${step.link.peer.name}`] : [])];
+    case 'netns.add':
+      return [`netns ${step.path}`];
+    case 'nft.element':
+      return [`element ${step.set} ${step.key.join(' . ')}`];
+    case 'forward.accept':
+      return [`accept ${step.bridge} ${step.mark.network.slice(0, 12)}`];
+    default:
+      return [];
+  }
+}
+
+function nameOf(orphan: Orphan): string {
+  switch (orphan.kind) {
+    case 'link':
+      return `link ${orphan.name}`;
+    case 'netns':
+      return `netns ${orphan.path}`;
+    case 'element':
+      return `element ${orphan.step.set} ${orphan.step.key.join(' . ')}`;
+    case 'accept':
+      return `accept ${orphan.bridge} ${orphan.network}`;
+  }
+}
+
+function element(set: NftElement['set'], key: string, data: string): NftElement {
+  return { do: 'nft.element', set, key: key.split(' . '), ...(data !== '' && { data: data.split(' . ') }) };
+}
+
+async function inQueue(
+  context: Context,
+  failed: string[],
+  queue: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  await attempt(failed, () => context.queues.run(queue, work));
+}
+
+async function attempt<T>(failed: string[], work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    failed.push(messageOf(error));
+    return undefined;
+  }
+}

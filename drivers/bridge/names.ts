@@ -1,0 +1,20 @@
+/** Names of the links that the bridge driver makes: at most 15 bytes (IFNAMSIZ - 1), the same for the same id. */
+import { createHash } from 'node:crypto';
+
+/** `cnm` and the 12 digits by which Docker shows the network's id. */
+export function bridgeNameOf(networkId: string): string {
+  return `cnm${networkId.slice(0, 12)}`;
+}
+
+/**
+ * `veth`, ten characters of a hash of the whole id (50 bits, so that ids which begin alike differ), and which end it is:
+ * `h` stays on the host, `c` goes into the container.
+ */
+export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
+  const digest = createHash('sha256').update(endpointId).digest();
+  const stem = `veth${BigInt(`0x${digest.toString('hex').slice(0, 14)}`)
+    .toString(36)
+    .padStart(10, '0')
+    .slice(-10)}`;
+  return { host: `${stem}h`, container: `${stem}c` };
+}

@@ -1,0 +1,5 @@
+/** The list of drivers. A new driver is one new folder and one line here. */
+import type { Driver } from '../cnm/driver.ts';
+import { bridge } from './bridge/index.ts';
+
+export const drivers: readonly Driver[] = [bridge];
