@@ -1,0 +1,97 @@
+/** The facts of a fake host: what a dump of the real kernel would say. */
+import { familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
+import type { Facts, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
+import type { FakeLink, FakeNetns } from './fake-host.ts';
+import { sysctlSlot } from './fake-host.ts';
+import type { FakeState } from './fake-steps.ts';
+import type { FactsQuery } from './kernel.ts';
+import type { NetnsPath, Step } from './step.ts';
+
+export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
+  const steps = (query.plans ?? []).flat();
+  const firewall = query.firewall ?? true;
+  const paths = new Set([...steps.flatMap(netnsOf), ...(query.netns ?? [])]);
+  const netns = new Map<NetnsPath, NetnsFacts>();
+  for (const path of paths) {
+    const one = state.netns.get(path);
+    if (one !== undefined) netns.set(path, netnsFacts(one, steps));
+  }
+  return {
+    host: netnsFacts(state.host, steps),
+    netns,
+    ourNetns: [...state.netns.values()].flatMap(({ ours, path }) =>
+      ours && path !== undefined ? [path] : [],
+    ),
+    elements: firewall
+      ? state.elements && new Map([...state.elements].map(([set, held]) => [set, new Map(held)]))
+      : undefined,
+    rulesetCurrent: firewall && state.elements !== undefined,
+    accepts: firewall ? [...state.accepts] : [],
+    acceptChain: firewall ? { ...state.acceptChain } : { v4: false, v6: false },
+  };
+}
+
+function netnsOf(step: Step): NetnsPath[] {
+  if (step.do === 'link.move') return [step.to];
+  if (step.do === 'netns.add') return [step.path];
+  return 'netns' in step ? [step.netns] : [];
+}
+
+function netnsFacts(netns: FakeNetns, steps: readonly Step[]): NetnsFacts {
+  const links = [...netns.links.values()];
+  return {
+    links: new Map(links.map((link) => [link.name, linkFact(link)])),
+    addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
+    routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
+    sysctls: sysctlFacts(netns, steps),
+  };
+}
+
+function linkFact(link: FakeLink): LinkFact {
+  const { name, index, kind, mtu, mac, up, master, peer, mark } = link;
+  // A bridge has a carrier when a port has one, a veth when both ends are up.
+  const carrier =
+    kind === 'bridge'
+      ? up && [...link.netns.links.values()].some((port) => port.master === link && port.up)
+      : up && (peer === undefined || peer.up);
+  return {
+    name,
+    index,
+    mtu,
+    up,
+    carrier,
+    ...(kind !== undefined && { kind }),
+    ...(mac !== undefined && { mac }),
+    ...(master !== undefined && { master: master.name }),
+    ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
+    ...(mark !== undefined && { mark }),
+  };
+}
+
+/** The kernel adds a route to the subnet of every address of a link that is up; a /32 or /128 has none. */
+function connectedRoutes(link: FakeLink): RouteFact[] {
+  if (!link.up || link.name === 'lo') return [];
+  return [...link.addresses]
+    .filter((prefix) => lengthOf(prefix) < (familyOfPrefix(prefix) === 4 ? 32 : 128))
+    .map((prefix) => ({ to: networkOf(prefix), link: link.name, table: 254, ours: false }));
+}
+
+function routeFact({ to, via, link, ours }: FakeNetns['routes'][number]): RouteFact {
+  return {
+    to,
+    table: 254,
+    ours,
+    ...(via !== undefined && { via }),
+    ...(link !== undefined && { link: link.name }),
+  };
+}
+
+function sysctlFacts(netns: FakeNetns, steps: readonly Step[]): ReadonlyMap<string, string> {
+  const values = new Map<string, string>();
+  for (const step of steps) {
+    if (step.do !== 'sysctl.set' || step.netns !== netns.path) continue;
+    const slot = sysctlSlot(netns, step.key);
+    if (slot !== undefined) values.set(step.key, slot.values.get(slot.key) ?? slot.initial);
+  }
+  return values;
+}

@@ -1,0 +1,392 @@
+/** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
+import { addressOf, contains, familyOfPrefix, networkOf } from '../address/prefix.ts';
+import type { Ip } from '../address/ip.ts';
+import type { AcceptRule } from './facts.ts';
+import {
+  addLink,
+  checkMac,
+  checkMtu,
+  checkName,
+  emptyNetns,
+  enslave,
+  fakeNetns,
+  moveLink,
+  removeLink,
+  sysctlSlot,
+} from './fake-host.ts';
+import type { FakeLink, FakeNetns } from './fake-host.ts';
+import { KernelError } from './kernel.ts';
+import type {
+  AddrAdd,
+  ForwardAccept,
+  LinkAdd,
+  LinkMaster,
+  LinkMove,
+  LinkUp,
+  Mark,
+  NetnsAdd,
+  NetnsPath,
+  NftElement,
+  NftSetName,
+  RouteAdd,
+  Step,
+  SysctlSet,
+} from './step.ts';
+
+/** The whole of a fake kernel's state. */
+export interface FakeState {
+  readonly host: FakeNetns;
+  readonly netns: Map<NetnsPath, FakeNetns>;
+  /** Undefined: our table is not loaded. */
+  elements: Map<NftSetName, Map<string, string>> | undefined;
+  accepts: AcceptRule[];
+  readonly acceptChain: { v4: boolean; v6: boolean };
+  readonly readOnlySysctls: boolean;
+}
+
+/** How to take back what one step did; undefined when it found everything in place. */
+export type Undo = (() => void) | undefined;
+
+/** @throws KernelError as the kernel would; then nothing has changed. */
+export function doStep(state: FakeState, step: Step): Undo {
+  switch (step.do) {
+    case 'link.add':
+      return linkAdd(state, step);
+    case 'link.master':
+      return linkMaster(state, step);
+    case 'link.up':
+      return linkUp(state, step);
+    case 'link.move':
+      return linkMove(state, step);
+    case 'addr.add':
+      return addrAdd(state, step);
+    case 'route.add':
+      return routeAdd(state, step);
+    case 'sysctl.set':
+      return sysctlSet(state, step);
+    case 'nft.element':
+      return nftElement(state, step);
+    case 'forward.accept':
+      return forwardAccept(state, step);
+    case 'netns.add':
+      return netnsAdd(state, step);
+  }
+}
+
+/** The inverse, from the step alone: what is gone or another's is left alone. */
+export function undoStep(state: FakeState, step: Step): void {
+  if ('netns' in step && !state.netns.has(step.netns)) return;
+  switch (step.do) {
+    case 'link.add':
+      undoLinkAdd(state, step);
+      return;
+    case 'link.master': {
+      const link = findLink(state, step.netns, step.link);
+      if (link?.mark !== undefined && link.master?.name === step.master) delete link.master;
+      return;
+    }
+    case 'link.up': {
+      const link = findLink(state, step.netns, step.link);
+      if (link?.mark !== undefined) link.up = false;
+      return;
+    }
+    case 'link.move':
+      undoLinkMove(state, step);
+      return;
+    case 'addr.add': {
+      const link = findLink(state, step.netns, step.link);
+      if (link?.mark !== undefined) link.addresses.delete(step.prefix);
+      return;
+    }
+    case 'route.add':
+      undoRouteAdd(state, step);
+      return;
+    case 'sysctl.set':
+      // A stored plan does not know the former value; a link's sysctls die with the link.
+      return;
+    case 'nft.element':
+      state.elements?.get(step.set)?.delete(step.key.join(' . '));
+      return;
+    case 'forward.accept':
+      state.accepts = state.accepts.filter((rule) => !isAccept(rule, step.bridge, shortId(step.mark)));
+      return;
+    case 'netns.add': {
+      const netns = state.netns.get(step.path);
+      if (netns?.ours === true) removeNetns(state, netns);
+      return;
+    }
+  }
+}
+
+export function removeNetns(state: FakeState, netns: FakeNetns): void {
+  if (netns.path !== undefined) state.netns.delete(netns.path);
+  emptyNetns(netns, state.host);
+}
+
+export function findLink(state: FakeState, path: NetnsPath | undefined, name: string): FakeLink | undefined {
+  return (path === undefined ? state.host : state.netns.get(path))?.links.get(name);
+}
+
+/** @throws KernelError ENOENT when the namespace file is not there. */
+function netnsAt(state: FakeState, path: NetnsPath | undefined): FakeNetns {
+  if (path === undefined) return state.host;
+  const netns = state.netns.get(path);
+  if (netns === undefined) throw new KernelError(`netns ${path}`, 'ENOENT');
+  return netns;
+}
+
+/** @throws KernelError ENODEV when there is no such link. */
+function linkAt(state: FakeState, path: NetnsPath | undefined, name: string): FakeLink {
+  const link = netnsAt(state, path).links.get(name);
+  if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV');
+  return link;
+}
+
+function sameMark(a: Mark | undefined, b: Mark): boolean {
+  return a?.network === b.network && a.endpoint === b.endpoint;
+}
+
+function linkAdd(state: FakeState, step: LinkAdd): Undo {
+  const netns = netnsAt(state, step.netns);
+  const present = netns.links.get(step.name);
+  if (present !== undefined) return adjust(present, step);
+  const { peer, ...kind } = step.link.kind === 'veth' ? step.link : { ...step.link, peer: undefined };
+  // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
+  if (peer !== undefined) {
+    checkName(peer.name);
+    checkMac(peer.name, peer.mac);
+    if (netns.links.has(peer.name) || peer.name === step.name) {
+      throw new KernelError(`link add ${peer.name}`, 'EEXIST');
+    }
+  }
+  const common = {
+    ...kind,
+    mtu: step.mtu ?? 1500,
+    up: false,
+    mark: step.mark,
+    linkLocal: step.linkLocal ?? true,
+  };
+  const link = addLink(netns, {
+    ...common,
+    name: step.name,
+    ...(step.mac !== undefined && { mac: step.mac }),
+  });
+  if (peer !== undefined) {
+    link.peer = addLink(netns, { ...common, ...peer });
+    link.peer.peer = link;
+  }
+  return () => {
+    undoLinkAdd(state, step);
+  };
+}
+
+/** A link of ours that is there already gets the MTU and MAC that the step asks for. */
+function adjust(link: FakeLink, step: LinkAdd): Undo {
+  if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind) {
+    throw new KernelError(`link add ${step.name}`, 'EEXIST');
+  }
+  const before = { mtu: link.mtu, mac: link.mac };
+  checkMtu(link.name, step.mtu ?? link.mtu);
+  checkMac(link.name, step.mac);
+  link.mtu = step.mtu ?? link.mtu;
+  if (step.mac !== undefined) link.mac = step.mac;
+  if (link.mtu === before.mtu && link.mac === before.mac) return undefined;
+  return () => {
+    link.mtu = before.mtu;
+    if (before.mac === undefined) delete link.mac;
+    else link.mac = before.mac;
+  };
+}
+
+function undoLinkAdd(state: FakeState, step: LinkAdd): void {
+  const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
+  for (const name of names) {
+    const link = findLink(state, step.netns, name);
+    if (link !== undefined && sameMark(link.mark, step.mark)) removeLink(link);
+  }
+}
+
+function linkMaster(state: FakeState, step: LinkMaster): Undo {
+  const link = linkAt(state, step.netns, step.link);
+  const master = linkAt(state, step.netns, step.master);
+  const before = link.master;
+  if (before === master) return undefined;
+  enslave(link, master);
+  return () => {
+    if (before === undefined) delete link.master;
+    else link.master = before;
+  };
+}
+
+function linkUp(state: FakeState, step: LinkUp): Undo {
+  const link = linkAt(state, step.netns, step.link);
+  if (link.up) return undefined;
+  link.up = true;
+  return () => {
+    link.up = false;
+  };
+}
+
+function linkMove(state: FakeState, step: LinkMove): Undo {
+  const to = netnsAt(state, step.to);
+  const there = to.links.get(step.as);
+  const link = state.host.links.get(step.link);
+  // Moved already: it no longer has its old name here, and what has the new name there is ours.
+  if (link === undefined && there?.mark !== undefined) return undefined;
+  if (link === undefined) throw new KernelError(`link ${step.link}`, 'ENODEV');
+  checkMac(step.link, step.mac);
+  moveLink(link, to, step.as);
+  if (step.mac !== undefined) link.mac = step.mac;
+  return () => {
+    undoLinkMove(state, step);
+  };
+}
+
+function undoLinkMove(state: FakeState, step: LinkMove): void {
+  const link = state.netns.get(step.to)?.links.get(step.as);
+  if (link?.mark !== undefined) moveLink(link, state.host, step.link);
+}
+
+function addrAdd(state: FakeState, step: AddrAdd): Undo {
+  const link = linkAt(state, step.netns, step.link);
+  // On a link of ours the address is ours; on a stranger's it is the stranger's.
+  const ours = link.mark !== undefined;
+  if (holdsAddress(link, step)) {
+    if (ours) return undefined;
+    throw new KernelError(`addr add ${step.prefix} dev ${step.link}`, 'EEXIST');
+  }
+  link.addresses.add(step.prefix);
+  return () => {
+    link.addresses.delete(step.prefix);
+  };
+}
+
+/** IPv4 tells addresses apart by prefix length too (__inet_insert_ifa), IPv6 does not (ipv6_add_addr_hash). */
+function holdsAddress(link: FakeLink, { prefix }: AddrAdd): boolean {
+  if (familyOfPrefix(prefix) === 4) return link.addresses.has(prefix);
+  return [...link.addresses].some((held) => addressOf(held) === addressOf(prefix));
+}
+
+function routeAdd(state: FakeState, step: RouteAdd): Undo {
+  const netns = netnsAt(state, step.netns);
+  const operation = `route add ${step.to}`;
+  const link = step.link === undefined ? undefined : linkAt(state, step.netns, step.link);
+  if (link?.up === false) throw new KernelError(operation, 'ENETDOWN');
+  const to = networkOf(step.to);
+  const rival = netns.routes.find((route) => route.to === to);
+  if (rival !== undefined) {
+    if (rival.ours && rival.via === step.via && (link === undefined || rival.link === link)) return undefined;
+    throw new KernelError(operation, 'EEXIST');
+  }
+  const out = link ?? (step.via && onLink(netns, step.via));
+  if (out === undefined || (step.via !== undefined && onLink(netns, step.via, link) === undefined)) {
+    throw new KernelError(operation, 'ENETUNREACH', 'Nexthop has invalid gateway');
+  }
+  const route = { to, link: out, ours: true, ...(step.via !== undefined && { via: step.via }) };
+  netns.routes.push(route);
+  return () => {
+    const at = netns.routes.indexOf(route);
+    if (at >= 0) netns.routes.splice(at, 1);
+  };
+}
+
+/** The link that reaches `via` directly, by its addresses or by a route without a next hop. */
+function onLink(netns: FakeNetns, via: Ip, only?: FakeLink): FakeLink | undefined {
+  const reaches = (link: FakeLink): boolean =>
+    link.up &&
+    (only === undefined || link === only) &&
+    ([...link.addresses].some((own) => contains(own, via)) ||
+      netns.routes.some(
+        (route) => route.link === link && route.via === undefined && contains(route.to, via),
+      ));
+  return [...netns.links.values()].find(reaches);
+}
+
+function undoRouteAdd(state: FakeState, step: RouteAdd): void {
+  const routes = (step.netns === undefined ? state.host : state.netns.get(step.netns))?.routes ?? [];
+  const to = networkOf(step.to);
+  const at = routes.findIndex(
+    (route) =>
+      route.ours &&
+      route.to === to &&
+      route.via === step.via &&
+      (step.link === undefined || route.link?.name === step.link),
+  );
+  if (at >= 0) routes.splice(at, 1);
+}
+
+function sysctlSet(state: FakeState, step: SysctlSet): Undo {
+  const slot = sysctlSlot(netnsAt(state, step.netns), step.key);
+  if (slot === undefined) throw new KernelError(`sysctl ${step.key}`, 'ENOENT');
+  const before = slot.values.get(slot.key);
+  if ((before ?? slot.initial) === step.value) return undefined;
+  if (state.readOnlySysctls) {
+    throw new KernelError(
+      `sysctl ${step.key}`,
+      'EROFS',
+      `it is ${before ?? slot.initial}, wanted ${step.value}`,
+    );
+  }
+  slot.values.set(slot.key, step.value);
+  if (step.keep === true) return undefined;
+  return () => {
+    if (before === undefined) slot.values.delete(slot.key);
+    else slot.values.set(slot.key, before);
+  };
+}
+
+function nftElement(state: FakeState, step: NftElement): Undo {
+  const operation = `nft add element ${step.set}`;
+  if (state.elements === undefined)
+    throw new KernelError(operation, 'ENOENT', 'table inet cnm is not loaded');
+  const set = state.elements.get(step.set) ?? new Map<string, string>();
+  state.elements.set(step.set, set);
+  const key = step.key.join(' . ');
+  const data = step.data?.join(' . ') ?? '';
+  const held = set.get(key);
+  if (held === data) return undefined;
+  // A map's element is not overwritten: nft_add_set_elem() answers EBUSY or EEXIST when the data differ.
+  if (held !== undefined) throw new KernelError(`${operation} { ${key} }`, 'EEXIST');
+  set.set(key, data);
+  return () => {
+    set.delete(key);
+  };
+}
+
+function forwardAccept(state: FakeState, step: ForwardAccept): Undo {
+  checkName(step.bridge);
+  const network = shortId(step.mark);
+  const families = ([4, 6] as const).filter((family) => state.acceptChain[family === 4 ? 'v4' : 'v6']);
+  const added = families
+    .map((family) => ({ family, bridge: step.bridge, network }))
+    .filter(
+      (rule) =>
+        !state.accepts.some(
+          (held) => held.family === rule.family && isAccept(held, rule.bridge, rule.network),
+        ),
+    );
+  if (added.length === 0) return undefined;
+  state.accepts.push(...added);
+  return () => {
+    state.accepts = state.accepts.filter((rule) => !added.includes(rule));
+  };
+}
+
+export function isAccept(rule: AcceptRule, bridge: string, network: string): boolean {
+  return rule.bridge === bridge && rule.network === network;
+}
+
+function shortId(mark: Mark): string {
+  return mark.network.slice(0, 12);
+}
+
+function netnsAdd(state: FakeState, step: NetnsAdd): Undo {
+  const present = state.netns.get(step.path);
+  if (present?.ours === true) return undefined;
+  if (present !== undefined) throw new KernelError(`netns add ${step.path}`, 'EEXIST');
+  const netns = fakeNetns(step.path, true, state.host.nextIndex);
+  state.netns.set(step.path, netns);
+  return () => {
+    removeNetns(state, netns);
+  };
+}

@@ -1,0 +1,305 @@
+/**
+ * The double of the real kernel: everything in memory, no root. It keeps the rules that a plan can run into (names,
+ * marks, what dies with what), so that whatever holds on it holds on Linux; one shared test checks that.
+ */
+import type { Ip } from '../address/ip.ts';
+import type { Prefix } from '../address/prefix.ts';
+import { fakeFacts } from './fake-facts.ts';
+import { addLink, enslave, fakeNetns, moveLink, removeLink } from './fake-host.ts';
+import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
+import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
+import type { FakeState } from './fake-steps.ts';
+import { KernelError } from './kernel.ts';
+import type { Kernel, KernelChange, Orphan } from './kernel.ts';
+import { missing } from './plan.ts';
+import type { NetnsPath, Plan, Step } from './step.ts';
+
+export type { StrangerLink } from './fake-host.ts';
+
+/** `apply` and `revert` are the calls; `rollback` is what `apply` undoes after a failure. */
+export type FakePhase = 'apply' | 'revert' | 'rollback';
+
+export interface FakeKernelOptions {
+  readonly links?: readonly StrangerLink[];
+  readonly routes?: readonly { readonly to: Prefix; readonly via?: Ip; readonly link: string }[];
+  readonly sysctls?: Readonly<Record<string, string>>;
+  /** Whether DOCKER-USER exists, by family. Default: neither, a host without Docker. */
+  readonly acceptChain?: { readonly v4: boolean; readonly v6: boolean };
+  /** /proc/sys is mounted read-only, as in a container. */
+  readonly readOnlySysctls?: boolean;
+  /** False: our table is not loaded before `prepare()`. Default true, so that a driver's test need not care. */
+  readonly prepared?: boolean;
+}
+
+export interface FakeKernel extends Kernel {
+  /**
+   * Make every step that `when` picks fail with `errno`, before it changes anything; returns the way to stop.
+   * `times`: only the first so many. A failing `apply` rolls back as the real one does.
+   */
+  failAt(when: (step: Step, phase: FakePhase) => boolean, errno: string, times?: number): () => void;
+  /**
+   * Called before every step. What it throws leaves the kernel as it is, with no rollback: a process that is killed
+   * there. A promise is awaited: a place to hold an operation while others run.
+   */
+  beforeStep: ((step: Step, phase: FakePhase) => void | Promise<void>) | undefined;
+  /** A namespace that is not ours, for example a container's. */
+  addNetns(path: NetnsPath): void;
+  /** It ends, with the links in it (and the peers of veths in it). */
+  destroyNetns(path: NetnsPath): void;
+  /** What dockerd does at Join: moves a link of the daemon's namespace (making the other if needed), names it and ups it. */
+  moveAway(link: string, path: NetnsPath, as?: string): void;
+  /** What dockerd does at Leave: moves it back, down, under `name`. */
+  moveBack(path: NetnsPath, as: string, name: string): void;
+  /** Someone makes a link, or deletes one by hand. */
+  addLink(link: StrangerLink, path?: NetnsPath): void;
+  destroyLink(name: string, path?: NetnsPath): void;
+  /** Someone deletes an address by hand. */
+  destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void;
+  /** `nft flush ruleset`: our table is gone. */
+  flushFirewall(): void;
+  /** Docker (re)starts: its chains appear, empty of our rules. */
+  resetAcceptChain(chain: { readonly v4: boolean; readonly v6: boolean }): void;
+  /** All state as plain data in a fixed order, without link indexes: for before = after. */
+  snapshot(): unknown;
+}
+
+export function fakeKernel(options: FakeKernelOptions = {}): FakeKernel {
+  return new MemoryKernel(options);
+}
+
+class MemoryKernel implements FakeKernel {
+  beforeStep: FakeKernel['beforeStep'] = undefined;
+  readonly #state: FakeState;
+  readonly #faults = new Set<(step: Step, phase: FakePhase) => void>();
+  readonly #listeners = new Set<(change: KernelChange) => void>();
+  #lastIndex = 0;
+  readonly missing = missing;
+
+  constructor(options: FakeKernelOptions) {
+    this.#state = {
+      host: fakeNetns(undefined, false, this.#nextIndex),
+      netns: new Map(),
+      elements: options.prepared === false ? undefined : new Map(),
+      accepts: [],
+      acceptChain: { ...(options.acceptChain ?? { v4: false, v6: false }) },
+      readOnlySysctls: options.readOnlySysctls ?? false,
+    };
+    const { host } = this.#state;
+    for (const link of options.links ?? []) this.#stranger(host, link);
+    for (const { link, ...route } of options.routes ?? []) {
+      host.routes.push({ ...route, link: need(this.#state, undefined, link), ours: false });
+    }
+    for (const [key, value] of Object.entries(options.sysctls ?? {})) host.sysctls.set(key, value);
+  }
+
+  async apply(plan: Plan): Promise<void> {
+    const done: { step: Step; undo: () => void }[] = [];
+    for (const step of plan) {
+      await this.beforeStep?.(step, 'apply');
+      try {
+        this.#fail(step, 'apply');
+        const undo = doStep(this.#state, step);
+        if (undo !== undefined) done.push({ step, undo });
+      } catch (error) {
+        await this.#rollback(done.reverse());
+        throw error;
+      }
+    }
+  }
+
+  async #rollback(done: readonly { step: Step; undo: () => void }[]): Promise<void> {
+    for (const { step, undo } of done) {
+      await this.beforeStep?.(step, 'rollback');
+      try {
+        this.#fail(step, 'rollback');
+        undo();
+      } catch {
+        // The error that made the plan fail is the one to report; the rest is still undone.
+      }
+    }
+  }
+
+  async revert(plan: Plan): Promise<void> {
+    let first: unknown;
+    for (const step of plan.toReversed()) {
+      await this.beforeStep?.(step, 'revert');
+      try {
+        this.#fail(step, 'revert');
+        undoStep(this.#state, step);
+      } catch (error) {
+        first ??= error;
+      }
+    }
+    if (first instanceof Error) throw first;
+  }
+
+  facts(query: Parameters<Kernel['facts']>[0] = {}): ReturnType<Kernel['facts']> {
+    return Promise.resolve(fakeFacts(this.#state, query));
+  }
+
+  remove(orphan: Orphan): Promise<void> {
+    const state = this.#state;
+    switch (orphan.kind) {
+      case 'link': {
+        const link = findLink(state, orphan.netns, orphan.name);
+        if (link?.mark !== undefined) removeLink(link);
+        break;
+      }
+      case 'netns':
+        undoStep(state, { do: 'netns.add', path: orphan.path });
+        break;
+      case 'element':
+        undoStep(state, orphan.step);
+        break;
+      case 'accept':
+        state.accepts = state.accepts.filter((rule) => !isAccept(rule, orphan.bridge, orphan.network));
+        break;
+    }
+    return Promise.resolve();
+  }
+
+  watch(listener: (change: KernelChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  prepare(): Promise<void> {
+    this.#state.elements ??= new Map();
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    this.#listeners.clear();
+    return Promise.resolve();
+  }
+
+  failAt(when: (step: Step, phase: FakePhase) => boolean, errno: string, times = Infinity): () => void {
+    let left = times;
+    const fault = (step: Step, phase: FakePhase): void => {
+      if (left <= 0 || !when(step, phase)) return;
+      left -= 1;
+      throw new KernelError(`${phase} ${step.do}`, errno, 'injected');
+    };
+    this.#faults.add(fault);
+    return () => this.#faults.delete(fault);
+  }
+
+  addNetns(path: NetnsPath): void {
+    this.#state.netns.set(path, fakeNetns(path, false, this.#nextIndex));
+  }
+
+  destroyNetns(path: NetnsPath): void {
+    const netns = this.#state.netns.get(path);
+    if (netns !== undefined) removeNetns(this.#state, netns);
+    this.#emit('links');
+  }
+
+  moveAway(name: string, path: NetnsPath, as = name): void {
+    const link = need(this.#state, undefined, name);
+    if (!this.#state.netns.has(path)) this.addNetns(path);
+    const to = this.#state.netns.get(path);
+    if (to !== undefined) moveLink(link, to, as);
+    link.up = true;
+    this.#emit('links');
+  }
+
+  moveBack(path: NetnsPath, as: string, name: string): void {
+    moveLink(need(this.#state, path, as), this.#state.host, name);
+    this.#emit('links');
+  }
+
+  addLink(link: StrangerLink, path?: NetnsPath): void {
+    const netns = path === undefined ? this.#state.host : this.#state.netns.get(path);
+    if (netns === undefined) throw new KernelError(`netns ${path ?? ''}`, 'ENOENT');
+    this.#stranger(netns, link);
+    this.#emit('links');
+  }
+
+  destroyLink(name: string, path?: NetnsPath): void {
+    removeLink(need(this.#state, path, name));
+    this.#emit('links');
+  }
+
+  destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void {
+    need(this.#state, path, link).addresses.delete(prefix);
+    this.#emit('links');
+  }
+
+  flushFirewall(): void {
+    this.#state.elements = undefined;
+    this.#emit('firewall');
+  }
+
+  resetAcceptChain(chain: { readonly v4: boolean; readonly v6: boolean }): void {
+    Object.assign(this.#state.acceptChain, chain);
+    this.#state.accepts = [];
+    this.#emit('firewall');
+  }
+
+  snapshot(): unknown {
+    const { host, netns, elements, accepts, acceptChain } = this.#state;
+    return {
+      host: netnsSnapshot(host),
+      netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
+      elements:
+        elements &&
+        sorted(
+          [...elements].filter(([, set]) => set.size > 0).map(([set, held]) => [set, sorted([...held])]),
+        ),
+      accepts: sorted(accepts.map(({ family, bridge, network }) => [family, bridge, network])),
+      acceptChain: { ...acceptChain },
+    };
+  }
+
+  readonly #nextIndex = (): number => {
+    this.#lastIndex += 1;
+    return this.#lastIndex;
+  };
+
+  #fail(step: Step, phase: FakePhase): void {
+    for (const fault of this.#faults) fault(step, phase);
+  }
+
+  #emit(what: KernelChange['what']): void {
+    for (const listener of this.#listeners) listener({ what });
+  }
+
+  #stranger(netns: FakeNetns, stranger: StrangerLink): void {
+    const { master, addresses, ...link } = stranger;
+    const made = addLink(netns, { mtu: 1500, up: true, ...link });
+    for (const prefix of addresses ?? []) made.addresses.add(prefix);
+    const bridge = master === undefined ? undefined : netns.links.get(master);
+    if (bridge !== undefined) enslave(made, bridge);
+  }
+}
+
+function need(state: FakeState, path: NetnsPath | undefined, name: string): FakeLink {
+  const link = findLink(state, path, name);
+  if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV', 'no such link in the fake');
+  return link;
+}
+
+function netnsSnapshot(netns: FakeNetns): unknown {
+  return {
+    links: sorted(
+      [...netns.links.values()].map(
+        ({ name, kind, mtu, mac, up, linkLocal, mark, master, peer, ...link }) => ({
+          name,
+          ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
+          addresses: sorted([...link.addresses]),
+          sysctls: sorted([...link.sysctls]),
+        }),
+      ),
+    ),
+    routes: sorted(netns.routes.map((route) => ({ ...route, link: route.link?.name }))),
+    sysctls: sorted([...netns.sysctls]),
+  };
+}
+
+/** In the order of their JSON. */
+function sorted<T>(values: readonly T[]): readonly T[] {
+  return values
+    .map((value) => ({ value, text: JSON.stringify(value) }))
+    .sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0))
+    .map(({ value }) => value);
+}
