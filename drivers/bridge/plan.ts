@@ -20,7 +20,7 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
     ...firewall(spec, options, bridge),
     ...forwarding(spec),
     ...bridgeLink(spec, options, bridge, facts),
-    ...gateways(spec).map((prefix): Step => ({ do: 'addr.add', link: bridge, prefix })),
+    ...gateways(spec, bridge, facts).map((prefix): Step => ({ do: 'addr.add', link: bridge, prefix })),
     { do: 'forward.accept', bridge, mark },
     { do: 'link.up', link: bridge },
   ];
@@ -128,8 +128,16 @@ function bridgeLink(
   ];
 }
 
-function gateways(spec: NetworkSpec): readonly Prefix[] {
-  return [...spec.ipv4, ...spec.ipv6].flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
+/** An address that the user's bridge has already is the user's: not in the plan, so it stays when the network goes. */
+function gateways(spec: NetworkSpec, bridge: string, facts: Facts): readonly Prefix[] {
+  const link = facts.host.links.get(bridge);
+  const ours = link?.mark?.network === spec.id;
+  const there = ours
+    ? []
+    : facts.host.addresses.filter((address) => address.link === bridge).map((address) => address.prefix);
+  return [...spec.ipv4, ...spec.ipv6].flatMap(({ gateway }) =>
+    gateway === undefined || there.includes(gateway) ? [] : [gateway],
+  );
 }
 
 function assertInside(network: NetworkSpec, endpoint: EndpointSpec): void {

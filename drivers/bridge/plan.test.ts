@@ -1,0 +1,85 @@
+import t from 'tap';
+import { prefix } from '../../address/prefix.ts';
+import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
+import { describe } from '../../kernel/describe.ts';
+import { fakeKernel } from '../../kernel/fake.ts';
+import { bridge } from './index.ts';
+
+const spec = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
+  id: '0123456789abcdef'.repeat(4),
+  driver: 'cnm-bridge',
+  origin: 'docker',
+  options: {},
+  internal: false,
+  enableIpv4: true,
+  enableIpv6: false,
+  ipv4: [{ addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
+  ipv6: [],
+  ...changes,
+});
+
+const ipv6 = [{ addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} }];
+
+async function described(network: NetworkSpec): Promise<readonly string[]> {
+  return bridge.network(network, await fakeKernel().facts(), []).map(describe);
+}
+
+t.test('the plan of an IPv4 network', async (t) => {
+  t.same(await described(spec()), [
+    'nft add element inet cnm bridges { cnm0123456789ab }',
+    'nft add element inet cnm masquerade4 { cnm0123456789ab }',
+    'nft add element inet cnm same_bridge { cnm0123456789ab . cnm0123456789ab }',
+    'sysctl -w net.ipv4.ip_forward=1',
+    `ip link add cnm0123456789ab ${(await macOfPlan()) ?? ''} type bridge`,
+    'ip addr add 10.1.0.1/24 dev cnm0123456789ab',
+    'iptables -I DOCKER-USER -i|-o cnm0123456789ab -j ACCEPT',
+    'ip link set cnm0123456789ab up',
+  ]);
+});
+
+async function macOfPlan(): Promise<string | undefined> {
+  const add = bridge.network(spec(), await fakeKernel().facts(), []).find((step) => step.do === 'link.add');
+  return add?.mac && `address ${add.mac}`;
+}
+
+t.test('IPv6 brings its own forwarding, address and masquerade, and no router advertisements', async (t) => {
+  const plan = await described(spec({ enableIpv6: true, ipv6 }));
+  for (const wanted of [
+    'nft add element inet cnm masquerade6 { cnm0123456789ab }',
+    'sysctl -w net.ipv6.conf.all.forwarding=1',
+    'sysctl -w net.ipv6.conf.cnm0123456789ab.disable_ipv6=0',
+    'sysctl -w net.ipv6.conf.cnm0123456789ab.accept_ra=0',
+    'ip addr add fd00:1::1/64 dev cnm0123456789ab',
+  ]) {
+    t.ok(plan.includes(wanted), wanted);
+  }
+  t.notOk((await described(spec())).some((step) => step.includes('ipv6')), 'a v4 network changes no v6 setting (B18)');
+  const only6 = await described(spec({ enableIpv4: false, enableIpv6: true, ipv4: [], ipv6 }));
+  t.notOk(only6.some((step) => step.includes('ipv4') || step.includes('masquerade4')), 'and an IPv6-only one no v4 setting');
+});
+
+t.test('an internal network neither forwards nor masquerades', async (t) => {
+  const plan = await described(spec({ internal: true }));
+  t.ok(plan.includes('nft add element inet cnm internal { cnm0123456789ab }'));
+  t.notOk(plan.some((step) => /masquerade|forward=/.test(step)));
+});
+
+t.test('B11: a bridge that the user made is used, with its address, and not deleted', async (t) => {
+  const kernel = fakeKernel({ links: [{ name: 'x', kind: 'bridge', addresses: [prefix('10.1.0.1/24')] }, { name: 'nic' }] });
+  const facts = await kernel.facts();
+  const named = (name: string) => spec({ options: { 'com.docker.network.bridge.name': name } });
+  const plan = bridge.network(named('x'), facts, []);
+  t.notOk(plan.some((step) => step.do === 'link.add' || step.do === 'addr.add'));
+  t.throws(() => bridge.network(named('nic'), facts, []), { code: 'network-conflict', message: /nic.*not a bridge/ });
+  t.ok(bridge.network(named('fresh'), facts, []).some((step) => step.do === 'link.add' && step.name === 'fresh'));
+});
+
+t.test('conflicts with other networks name both', async (t) => {
+  const facts = await fakeKernel().facts();
+  const other: NetworkRecord = { ...spec({ id: 'f'.repeat(64), name: 'shop' }), state: 'ready', createdAt: '', plan: [] };
+  t.throws(() => bridge.network(spec(), facts, [other]), { code: 'network-conflict', message: /10\.1\.0\.0\/24.*shop/ });
+  const elsewhere = { ...other, ipv4: [{ addressSpace: '', pool: prefix('10.9.0.0/24'), aux: {} }] };
+  const options = { 'com.docker.network.bridge.name': 'shared' };
+  t.throws(() => bridge.network(spec({ options }), facts, [{ ...elsewhere, options }]), { code: 'network-conflict', message: /shared.*shop/ });
+  t.doesNotThrow(() => bridge.network(spec(), facts, [elsewhere]));
+});
