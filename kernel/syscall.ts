@@ -1,0 +1,81 @@
+/**
+ * The few system calls that Node has no function for, through libc. All of them are synchronous: they return at once
+ * (sockets are used with MSG_DONTWAIT), and a namespace may only be entered where nothing can be awaited.
+ */
+import { createRequire } from 'node:module';
+import { errnoName } from './errno.ts';
+import { KernelError } from './kernel.ts';
+
+export interface Syscalls {
+  /** @throws KernelError, as all of these do, with the call's name as operation. */
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Uint8Array): void;
+  setsockopt(fd: number, level: number, option: number, value: number): void;
+  send(fd: number, data: Uint8Array): void;
+  /**
+   * The next datagram without waiting: its whole length, which is more than `into` holds when it was cut, or undefined
+   * when there is none. The sender's address is written to `from`.
+   */
+  receive(fd: number, into: Uint8Array, from: Uint8Array): number | undefined;
+  setns(fd: number, type: number): void;
+  unshare(flags: number): void;
+  mount(source: string, target: string, flags: number): void;
+  umount(target: string, flags: number): void;
+}
+
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+
+type Native = (...args: readonly unknown[]) => number;
+
+/**
+ * Loads koffi here and not on import: only a process that touches the kernel pays for it. `null` is the running program,
+ * which has its libc in it, whichever that is.
+ */
+export function loadSyscalls(): Syscalls {
+  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const libc = koffi.load(null);
+  const checked = (name: string, prototype: string): Native => {
+    const call = libc.func(prototype) as Native;
+    return (...args) => {
+      for (;;) {
+        const result = call(...args);
+        if (result >= 0) return result;
+        const errno = errnoName(koffi.errno());
+        if (errno !== 'EINTR') throw new KernelError(name, errno);
+      }
+    };
+  };
+  return bindings(checked);
+}
+
+function bindings(checked: (name: string, prototype: string) => Native): Syscalls {
+  const socket = checked('socket', 'int socket(int, int, int)');
+  const bind = checked('bind', 'int bind(int, const void *, uint32_t)');
+  const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
+  const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
+  const recvfrom = checked('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
+  const setns = checked('setns', 'int setns(int, int)');
+  const unshare = checked('unshare', 'int unshare(int)');
+  const mount = checked('mount', 'int mount(const char *, const char *, const char *, ulong, const void *)');
+  const umount2 = checked('umount2', 'int umount2(const char *, int)');
+  return {
+    socket,
+    bind: (fd, address) => void bind(fd, address, address.length),
+    setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, Int32Array.of(value), 4),
+    send: (fd, data) => void send(fd, data, data.length, 0),
+    receive(fd, into, from) {
+      try {
+        const flags = MSG_DONTWAIT | MSG_TRUNC;
+        return Number(recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length)));
+      } catch (error) {
+        if (error instanceof KernelError && error.errno === 'EAGAIN') return undefined;
+        throw error;
+      }
+    },
+    setns: (fd, type) => void setns(fd, type),
+    unshare: (flags) => void unshare(flags),
+    mount: (source, target, flags) => void mount(source, target, 'none', flags, null),
+    umount: (target, flags) => void umount2(target, flags),
+  };
+}
