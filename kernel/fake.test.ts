@@ -39,6 +39,14 @@ const options: FakeKernelOptions = {
   acceptChain: { v4: true, v6: false },
 };
 
+/** The errno that a call failed with. */
+function outcome(call: Promise<void>): Promise<string> {
+  return call.then(
+    () => 'success',
+    (error: unknown) => (error instanceof KernelError ? error.errno : String(error)),
+  );
+}
+
 t.test('a plan is applied, found satisfied, applied again, and reverted without a trace', async (t) => {
   const kernel = fakeKernel(options);
   const before = kernel.snapshot();
@@ -61,13 +69,13 @@ t.test(
       const kernel = fakeKernel(options);
       const before = kernel.snapshot();
       kernel.failAt((step, phase) => step === failing && phase === 'apply', 'ENOSPC', 1);
-      await t.rejects(kernel.apply(everything), { errno: 'ENOSPC' }, `step ${at}`);
+      t.equal(await outcome(kernel.apply(everything)), 'ENOSPC', `step ${at}`);
       t.same(kernel.snapshot(), before, `step ${at} rolled back`);
       await kernel.apply(network);
       const standing = kernel.snapshot();
       if (at < network.length) continue;
       kernel.failAt((step, phase) => step === failing && phase === 'apply', 'ENOSPC', 1);
-      await t.rejects(kernel.apply(everything), { errno: 'ENOSPC' });
+      t.equal(await outcome(kernel.apply(everything)), 'ENOSPC');
       t.same(kernel.snapshot(), standing, `step ${at} left the network alone`);
     }
   },
@@ -78,7 +86,7 @@ t.test('a process killed at a step leaves the steps before it', async (t) => {
   kernel.beforeStep = (step) => {
     if (step === veth) throw new Error('killed');
   };
-  await t.rejects(kernel.apply(everything), { message: 'killed' });
+  t.equal(await outcome(kernel.apply(everything)), 'Error: killed');
   kernel.beforeStep = undefined;
   t.same(kernel.missing(everything, await kernel.facts({ plans: [everything] })), [...endpoint, ...sandbox]);
 });
@@ -88,7 +96,7 @@ t.test('a revert goes on after a failure and reports it', async (t) => {
   const before = kernel.snapshot();
   await kernel.apply(network);
   const stop = kernel.failAt((step, phase) => step.do === 'nft.element' && phase === 'revert', 'EBUSY');
-  await t.rejects(kernel.revert(network), { errno: 'EBUSY' });
+  t.equal(await outcome(kernel.revert(network)), 'EBUSY');
   const facts = await kernel.facts();
   t.notOk(facts.host.links.has('cnm-br'), 'the steps before it in the plan were undone');
   stop();
@@ -100,7 +108,7 @@ t.test('refusals', async (t) => {
   const refuse = async (plan: Plan, errno: string, given: FakeKernelOptions = {}): Promise<void> => {
     const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }], ...given });
     const before = kernel.snapshot();
-    await t.rejects(kernel.apply(plan), { errno }, `${errno} for ${JSON.stringify(plan.at(-1))}`);
+    t.equal(await outcome(kernel.apply(plan)), errno, `${errno} for ${JSON.stringify(plan.at(-1))}`);
     t.same(kernel.snapshot(), before);
   };
   const bridge = (name: string): Step => ({ do: 'link.add', name, mark, link: { kind: 'bridge' } });
@@ -133,7 +141,7 @@ t.test('another network cannot take or delete a link', async (t) => {
   const other: Plan = [
     { do: 'link.add', name: 'cnm-br', mark: { network: 'b'.repeat(64) }, link: { kind: 'bridge' } },
   ];
-  await t.rejects(kernel.apply(other), { errno: 'EEXIST' });
+  t.equal(await outcome(kernel.apply(other)), 'EEXIST');
   await kernel.revert(other);
   t.ok((await kernel.facts()).host.links.has('cnm-br'));
 });
