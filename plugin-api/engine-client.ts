@@ -1,0 +1,142 @@
+/**
+ * What the Docker Engine says exists, over its API socket. Never called while a call of Docker's is being answered: the
+ * Engine holds locks of its own then, and the two would wait for each other.
+ */
+import { get } from 'node:http';
+import { addressOf, parsePrefix } from '../address/prefix.ts';
+import { z } from 'zod';
+import type { EngineNetwork, EngineView } from '../cnm/cnm.ts';
+import type { Log } from '../cnm/log.ts';
+
+export interface EngineOptions {
+  /** Path of the API socket, for example /var/run/docker.sock. */
+  readonly socket: string;
+  /**
+   * Names of the drivers whose networks are wanted, with or without the tag that managed plugins have (`name:latest`).
+   * Absent = every network: a managed plugin does not know under what name it was installed.
+   */
+  readonly drivers?: readonly string[];
+  /** Milliseconds for one request. Default 5 000. */
+  readonly timeout?: number;
+  readonly log: Log;
+}
+
+/** Newest version of the API whose answers these schemas were written for; an Engine that is older gets its own. */
+const NEWEST = '1.51';
+const TIMEOUT = 5_000;
+/** Thousands of containers on one network stay far below it. */
+const REPLY_MAX = 64 * 2 ** 20;
+
+export function engineClient(options: EngineOptions): EngineView {
+  return {
+    async networks() {
+      try {
+        return await readNetworks(options);
+      } catch (error) {
+        options.log.debug({ socket: options.socket, err: error }, 'The Docker Engine did not answer');
+        return undefined;
+      }
+    },
+  };
+}
+
+/**
+ * All or nothing: what is missing from the answer is taken for gone by whoever asked, so that a list that is only partly
+ * known must not be given. A network that vanishes between the list and its inspection is gone, and left out.
+ */
+async function readNetworks(options: EngineOptions): Promise<readonly EngineNetwork[]> {
+  const base = `/v${versionFor(version.parse(await fetchJson(options, '/version')))}`;
+  const listed = networkList.parse(await fetchJson(options, `${base}/networks`));
+  const wanted = listed.filter((network) => isWanted(network.Driver, options.drivers));
+  const found: EngineNetwork[] = [];
+  for (const { Id } of wanted) {
+    const reply = await fetchJson(options, `${base}/networks/${encodeURIComponent(Id)}`);
+    if (reply !== undefined) found.push(engineNetwork(inspected.parse(reply)));
+  }
+  return found;
+}
+
+function isWanted(driver: string, drivers: readonly string[] | undefined): boolean {
+  return (
+    drivers === undefined || drivers.includes(driver) || drivers.includes(driver.replace(/:[^:/]*$/, ''))
+  );
+}
+
+const version = z.object({ ApiVersion: z.string(), MinAPIVersion: z.string().optional() });
+
+/** The newest version that both sides speak; Engine 20.10 has 1.41, Engine 29 nothing below 1.44. */
+function versionFor(engine: z.infer<typeof version>): string {
+  return compareVersions(engine.ApiVersion, NEWEST) < 0 ||
+    compareVersions(engine.MinAPIVersion ?? '1.0', NEWEST) > 0
+    ? engine.ApiVersion
+    : NEWEST;
+}
+
+function compareVersions(a: string, b: string): number {
+  const [aMajor = 0, aMinor = 0] = a.split('.').map(Number);
+  const [bMajor = 0, bMinor = 0] = b.split('.').map(Number);
+  return aMajor - bMajor || aMinor - bMinor;
+}
+
+const networkList = z.array(z.object({ Id: z.string(), Driver: z.string() }));
+
+const attached = z.object({ Name: z.string(), EndpointID: z.string(), IPv4Address: z.string().optional() });
+
+const inspected = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  Driver: z.string(),
+  // Keyed by the container's id, or by `ep-<endpoint id>` for an endpoint with no container.
+  Containers: z.record(z.string(), attached).nullish(),
+});
+
+function engineNetwork(network: z.infer<typeof inspected>): EngineNetwork {
+  return {
+    id: network.Id,
+    name: network.Name,
+    driver: network.Driver,
+    endpoints: Object.entries(network.Containers ?? {}).map(([container, endpoint]) => {
+      const prefix = parsePrefix(endpoint.IPv4Address ?? '');
+      return {
+        id: endpoint.EndpointID,
+        container: endpoint.Name === '' ? container : endpoint.Name,
+        ...(prefix === undefined ? {} : { ipv4: addressOf(prefix) }),
+      };
+    }),
+  };
+}
+
+/** The reply of a GET; undefined for 404. @throws on any other status, on a late reply, and on what is not JSON. */
+function fetchJson(options: EngineOptions, path: string): Promise<unknown> {
+  const timeout = options.timeout ?? TIMEOUT;
+  return new Promise((resolve, reject) => {
+    const request = get(
+      { socketPath: options.socket, path, agent: false, signal: AbortSignal.timeout(timeout) },
+      (response) => {
+        const chunks: Buffer[] = [];
+        let size = 0;
+        response.on('data', (chunk: Buffer) => {
+          size += chunk.length;
+          chunks.push(chunk);
+          if (size > REPLY_MAX)
+            request.destroy(new Error(`GET ${path}: the reply is over ${REPLY_MAX} bytes`));
+        });
+        response.on('error', reject);
+        response.on('end', () => {
+          try {
+            resolve(parseReply(path, response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8')));
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        });
+      },
+    );
+    request.on('error', reject);
+  });
+}
+
+function parseReply(path: string, status: number, text: string): unknown {
+  if (status === 404) return undefined;
+  if (status !== 200) throw new Error(`GET ${path}: the Engine answered ${status}: ${text.slice(0, 200)}`);
+  return JSON.parse(text) as unknown;
+}
