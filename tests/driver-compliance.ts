@@ -6,7 +6,7 @@ import type { Test } from 'tap';
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Driver } from '../cnm/driver.ts';
 import { createCnm } from '../cnm/index.ts';
-import type { Log } from '../cnm/log.ts';
+import { silent } from '../cnm/log.ts';
 import type { EndpointSpec, NetworkSpec } from '../cnm/model.ts';
 import { isUnicast, macBytes } from '../address/mac.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
@@ -32,8 +32,6 @@ interface Bench {
   /** What a crash leaves: a new Cnm on the same kernel and store. */
   restart(): void;
 }
-
-const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFixture): void {
   const bench = (): Bench => {
@@ -73,7 +71,11 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     const mac = driver.mac(network, first);
     t.equal(driver.mac(network, first), mac);
     t.same(driver.endpoint(network, { ...first, mac }), driver.endpoint(network, { ...first, mac }));
-    t.same(JSON.parse(JSON.stringify(driver.network(network, facts, []))), driver.network(network, facts, []), 'plans survive JSON');
+    t.same(
+      JSON.parse(JSON.stringify(driver.network(network, facts, []))),
+      driver.network(network, facts, []),
+      'plans survive JSON',
+    );
     t.same(kernel.snapshot(), before);
   });
 
@@ -95,7 +97,11 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     t.ok((await kernel.facts()).host.links.has(info.srcName));
     t.ok(Buffer.byteLength(info.srcName) <= 15);
     t.match(info.dstPrefix, /^[a-z]/);
-    t.same(await cnm.join(network.id, first.id, '/var/run/docker/netns/abc'), info, 'again is the same answer');
+    t.same(
+      await cnm.join(network.id, first.id, '/var/run/docker/netns/abc'),
+      info,
+      'again is the same answer',
+    );
     await t.rejects(cnm.join(network.id, first.id, '/other'), { code: 'endpoint-busy' });
     await cnm.leave(network.id, first.id);
     await cnm.leave(network.id, first.id);
@@ -135,7 +141,10 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
       const before = kernel.snapshot();
       let step = 0;
       kernel.failAt((_step, phase) => phase === 'apply' && step++ === failing, 'ENOMEM');
-      await t.rejects(cnm.createNetwork(network).then(() => cnm.createEndpoint(first)), { message: /ENOMEM/ });
+      await t.rejects(
+        cnm.createNetwork(network).then(() => cnm.createEndpoint(first)),
+        { message: /ENOMEM/ },
+      );
       await cnm.deleteNetwork(network.id);
       t.same(withoutKept(kernel.snapshot()), withoutKept(before), `failed at step ${failing}`);
       t.same(store.list(''), []);
@@ -151,10 +160,15 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     const quiet = await b.cnm.reconcile();
     t.same(quiet, { undone: [], finished: [], repaired: [], removed: [], failed: [] });
     t.same(b.kernel.snapshot(), whole);
-    for (const step of b.cnm.networks().flatMap((record) => record.plan)) if (step.do === 'link.add') b.kernel.destroyLink(step.name);
+    for (const step of b.cnm.networks().flatMap((record) => record.plan))
+      if (step.do === 'link.add') b.kernel.destroyLink(step.name);
     const report = await b.cnm.reconcile();
     t.same(report.failed, []);
-    t.same(await b.cnm.drift(), { differences: [], orphans: [], rulesetCurrent: true }, 'repaired in one pass');
+    t.same(
+      await b.cnm.drift(),
+      { differences: [], orphans: [], rulesetCurrent: true },
+      'repaired in one pass',
+    );
     await b.cnm.deleteNetwork(network.id);
   });
 
@@ -175,7 +189,9 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
 
 /** Sysctls that a network switches on and leaves on (`keep`) are the one thing that may differ afterwards. */
 function withoutKept(snapshot: unknown): unknown {
-  return JSON.parse(JSON.stringify(snapshot, (key, value: unknown) => (key === 'sysctls' ? undefined : value)));
+  return JSON.parse(
+    JSON.stringify(snapshot, (key, value: unknown) => (key === 'sysctls' ? undefined : value)),
+  );
 }
 
 async function countSteps(bench: Bench, network: NetworkSpec, endpoint: EndpointSpec): Promise<number> {

@@ -14,8 +14,12 @@ const network: NetworkSpec = {
   internal: false,
   enableIpv4: true,
   enableIpv6: true,
-  ipv4: [{ addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [{ addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} }],
+  ipv4: [
+    { addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} },
+  ],
+  ipv6: [
+    { addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} },
+  ],
 };
 
 const other: NetworkSpec = {
@@ -24,7 +28,9 @@ const other: NetworkSpec = {
   internal: true,
   enableIpv6: false,
   options: {},
-  ipv4: [{ addressSpace: 'LocalDefault', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} }],
+  ipv4: [
+    { addressSpace: 'LocalDefault', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} },
+  ],
   ipv6: [],
 };
 
@@ -38,12 +44,18 @@ const endpoint: EndpointSpec = {
 };
 
 const option = (name: string, value: string): NetworkSpec => ({ ...network, options: { [name]: value } });
-const pool = (text: string): NetworkSpec => ({ ...network, ipv4: [{ addressSpace: 'x', pool: prefix(text), aux: {} }] });
+const pool = (text: string): NetworkSpec => ({
+  ...network,
+  ipv4: [{ addressSpace: 'x', pool: prefix(text), aux: {} }],
+});
 
 driverCompliance(t, bridge, {
   network,
   other,
-  endpoints: [endpoint, { ...endpoint, id: 'e2'.repeat(32), address: prefix('10.1.0.3/24'), addressV6: prefix('fd00:1::3/64') }],
+  endpoints: [
+    endpoint,
+    { ...endpoint, id: 'e2'.repeat(32), address: prefix('10.1.0.3/24'), addressV6: prefix('fd00:1::3/64') },
+  ],
   refused: [
     // B09
     { spec: option('com.docker.network.driver.mtu', '67'), names: 'mtu' },
@@ -56,7 +68,10 @@ driverCompliance(t, bridge, {
     { spec: option('com.docker.network.bridge.name', 'a\nb'), names: 'a\\nb' },
     { spec: option('com.docker.network.bridge.name', 'a\0b'), names: 'a\\u0000b' },
     { spec: option('com.docker.network.bridge.enable_ip_masquerade', 'yes'), names: '"yes"' },
-    { spec: option('com.docker.network.container_iface_prefix', 'much-too-long-a-prefix'), names: 'much-too-long-a-prefix' },
+    {
+      spec: option('com.docker.network.container_iface_prefix', 'much-too-long-a-prefix'),
+      names: 'much-too-long-a-prefix',
+    },
     // P10: an unknown option is refused, every time, by name.
     { spec: option('opt1', 'drv1'), names: '"opt1"' },
     // E06
@@ -69,17 +84,36 @@ driverCompliance(t, bridge, {
 
 t.test('an endpoint outside the subnet is refused with address and subnet', (t) => {
   const outside = { ...endpoint, address: prefix('10.9.0.2/24'), mac: mac('02:42:0a:09:00:02') };
-  t.throws(() => bridge.endpoint(network, outside), { code: 'address-invalid', message: /10\.9\.0\.2.*10\.1\.0\.0\/24/ });
+  t.throws(() => bridge.endpoint(network, outside), {
+    code: 'address-invalid',
+    message: /10\.9\.0\.2.*10\.1\.0\.0\/24/,
+  });
   t.end();
 });
 
-t.test('what Join answers: gateways, none on an internal network, none for a family the endpoint lacks', (t) => {
-  t.match(bridge.join(network, endpoint), { gateway: ip('10.1.0.1'), gatewayV6: ip('fd00:1::1'), disableGatewayService: false });
-  const internal = bridge.join(other, endpoint);
-  t.notOk('gateway' in internal || 'gatewayV6' in internal);
-  t.equal(internal.disableGatewayService, true);
-  const { addressV6: _none, ...v4Only } = endpoint;
-  t.notOk('gatewayV6' in bridge.join(network, v4Only));
-  t.equal(bridge.join(option('com.docker.network.container_iface_prefix', 'foo'), endpoint).dstPrefix, 'foo');
-  t.end();
-});
+t.test(
+  'what Join answers: gateways, none on an internal network, none for a family the endpoint lacks',
+  (t) => {
+    t.match(bridge.join(network, endpoint), {
+      gateway: ip('10.1.0.1'),
+      gatewayV6: ip('fd00:1::1'),
+      disableGatewayService: false,
+    });
+    const internal = bridge.join(other, endpoint);
+    t.notOk('gateway' in internal || 'gatewayV6' in internal);
+    t.equal(internal.disableGatewayService, true);
+    const v4Only: EndpointSpec = {
+      id: endpoint.id,
+      network: network.id,
+      address: prefix('10.1.0.2/24'),
+      options: {},
+      ports: [],
+    };
+    t.notOk('gatewayV6' in bridge.join(network, v4Only));
+    t.equal(
+      bridge.join(option('com.docker.network.container_iface_prefix', 'foo'), endpoint).dstPrefix,
+      'foo',
+    );
+    t.end();
+  },
+);

@@ -13,12 +13,16 @@ const spec = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
   internal: false,
   enableIpv4: true,
   enableIpv6: false,
-  ipv4: [{ addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
+  ipv4: [
+    { addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} },
+  ],
   ipv6: [],
   ...changes,
 });
 
-const ipv6 = [{ addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} }];
+const ipv6 = [
+  { addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} },
+];
 
 async function described(network: NetworkSpec): Promise<readonly string[]> {
   return bridge.network(network, await fakeKernel().facts(), []).map(describe);
@@ -53,9 +57,15 @@ t.test('IPv6 brings its own forwarding, address and masquerade, and no router ad
   ]) {
     t.ok(plan.includes(wanted), wanted);
   }
-  t.notOk((await described(spec())).some((step) => step.includes('ipv6')), 'a v4 network changes no v6 setting (B18)');
+  t.notOk(
+    (await described(spec())).some((step) => step.includes('ipv6')),
+    'a v4 network changes no v6 setting (B18)',
+  );
   const only6 = await described(spec({ enableIpv4: false, enableIpv6: true, ipv4: [], ipv6 }));
-  t.notOk(only6.some((step) => step.includes('ipv4') || step.includes('masquerade4')), 'and an IPv6-only one no v4 setting');
+  t.notOk(
+    only6.some((step) => step.includes('ipv4') || step.includes('masquerade4')),
+    'and an IPv6-only one no v4 setting',
+  );
 });
 
 t.test('an internal network neither forwards nor masquerades', async (t) => {
@@ -65,21 +75,39 @@ t.test('an internal network neither forwards nor masquerades', async (t) => {
 });
 
 t.test('B11: a bridge that the user made is used, with its address, and not deleted', async (t) => {
-  const kernel = fakeKernel({ links: [{ name: 'x', kind: 'bridge', addresses: [prefix('10.1.0.1/24')] }, { name: 'nic' }] });
+  const kernel = fakeKernel({
+    links: [{ name: 'x', kind: 'bridge', addresses: [prefix('10.1.0.1/24')] }, { name: 'nic' }],
+  });
   const facts = await kernel.facts();
   const named = (name: string) => spec({ options: { 'com.docker.network.bridge.name': name } });
   const plan = bridge.network(named('x'), facts, []);
   t.notOk(plan.some((step) => step.do === 'link.add' || step.do === 'addr.add'));
-  t.throws(() => bridge.network(named('nic'), facts, []), { code: 'network-conflict', message: /nic.*not a bridge/ });
-  t.ok(bridge.network(named('fresh'), facts, []).some((step) => step.do === 'link.add' && step.name === 'fresh'));
+  t.throws(() => bridge.network(named('nic'), facts, []), {
+    code: 'network-conflict',
+    message: /nic.*not a bridge/,
+  });
+  t.ok(
+    bridge.network(named('fresh'), facts, []).some((step) => step.do === 'link.add' && step.name === 'fresh'),
+  );
 });
 
 t.test('conflicts with other networks name both', async (t) => {
   const facts = await fakeKernel().facts();
-  const other: NetworkRecord = { ...spec({ id: 'f'.repeat(64), name: 'shop' }), state: 'ready', createdAt: '', plan: [] };
-  t.throws(() => bridge.network(spec(), facts, [other]), { code: 'network-conflict', message: /10\.1\.0\.0\/24.*shop/ });
+  const other: NetworkRecord = {
+    ...spec({ id: 'f'.repeat(64), name: 'shop' }),
+    state: 'ready',
+    createdAt: '',
+    plan: [],
+  };
+  t.throws(() => bridge.network(spec(), facts, [other]), {
+    code: 'network-conflict',
+    message: /10\.1\.0\.0\/24.*shop/,
+  });
   const elsewhere = { ...other, ipv4: [{ addressSpace: '', pool: prefix('10.9.0.0/24'), aux: {} }] };
   const options = { 'com.docker.network.bridge.name': 'shared' };
-  t.throws(() => bridge.network(spec({ options }), facts, [{ ...elsewhere, options }]), { code: 'network-conflict', message: /shared.*shop/ });
+  t.throws(() => bridge.network(spec({ options }), facts, [{ ...elsewhere, options }]), {
+    code: 'network-conflict',
+    message: /shared.*shop/,
+  });
   t.doesNotThrow(() => bridge.network(spec(), facts, [elsewhere]));
 });

@@ -1,0 +1,146 @@
+import t from 'tap';
+import { prefix } from '../address/prefix.ts';
+import { bridge } from '../drivers/bridge/index.ts';
+import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
+import { memoryStore } from '../store/memory.ts';
+import type { Cnm } from './cnm.ts';
+import { createCnm } from './index.ts';
+import { silent } from './log.ts';
+import type { EndpointSpec, NetworkSpec } from './model.ts';
+
+function network(n: number, changes: Partial<NetworkSpec> = {}): NetworkSpec {
+  return {
+    id: n.toString(16).padStart(2, '0').repeat(32),
+    driver: 'cnm-bridge',
+    origin: 'docker',
+    options: {},
+    internal: false,
+    enableIpv4: true,
+    enableIpv6: false,
+    ipv4: [{ addressSpace: '', pool: prefix(`10.${n}.0.0/24`), gateway: prefix(`10.${n}.0.1/24`), aux: {} }],
+    ipv6: [],
+    ...changes,
+  };
+}
+
+function endpoint(n: number, host: number): EndpointSpec {
+  const id = `${n.toString(16).padStart(2, '0')}${host.toString(16).padStart(2, '0')}`.repeat(16);
+  return { id, network: network(n).id, address: prefix(`10.${n}.0.${host}/24`), options: {}, ports: [] };
+}
+
+function setup(): { kernel: FakeKernel; cnm: Cnm } {
+  const kernel = fakeKernel();
+  return {
+    kernel,
+    cnm: createCnm({ kernel, store: memoryStore(), drivers: [bridge], log: silent, runDir: '/run/cnm' }),
+  };
+}
+
+t.test('the same id with other contents is a conflict that shows both', async (t) => {
+  const { cnm } = setup();
+  await cnm.createNetwork(network(1));
+  await t.rejects(cnm.createNetwork(network(1, { internal: true })), {
+    code: 'network-conflict',
+    message: /internal false; asked for true/,
+  });
+  await cnm.createEndpoint(endpoint(1, 2));
+  await t.rejects(cnm.createEndpoint({ ...endpoint(1, 2), address: prefix('10.1.0.9/24') }), {
+    code: 'endpoint-conflict',
+  });
+});
+
+t.test('twenty networks at once, and two that want the same subnet: one of them wins', async (t) => {
+  const { cnm } = setup();
+  await Promise.all(Array.from({ length: 20 }, (_, n) => cnm.createNetwork(network(n + 1))));
+  t.equal(cnm.networks().length, 20);
+  const twins = [network(60), { ...network(61), ipv4: network(60).ipv4 }];
+  const results = await Promise.allSettled(twins.map((twin) => cnm.createNetwork(twin)));
+  t.same(results.map((result) => result.status).sort(), ['fulfilled', 'rejected']);
+});
+
+t.test('unknown things: deletes succeed, the rest says what is unknown', async (t) => {
+  const { cnm } = setup();
+  await cnm.deleteNetwork(network(1).id);
+  await cnm.deleteEndpoint(network(1).id, 'e');
+  await cnm.leave(network(1).id, 'e');
+  await cnm.revokeExternalConnectivity(network(1).id, 'e');
+  await t.rejects(cnm.createEndpoint(endpoint(1, 2)), { code: 'network-unknown' });
+  await t.rejects(cnm.createNetwork(network(1, { driver: 'x' })), {
+    code: 'driver-unknown',
+    message: /"x".*cnm-bridge/,
+  });
+  await cnm.createNetwork(network(1));
+  await t.rejects(cnm.join(network(1).id, 'e', '/x'), { code: 'endpoint-unknown' });
+});
+
+t.test('ports: none is fine, some are refused, and nothing is changed', async (t) => {
+  const { cnm, kernel } = setup();
+  await cnm.createNetwork(network(1));
+  await cnm.createEndpoint(endpoint(1, 2));
+  const before = kernel.snapshot();
+  await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, []);
+  const port = { proto: 6, port: 80, hostPort: 8080, hostPortEnd: 8080 };
+  await t.rejects(cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, [port]), {
+    code: 'option-invalid',
+    message: /-p/,
+  });
+  t.same(kernel.snapshot(), before);
+});
+
+t.test('an address is held once: a lost endpoint of Docker gives way, a living one does not', async (t) => {
+  const { cnm, kernel } = setup();
+  await cnm.createNetwork(network(1));
+  const old = endpoint(1, 2);
+  const next = { ...old, id: 'ff'.repeat(32) };
+  await cnm.createEndpoint(old);
+  const { srcName } = await cnm.join(network(1).id, old.id, '/var/run/docker/netns/x');
+  kernel.moveAway(srcName, '/var/run/docker/netns/x', 'eth0');
+  await t.rejects(cnm.createEndpoint(next), { code: 'endpoint-conflict', message: /10\.1\.0\.2/ });
+  kernel.destroyNetns('/var/run/docker/netns/x');
+  await cnm.createEndpoint(next);
+  t.same(
+    cnm.endpoints().map(({ id }) => id),
+    [next.id],
+  );
+});
+
+t.test('sandboxes: two networks, the default route passes on, names are reused', async (t) => {
+  const { cnm, kernel } = setup();
+  const before = kernel.snapshot();
+  await cnm.createNetwork(network(1, { origin: 'cnm', name: 'one' }));
+  await cnm.createNetwork(network(2, { origin: 'cnm', name: 'two' }));
+  const { path } = await cnm.createSandbox('web');
+  await cnm.joinSandbox('web', endpoint(1, 2));
+  await cnm.joinSandbox('web', endpoint(2, 2));
+  const inside = async () => (await kernel.facts({ netns: [path] })).netns.get(path);
+  const defaults = async () =>
+    (await inside())?.routes.filter((route) => route.to === '0.0.0.0/0').map((route) => route.via);
+  t.same([...((await inside())?.links.keys() ?? [])].sort(), ['eth0', 'eth1', 'lo']);
+  t.same(await defaults(), ['10.1.0.1']);
+  await t.rejects(cnm.deleteSandbox('web'), { code: 'sandbox-busy', message: /one, two/ });
+  await t.rejects(cnm.deleteNetwork(network(1).id), { code: 'network-busy' });
+  await t.rejects(cnm.joinSandbox('web', endpoint(1, 3)), { code: 'endpoint-conflict' });
+  await cnm.leaveSandbox('web', network(1).id);
+  t.same(await defaults(), ['10.2.0.1'], 'the next endpoint with a gateway takes the default route over');
+  await cnm.joinSandbox('web', endpoint(1, 2));
+  t.ok((await inside())?.links.has('eth0'), 'the free name is used again');
+  t.same((await cnm.drift()).differences, []);
+  for (const n of [1, 2]) await cnm.leaveSandbox('web', network(n).id);
+  await cnm.deleteSandbox('web');
+  for (const n of [1, 2]) await cnm.deleteNetwork(network(n).id);
+  t.equal(JSON.stringify(kernel.snapshot(), withoutSysctls), JSON.stringify(before, withoutSysctls));
+});
+
+t.test('after close nothing is let in, and what was inside has ended', async (t) => {
+  const { cnm } = setup();
+  let created = false;
+  const creating = cnm.createNetwork(network(1)).then(() => (created = true));
+  await cnm.close();
+  t.ok(created);
+  await creating;
+  await t.rejects(cnm.createNetwork(network(2)), { code: 'unavailable' });
+});
+
+function withoutSysctls(key: string, value: unknown): unknown {
+  return key === 'sysctls' ? undefined : value;
+}
