@@ -1,0 +1,163 @@
+/**
+ * The admin API: JSON over a unix socket that only root can open, for the `cnm` command and for programs.
+ * Failures answer `{ "error": { "code", "message" } }` with the status of `cnm/errors.ts`; never a stack trace.
+ */
+import express from 'express';
+import type { Cnm, EngineView } from '../cnm/cnm.ts';
+import { CnmError } from '../cnm/errors.ts';
+import type { Log } from '../cnm/log.ts';
+import type { Ipam } from '../ipam/ipam.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { commands } from './doctor.ts';
+import { answerError, answerUnknownPath } from './failures.ts';
+import { Observatory } from './observatory.ts';
+import { decodeJoin, decodeLeave, decodeNetwork, decodeSandbox } from './schema.ts';
+import { Standalone } from './standalone.ts';
+import { subnetView } from './summaries.ts';
+import type { NetworkRequest, PlanView, VersionView } from './views.ts';
+
+export interface AdminOptions {
+  readonly cnm: Cnm;
+  readonly ipam: Ipam;
+  readonly kernel: Kernel;
+  readonly log: Log;
+  readonly version: string;
+  /** Where the daemon keeps the namespaces of its sandboxes; shown by GET /v1/version. */
+  readonly runDir: string;
+  /** Names of Docker's networks and containers. */
+  readonly engine?: EngineView;
+  /** What opening the store found, as sentences; the doctor shows them. */
+  readonly notices?: readonly string[];
+}
+
+/** Enough for every option of a network; Docker's largest requests are a few KiB. */
+const BODY_LIMIT = '256kb';
+
+export function adminApp(options: AdminOptions): express.Express {
+  const standalone = new Standalone(options);
+  const observatory = new Observatory({ ...options, standalone });
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', 'simple');
+  // Whatever the content type says: curl sends a form's by default.
+  app.use(express.json({ limit: BODY_LIMIT, strict: true, type: () => true }));
+  app.use('/v1', versionRoutes(options), doctorRoutes(observatory));
+  app.use('/v1/networks', networkRoutes(options, standalone, observatory));
+  app.use('/v1/endpoints', endpointRoutes(observatory));
+  app.use('/v1/sandboxes', sandboxRoutes(standalone, observatory));
+  app.use(answerUnknownPath);
+  app.use(answerError(options.log));
+  return app;
+}
+
+function versionRoutes({ version, runDir, cnm }: AdminOptions): express.Router {
+  const drivers = cnm.drivers.map((driver) => driver.name);
+  const answer: VersionView = { version, node: process.version, runDir, drivers };
+  return express.Router().get('/version', (_request, response) => {
+    response.json(answer);
+  });
+}
+
+function doctorRoutes(observatory: Observatory): express.Router {
+  return express
+    .Router()
+    .get('/drift', async (_request, response) => {
+      response.json(await observatory.doctor());
+    })
+    .post('/reconcile', async (_request, response) => {
+      response.json(await observatory.fix());
+    });
+}
+
+function networkRoutes(
+  options: AdminOptions,
+  standalone: Standalone,
+  observatory: Observatory,
+): express.Router {
+  return express
+    .Router()
+    .get('/', async (_request, response) => {
+      response.json(await observatory.networks());
+    })
+    .post('/', async (request, response) => {
+      const wanted = decodeNetwork(request.body);
+      if (request.query['dry-run'] !== undefined) {
+        response.json(await dryRun(options, standalone, wanted));
+        return;
+      }
+      const { id } = await standalone.createNetwork(wanted);
+      response.status(201).json({ id });
+    })
+    .get('/:ref', async (request, response) => {
+      response.json(await observatory.network(request.params.ref));
+    })
+    .delete('/:ref', async (request, response) => {
+      const network = await observatory.findNetwork(request.params.ref);
+      await standalone.deleteNetwork(network);
+      response.json({ id: network.id });
+    });
+}
+
+async function dryRun(
+  { ipam }: AdminOptions,
+  standalone: Standalone,
+  wanted: NetworkRequest,
+): Promise<PlanView> {
+  const { name, driver } = wanted;
+  const { spec, plan } = await standalone.dryRun(wanted);
+  const pools = ipam.pools();
+  const subnets = [...spec.ipv4, ...spec.ipv6].map((subnet, index) =>
+    subnetView(subnet, spec.pools?.[index], pools),
+  );
+  return { name, driver, subnets, plan: commands(plan) };
+}
+
+function endpointRoutes(observatory: Observatory): express.Router {
+  return express
+    .Router()
+    .get('/', async (request, response) => {
+      const { network } = request.query;
+      if (network !== undefined && typeof network !== 'string') {
+        throw new CnmError('request-invalid', 'The query parameter "network" must be given once');
+      }
+      response.json(await observatory.endpoints(network));
+    })
+    .get('/:ref', async (request, response) => {
+      response.json(await observatory.endpoint(request.params.ref));
+    });
+}
+
+function sandboxRoutes(standalone: Standalone, observatory: Observatory): express.Router {
+  return express
+    .Router()
+    .get('/', async (_request, response) => {
+      response.json(await observatory.sandboxes());
+    })
+    .post('/', async (request, response) => {
+      const { id, path } = await standalone.createSandbox(decodeSandbox(request.body).name);
+      response.status(201).json({ id, path });
+    })
+    .get('/:ref', async (request, response) => {
+      response.json(await observatory.sandbox(request.params.ref));
+    })
+    .delete('/:ref', async (request, response) => {
+      const sandbox = observatory.findSandbox(request.params.ref);
+      await standalone.deleteSandbox(sandbox);
+      response.json({ id: sandbox.id });
+    })
+    .post('/:ref/join', async (request, response) => {
+      const wanted = decodeJoin(request.body);
+      const sandbox = observatory.findSandbox(request.params.ref);
+      const network = await observatory.findNetwork(wanted.network);
+      const { id } = await standalone.join(sandbox, network, wanted);
+      response.status(201).json(await observatory.endpoint(id));
+    })
+    .post('/:ref/leave', async (request, response) => {
+      const wanted = decodeLeave(request.body);
+      const sandbox = observatory.findSandbox(request.params.ref);
+      const network = await observatory.findNetwork(wanted.network);
+      await standalone.leave(sandbox, network);
+      response.json({ id: sandbox.id });
+    });
+}

@@ -1,0 +1,100 @@
+/** `cnm network …` */
+import { type Command, InvalidArgumentError } from 'commander';
+import { networkTable, planText } from '../render/list.ts';
+import { networkDrawing } from '../render/object.ts';
+import type { NetworkRequest, NetworkView } from '../views.ts';
+import { client, collect, type Common, common, forEach, pairs, type Terminal } from './terminal.ts';
+
+interface CreateOptions extends Common {
+  readonly driver: string;
+  readonly subnet: readonly string[];
+  readonly gateway: readonly string[];
+  readonly ipRange: readonly string[];
+  readonly auxAddress: readonly string[];
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly internal?: true;
+  readonly opt: readonly string[];
+  readonly dryRun?: true;
+}
+
+export function networkCommands(network: Command, own: Terminal): void {
+  common(network.command('ls').description('list networks')).action(async (options: Common) => {
+    const networks = await client(options).networks();
+    if (options.json) own.json(networks);
+    else own.print(networkTable(networks, own.paint));
+  });
+  common(network.command('inspect <network...>').description('draw the whole chain of a network')).action(
+    (refs: readonly string[], options: Common) => inspect(refs, options, own),
+  );
+  createCommand(network, own);
+  common(network.command('rm <network...>').description('remove standalone networks')).action(
+    async (refs: readonly string[], options: Common) => {
+      const removed: string[] = [];
+      await forEach(refs, own, async (ref) => {
+        await client(options).deleteNetwork(ref);
+        removed.push(ref);
+        if (!options.json) own.print(`${ref}\n`);
+      });
+      if (options.json) own.json({ removed });
+    },
+  );
+}
+
+async function inspect(refs: readonly string[], options: Common, own: Terminal): Promise<void> {
+  const views: NetworkView[] = [];
+  await forEach(refs, own, async (ref) => {
+    views.push(await client(options).network(ref));
+  });
+  if (options.json) own.json(views);
+  else own.print(views.map((view) => networkDrawing(view, own.paint)).join('\n'));
+}
+
+/** Flags and meaning as `docker network create` has them. */
+function createCommand(network: Command, own: Terminal): void {
+  const command = network
+    .command('create <name>')
+    .description('create a standalone network, with no Docker')
+    .option('-d, --driver <driver>', 'driver of the network', 'cnm-bridge')
+    .option('--subnet <cidr>', 'subnet in CIDR form (repeatable)', collect, [])
+    .option('--gateway <ip>', 'gateway of the subnet that holds it (repeatable)', collect, [])
+    .option('--ip-range <cidr>', 'part of a subnet that addresses are chosen from (repeatable)', collect, [])
+    .option('--aux-address <key=ip>', 'address that must not be given out (repeatable)', collect, [])
+    .option('--ipv4 [bool]', 'enable IPv4; --ipv4=false for none', bool, true)
+    .option('--ipv6 [bool]', 'enable IPv6', bool, false)
+    .option('--internal', 'no way out of the network')
+    .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect, [])
+    .option('--dry-run', 'print the plan and change nothing');
+  common(command).action((name: string, options: CreateOptions) => create(name, options, own));
+}
+
+async function create(name: string, options: CreateOptions, own: Terminal): Promise<void> {
+  const wanted: NetworkRequest = {
+    name,
+    driver: options.driver,
+    subnets: options.subnet,
+    gateways: options.gateway,
+    ipRanges: options.ipRange,
+    auxAddresses: pairs('--aux-address', options.auxAddress),
+    ipv4: options.ipv4,
+    ipv6: options.ipv6,
+    internal: options.internal === true,
+    options: pairs('-o', options.opt),
+  };
+  if (options.dryRun) {
+    const plan = await client(options).planNetwork(wanted);
+    if (options.json) own.json(plan);
+    else own.print(planText(plan));
+    return;
+  }
+  const { id } = await client(options).createNetwork(wanted);
+  if (options.json) own.json({ id, name });
+  else own.print(`${id}\n`);
+}
+
+/** What Go's strconv.ParseBool takes, in the spellings that people use. */
+function bool(text: string): boolean {
+  if (['true', '1', 't', 'T', 'TRUE', 'True'].includes(text)) return true;
+  if (['false', '0', 'f', 'F', 'FALSE', 'False'].includes(text)) return false;
+  throw new InvalidArgumentError('It must be true or false.');
+}

@@ -1,0 +1,160 @@
+/** The admin API as the command calls it. No library: loading one costs more than the whole call. */
+import { request } from 'node:http';
+import type {
+  DoctorView,
+  EndpointSummary,
+  EndpointView,
+  ErrorView,
+  FixView,
+  JoinRequest,
+  NetworkRequest,
+  NetworkSummary,
+  NetworkView,
+  PlanView,
+  SandboxSummary,
+  SandboxView,
+  VersionView,
+} from './views.ts';
+
+/** A failure for the person at the terminal: the message is all there is to print. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+}
+
+/**
+ * Both ends are of one package, so an answer has the shape that `views.ts` gives it; only that it is JSON is checked.
+ * Every method throws CommandError.
+ */
+export class Client {
+  readonly #socket: string;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  async networks(): Promise<readonly NetworkSummary[]> {
+    return (await this.#call('GET', '/v1/networks')) as readonly NetworkSummary[];
+  }
+
+  async network(ref: string): Promise<NetworkView> {
+    return (await this.#call('GET', at('networks', ref))) as NetworkView;
+  }
+
+  async createNetwork(wanted: NetworkRequest): Promise<{ readonly id: string }> {
+    return (await this.#call('POST', '/v1/networks', wanted)) as { readonly id: string };
+  }
+
+  async planNetwork(wanted: NetworkRequest): Promise<PlanView> {
+    return (await this.#call('POST', '/v1/networks?dry-run', wanted)) as PlanView;
+  }
+
+  async deleteNetwork(ref: string): Promise<void> {
+    await this.#call('DELETE', at('networks', ref));
+  }
+
+  async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {
+    const query = network === undefined ? '' : `?network=${encodeURIComponent(network)}`;
+    return (await this.#call('GET', `/v1/endpoints${query}`)) as readonly EndpointSummary[];
+  }
+
+  async endpoint(ref: string): Promise<EndpointView> {
+    return (await this.#call('GET', at('endpoints', ref))) as EndpointView;
+  }
+
+  async sandboxes(): Promise<readonly SandboxSummary[]> {
+    return (await this.#call('GET', '/v1/sandboxes')) as readonly SandboxSummary[];
+  }
+
+  async sandbox(ref: string): Promise<SandboxView> {
+    return (await this.#call('GET', at('sandboxes', ref))) as SandboxView;
+  }
+
+  async createSandbox(name: string): Promise<{ readonly id: string; readonly path: string }> {
+    return (await this.#call('POST', '/v1/sandboxes', { name })) as {
+      readonly id: string;
+      readonly path: string;
+    };
+  }
+
+  async deleteSandbox(ref: string): Promise<void> {
+    await this.#call('DELETE', at('sandboxes', ref));
+  }
+
+  async join(ref: string, wanted: JoinRequest): Promise<EndpointView> {
+    return (await this.#call('POST', `${at('sandboxes', ref)}/join`, wanted)) as EndpointView;
+  }
+
+  async leave(ref: string, network: string): Promise<void> {
+    await this.#call('POST', `${at('sandboxes', ref)}/leave`, { network });
+  }
+
+  async doctor(): Promise<DoctorView> {
+    return (await this.#call('GET', '/v1/drift')) as DoctorView;
+  }
+
+  async fix(): Promise<FixView> {
+    return (await this.#call('POST', '/v1/reconcile')) as FixView;
+  }
+
+  async version(): Promise<VersionView> {
+    return (await this.#call('GET', '/v1/version')) as VersionView;
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    const { status, text } = await this.#exchange(method, path, body);
+    const answer = parse(text);
+    if (status < 400) return answer;
+    throw new CommandError(errorOf(answer) ?? `The daemon answered ${status} with nothing to explain it`);
+  }
+
+  #exchange(method: string, path: string, body: unknown): Promise<{ status: number; text: string }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
+    const failed = (error: Error) => {
+      reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
+    };
+    const outgoing = request({ socketPath: this.#socket, method, path }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', failed);
+      response.on('end', () => {
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') });
+      });
+    });
+    outgoing.on('error', failed);
+    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+    return promise;
+  }
+}
+
+function at(collection: string, ref: string): string {
+  if (ref === '') throw new CommandError('An empty id or name means nothing; give the id or name');
+  return `/v1/${collection}/${encodeURIComponent(ref)}`;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new CommandError('The answer is not JSON; is this socket the admin socket of cnmd?');
+  }
+}
+
+function errorOf(answer: unknown): string | undefined {
+  return (answer as Partial<ErrorView> | null)?.error?.message;
+}
+
+function unreachable(socket: string, error: Error & { readonly code?: unknown }): string {
+  const start =
+    'Start it with: systemctl start cnmd (or: cnmd), or name its socket with --socket or CNM_SOCKET';
+  switch (error.code) {
+    case 'ENOENT':
+      return `The daemon is not running: there is no socket ${socket}. ${start}`;
+    case 'ECONNREFUSED':
+      return `The daemon is not running: nobody listens on ${socket}. ${start}`;
+    case 'EACCES':
+    case 'EPERM':
+      return `The socket ${socket} can be opened by root only; run this command as root`;
+    default:
+      return `The daemon does not answer on ${socket} (${error.message}). ${start}`;
+  }
+}

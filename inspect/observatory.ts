@@ -1,0 +1,198 @@
+/** Reads records, facts and names and hands them to the pure views. Changes nothing, except in `fix`. */
+import type { Cnm, Difference, EngineNetwork, EngineView } from '../cnm/cnm.ts';
+import { CnmError } from '../cnm/errors.ts';
+import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
+import type { Ipam } from '../ipam/ipam.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
+import { differenceView, doctorView, orphanView } from './doctor.ts';
+import { resolveRef } from './refs.ts';
+import type { Standalone } from './standalone.ts';
+import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
+import type {
+  DifferenceView,
+  DoctorView,
+  EndpointSummary,
+  EndpointView,
+  FixView,
+  LeakView,
+  NetworkSummary,
+  NetworkView,
+  SandboxSummary,
+  SandboxView,
+} from './views.ts';
+
+export interface ObservatoryOptions {
+  readonly cnm: Cnm;
+  readonly ipam: Ipam;
+  readonly kernel: Kernel;
+  readonly standalone: Standalone;
+  readonly engine?: EngineView;
+  readonly notices?: readonly string[];
+}
+
+/** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
+const ENGINE_PATIENCE_MS = 400;
+
+export class Observatory {
+  readonly #options: ObservatoryOptions;
+  readonly #cnm: Cnm;
+
+  constructor(options: ObservatoryOptions) {
+    this.#options = options;
+    this.#cnm = options.cnm;
+  }
+
+  async networks(): Promise<readonly NetworkSummary[]> {
+    const names = await this.#names();
+    return this.#cnm
+      .networks()
+      .map((network) => networkSummary(network, this.#cnm.endpoints(network.id).length, names))
+      .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
+  }
+
+  async network(ref: string): Promise<NetworkView> {
+    const network = await this.findNetwork(ref);
+    const endpoints = this.#cnm.endpoints(network.id);
+    return networkView(network, endpoints, await this.#picture(endpoints, await this.#names()));
+  }
+
+  async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {
+    const names = await this.#names();
+    const of = network === undefined ? undefined : this.#resolveNetwork(network, names).id;
+    return this.#cnm
+      .endpoints(of)
+      .map((endpoint) => endpointSummary(endpoint, names))
+      .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
+  }
+
+  async endpoint(ref: string): Promise<EndpointView> {
+    const names = await this.#names();
+    const all = this.#cnm
+      .endpoints()
+      .map((record) => ({ ...summaryName(endpointSummary(record, names)), record }));
+    const { record } = resolveRef('endpoint', ref, all);
+    return endpointView(record, this.#cnm.network(record.network), await this.#picture([record], names));
+  }
+
+  async sandboxes(): Promise<readonly SandboxSummary[]> {
+    const names = await this.#names();
+    const endpoints = this.#cnm.endpoints();
+    return this.#cnm
+      .sandboxes()
+      .map((sandbox) => sandboxSummary(sandbox, endpoints, names))
+      .sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  async sandbox(ref: string): Promise<SandboxView> {
+    const sandbox = this.findSandbox(ref);
+    const endpoints = this.#cnm
+      .endpoints()
+      .filter(({ attachment }) => attachment?.kind === 'cnm' && attachment.key === sandbox.id);
+    const picture = await this.#picture(endpoints, await this.#names(), [sandbox.path]);
+    const members = endpoints.map((endpoint) =>
+      endpointView(endpoint, this.#cnm.network(endpoint.network), picture),
+    );
+    return sandboxView(sandbox, members, picture);
+  }
+
+  /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
+  async findNetwork(ref: string): Promise<NetworkRecord> {
+    return this.#resolveNetwork(ref, await this.#names());
+  }
+
+  /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
+  findSandbox(ref: string): SandboxRecord {
+    return resolveRef('sandbox', ref, this.#cnm.sandboxes());
+  }
+
+  async doctor(): Promise<DoctorView> {
+    const [drift, names] = await Promise.all([this.#cnm.drift(), this.#names()]);
+    const { standalone, notices = [] } = this.#options;
+    return doctorView(drift, standalone.leaks(), notices, (one) => this.#titled(one, names));
+  }
+
+  async fix(): Promise<FixView> {
+    const { undone, finished, repaired, removed, failed } = await this.#cnm.reconcile({
+      removeOrphans: true,
+    });
+    const trouble = [...failed];
+    const released = await this.#reclaim(trouble);
+    const names = await this.#names();
+    return {
+      undone,
+      finished,
+      repaired: repaired.map((one) => this.#titled(one, names)),
+      removed: removed.map(orphanView),
+      released,
+      failed: trouble,
+      after: await this.doctor(),
+    };
+  }
+
+  async #reclaim(failed: string[]): Promise<readonly LeakView[]> {
+    try {
+      return await this.#options.standalone.reclaim();
+    } catch (error) {
+      if (!(error instanceof CnmError)) throw error;
+      failed.push(error.message);
+      return [];
+    }
+  }
+
+  #resolveNetwork(ref: string, names: Names): NetworkRecord {
+    const all = this.#cnm.networks().map((record) => ({ ...networkName(record.id, names), record }));
+    return resolveRef('network', ref, all).record;
+  }
+
+  #titled(difference: Difference, names: Names): DifferenceView {
+    return differenceView(difference, this.#nameOf(difference, names), names);
+  }
+
+  #nameOf({ object, id, network }: Difference, names: Names): string | undefined {
+    if (object === 'network') return networkName(id, names).name;
+    if (object === 'sandbox') return names.sandboxes.get(id)?.name;
+    const endpoint = network === undefined ? undefined : this.#cnm.endpoint(network, id);
+    return endpoint && endpointSummary(endpoint, names).name;
+  }
+
+  /** One dump for the namespaces of these endpoints, and the differences of everything. */
+  async #picture(
+    endpoints: readonly EndpointRecord[],
+    names: Names,
+    more: readonly string[] = [],
+  ): Promise<Picture> {
+    const netns = [...new Set([...netnsPaths(endpoints, names), ...more])];
+    const [facts, drift] = await Promise.all([this.#options.kernel.facts({ netns }), this.#cnm.drift()]);
+    return { facts, names, differences: drift.differences.map((one) => this.#titled(one, names)) };
+  }
+
+  async #names(): Promise<Names> {
+    const engine = await this.#engineNetworks();
+    return {
+      networks: new Map(this.#cnm.networks().map((network) => [network.id, network])),
+      sandboxes: new Map(this.#cnm.sandboxes().map((sandbox) => [sandbox.id, sandbox])),
+      engine,
+      pools: this.#options.ipam.pools(),
+    };
+  }
+
+  /** Asked only when there is something of Docker's to name. Never an error. */
+  async #engineNetworks(): Promise<readonly EngineNetwork[]> {
+    const { engine } = this.#options;
+    if (engine === undefined || !this.#cnm.networks().some(({ origin }) => origin === 'docker')) return [];
+    const { promise: late, resolve } = Promise.withResolvers<undefined>();
+    const timer = setTimeout(resolve, ENGINE_PATIENCE_MS, undefined);
+    try {
+      return (await Promise.race([engine.networks(), late])) ?? [];
+    } catch {
+      return [];
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function summaryName({ id, name }: EndpointSummary): { readonly id: string; readonly name?: string } {
+  return { id, ...(name !== undefined && { name }) };
+}

@@ -1,0 +1,156 @@
+/** `inspect` for people: a network, an endpoint or a sandbox as the chain of links that it is. Pure. */
+import type { DifferenceView, EndpointView, NetworkView, RuleView, SandboxView } from '../views.ts';
+import { differenceLines } from './doctor.ts';
+import { fields } from './table.ts';
+import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
+import { type Branch, drawBranches } from './tree.ts';
+
+export function networkDrawing(network: NetworkView, paint: Paint): string {
+  const { driver, origin, state, createdAt, internal, options } = network;
+  const root = network.bridge
+    ? `bridge ${linkLine(network.bridge)}`
+    : network.bridgeName === undefined
+      ? 'no device of its own'
+      : paint.red(`bridge ${network.bridgeName}  missing`);
+  return lines([
+    heading('network', network, paint),
+    ...fields([
+      ['id', network.id],
+      ['driver', `${driver}, made by ${origin === 'cnm' ? 'cnm' : 'Docker'}`],
+      ['state', `${state}, since ${createdAt}`],
+      ...network.subnets.map((subnet) => ['subnet', subnetLine(subnet)] as const),
+      ['internal', internal ? 'yes: no way out' : 'no'],
+      ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
+    ]),
+    '',
+    `  ${root}`,
+    ...drawBranches(
+      network.members.map((member) => fromOutside(member, paint)),
+      '  ',
+    ),
+    ...ruleLines(network.rules, paint),
+    ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),
+  ]);
+}
+
+export function sandboxDrawing(sandbox: SandboxView, paint: Paint): string {
+  const { path, exists, state, createdAt } = sandbox;
+  return lines([
+    heading('sandbox', sandbox, paint),
+    ...fields([
+      ['id', sandbox.id],
+      ['state', `${state}, since ${createdAt}`],
+    ]),
+    '',
+    `  namespace ${path}${exists ? '' : paint.red('  missing')}`,
+    ...drawBranches(
+      sandbox.members.map((member) => fromInside(member, paint)),
+      '  ',
+    ),
+    ...(sandbox.members.length === 0 ? ['  (on no network)'] : []),
+    ...trouble([...sandbox.differences, ...sandbox.members.flatMap((member) => member.differences)], paint),
+  ]);
+}
+
+export function endpointDrawing(endpoint: EndpointView, paint: Paint): string {
+  const { attachment, createdAt, state, options } = endpoint;
+  return lines([
+    heading('endpoint', endpoint, paint),
+    ...fields([
+      ['id', endpoint.id],
+      ['network', `${called(endpoint.network)} (${endpoint.driver})`],
+      ['state', `${state}, since ${createdAt}`],
+      ['mac', endpoint.mac],
+      ...endpoint.addresses.map((address) => ['address', address] as const),
+      ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
+    ]),
+    '',
+    `  ${whereabouts(endpoint)}`,
+    ...(attachment?.path === undefined ? [] : [`  namespace ${attachment.path}`]),
+    ...drawBranches([fromInside(endpoint, paint)], '  '),
+    ...ruleLines(endpoint.rules, paint),
+    ...trouble(endpoint.differences, paint),
+  ]);
+}
+
+/** From the bridge inwards: veth, then the interface in the namespace. */
+function fromOutside(endpoint: EndpointView, paint: Paint): Branch {
+  const inner: Branch = { lines: insideLines(endpoint, paint), children: [] };
+  return { lines: [outsideLine(endpoint, paint)], children: [inner] };
+}
+
+/** From the namespace outwards: interface, veth, bridge, network. */
+function fromInside(endpoint: EndpointView, paint: Paint): Branch {
+  const network: Branch = { lines: [`network ${title(endpoint.network)}  ${endpoint.driver}`], children: [] };
+  const bridge: readonly Branch[] =
+    endpoint.bridgeName === undefined
+      ? [network]
+      : [{ lines: [bridgeLine(endpoint, paint)], children: [network] }];
+  const outside: Branch = { lines: [outsideLine(endpoint, paint)], children: bridge };
+  return { lines: insideLines(endpoint, paint), children: [outside] };
+}
+
+function insideLines(endpoint: EndpointView, paint: Paint): readonly string[] {
+  const { inside, insideNote, routes, mac, addresses } = endpoint;
+  const held = `   ${whereabouts(endpoint)}, endpoint ${short(endpoint.id)}`;
+  const ways = routes.map(
+    (route) => `route ${route.to}${route.via === undefined ? '' : ` via ${route.via}`}`,
+  );
+  if (inside !== undefined) return [linkLine(inside) + held, ...ways];
+  const recorded = ['(interface)', `mac ${mac}`, ...addresses].join('  ');
+  return [recorded + held, ...(insideNote === undefined ? [] : [paint.yellow(printable(insideNote))])];
+}
+
+function outsideLine(endpoint: EndpointView, paint: Paint): string {
+  const { outside, outsideName } = endpoint;
+  if (outside !== undefined) return `${outside.kind ?? 'link'} ${linkLine(outside)}`;
+  return outsideName === undefined ? '(no link outside)' : paint.red(`${outsideName}  missing`);
+}
+
+function bridgeLine({ bridge, bridgeName }: EndpointView, paint: Paint): string {
+  return bridge === undefined
+    ? paint.red(`bridge ${bridgeName ?? ''}  missing`)
+    : `bridge ${linkLine(bridge)}`;
+}
+
+function whereabouts({ attachment }: EndpointView): string {
+  if (attachment === undefined) return 'not joined to a sandbox';
+  const kind = attachment.kind === 'cnm' ? 'sandbox' : 'container';
+  return attachment.name === undefined
+    ? `${kind} with namespace ${printable(attachment.key)}`
+    : `${kind} ${printable(attachment.name)}`;
+}
+
+function ruleLines(rules: readonly RuleView[], paint: Paint): readonly string[] {
+  if (rules.length === 0) return [];
+  return [
+    '',
+    `  ${paint.bold('rules')}`,
+    ...fields(rules.map(({ where, what }) => [`  ${where}`, what] as const)),
+  ];
+}
+
+function trouble(differences: readonly DifferenceView[], paint: Paint): readonly string[] {
+  if (differences.length === 0) return [];
+  return [
+    '',
+    `  ${paint.red('differs from what should be')}`,
+    ...differences.flatMap((one) => differenceLines(one, paint)).map((line) => `    ${line}`),
+  ];
+}
+
+function heading(
+  kind: string,
+  object: { readonly id: string; readonly name?: string },
+  paint: Paint,
+): string {
+  return `${kind} ${paint.bold(printable(called(object)))}`;
+}
+
+function title(network: { readonly id: string; readonly name?: string }): string {
+  return network.name === undefined ? short(network.id) : `${printable(network.name)} (${short(network.id)})`;
+}
+
+function lines(all: readonly string[]): string {
+  return all.join('\n') + '\n';
+}

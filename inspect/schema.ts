@@ -1,0 +1,73 @@
+/** Decoding what arrives at the admin socket: `unknown` goes in, requests come out, errors name the field. */
+import { z } from 'zod';
+import { CnmError } from '../cnm/errors.ts';
+import type { JoinRequest, NetworkRequest } from './views.ts';
+
+/** No control characters: a NUL would cut names short in the kernel, an escape sequence would reach a terminal. */
+
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+const text = z
+  .string()
+  .max(4096)
+  .refine((value) => !CONTROL.test(value), 'must not contain control characters');
+const name = text.min(1).max(255);
+const texts = z.array(text).max(64).default([]);
+const options = z.record(text.min(1), text).default({});
+
+const network = z.strictObject({
+  name,
+  driver: name.default('cnm-bridge'),
+  subnets: texts,
+  gateways: texts,
+  ipRanges: texts,
+  auxAddresses: options,
+  ipv4: z.boolean().default(true),
+  ipv6: z.boolean().default(false),
+  internal: z.boolean().default(false),
+  options,
+});
+
+const join = z.strictObject({
+  network: name,
+  ip: text.optional(),
+  ip6: text.optional(),
+  mac: text.optional(),
+  options,
+});
+
+const sandbox = z.strictObject({ name });
+const leave = z.strictObject({ network: name });
+
+export function decodeNetwork(body: unknown): NetworkRequest {
+  return decode(network, body);
+}
+
+export function decodeJoin(body: unknown): JoinRequest {
+  return decode(join, body);
+}
+
+export function decodeSandbox(body: unknown): { readonly name: string } {
+  return decode(sandbox, body);
+}
+
+export function decodeLeave(body: unknown): { readonly network: string } {
+  return decode(leave, body);
+}
+
+function decode<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new CnmError(
+    'request-invalid',
+    issue === undefined ? 'The request cannot be decoded' : sentence(issue),
+  );
+}
+
+function sentence(issue: z.core.$ZodIssue): string {
+  const field = issue.path.map(String).join('.');
+  return field === ''
+    ? `In the request: ${issue.message}`
+    : `In the request, field "${field}": ${issue.message}`;
+}

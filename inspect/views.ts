@@ -1,0 +1,218 @@
+/**
+ * What the admin API answers, as types only: the daemon builds these and `cnm` prints them, so that the command needs
+ * neither the schemas nor the server to start. Addresses are canonical text, times ISO 8601, MTU in bytes.
+ */
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Prefix } from '../address/prefix.ts';
+import type { Origin, State } from '../cnm/model.ts';
+import type { Orphan } from '../kernel/kernel.ts';
+import type { Step } from '../kernel/step.ts';
+
+export interface ErrorView {
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+export interface VersionView {
+  readonly version: string;
+  readonly node: string;
+  readonly runDir: string;
+  readonly drivers: readonly string[];
+}
+
+/** Something with an id, and a name where one is known. Docker's networks get theirs from the Engine, if it answers. */
+export interface Named {
+  readonly id: string;
+  readonly name?: string;
+}
+
+export interface NetworkSummary extends Named {
+  readonly driver: string;
+  readonly origin: Origin;
+  readonly state: State;
+  readonly createdAt: string;
+  readonly internal: boolean;
+  readonly subnets: readonly SubnetView[];
+  readonly endpoints: number;
+}
+
+export interface SubnetView {
+  readonly pool: Prefix;
+  readonly gateway?: Prefix;
+  /** `--ip-range`, known for networks whose addresses come from our IPAM. */
+  readonly range?: Prefix;
+  readonly aux: Readonly<Record<string, Prefix>>;
+}
+
+/** A link as the kernel has it now. */
+export interface LinkView {
+  readonly name: string;
+  readonly index: number;
+  readonly kind?: string;
+  readonly mac?: Mac;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly carrier: boolean;
+  readonly addresses: readonly Prefix[];
+}
+
+/** A rule or set element that the kernel holds now and that names the network's bridge. */
+export interface RuleView {
+  readonly where: string;
+  readonly what: string;
+}
+
+export interface EndpointSummary extends Named {
+  readonly network: Named;
+  readonly state: State;
+  readonly mac: Mac;
+  readonly addresses: readonly Prefix[];
+  readonly attachment?: AttachmentView;
+}
+
+export interface AttachmentView {
+  readonly kind: 'docker' | 'cnm';
+  /** Docker's SandboxKey, or the id of our sandbox. */
+  readonly key: string;
+  /** Name of our sandbox, or of the container, where the Engine told. */
+  readonly name?: string;
+  /** The namespace file. */
+  readonly path?: string;
+  readonly state: State;
+}
+
+export interface EndpointView extends EndpointSummary {
+  readonly createdAt: string;
+  readonly driver: string;
+  readonly options: Readonly<Record<string, string>>;
+  /** The link inside the namespace; absent when it is not joined, not there, or not visible. */
+  readonly inside?: LinkView;
+  /** Why `inside` is absent although the endpoint is joined. */
+  readonly insideNote?: string;
+  readonly routes: readonly RouteView[];
+  /** The end that stays in the daemon's namespace. */
+  readonly outside?: LinkView;
+  readonly outsideName?: string;
+  /** The device of the network that `outside` is a port of. */
+  readonly bridge?: LinkView;
+  readonly bridgeName?: string;
+  readonly rules: readonly RuleView[];
+  readonly differences: readonly DifferenceView[];
+}
+
+export interface RouteView {
+  readonly to: Prefix;
+  readonly via?: Ip;
+}
+
+export interface NetworkView extends NetworkSummary {
+  readonly options: Readonly<Record<string, string>>;
+  readonly enableIpv4: boolean;
+  readonly enableIpv6: boolean;
+  readonly bridge?: LinkView;
+  readonly bridgeName?: string;
+  readonly rules: readonly RuleView[];
+  readonly members: readonly EndpointView[];
+  readonly differences: readonly DifferenceView[];
+}
+
+export interface SandboxSummary extends Named {
+  readonly name: string;
+  readonly state: State;
+  readonly createdAt: string;
+  readonly path: string;
+  readonly endpoints: readonly EndpointSummary[];
+}
+
+export interface SandboxView extends Named {
+  readonly name: string;
+  readonly state: State;
+  readonly createdAt: string;
+  readonly path: string;
+  /** False when the namespace file is not a namespace (any more). */
+  readonly exists: boolean;
+  readonly members: readonly EndpointView[];
+  readonly differences: readonly DifferenceView[];
+}
+
+/** Steps of one object's stored plan that the kernel does not bear out. */
+export interface DifferenceView {
+  readonly object: 'network' | 'endpoint' | 'sandbox';
+  readonly id: string;
+  readonly name?: string;
+  readonly network?: Named;
+  readonly repairable: boolean;
+  readonly missing: readonly CommandView[];
+}
+
+/** A step, and the command that a person would type for it. */
+export interface CommandView {
+  readonly step: Step;
+  readonly command: string;
+}
+
+export interface OrphanView {
+  readonly orphan: Orphan;
+  readonly what: string;
+  /** What removes it. */
+  readonly command: string;
+}
+
+/** A lease that no network, endpoint or auxiliary address accounts for; without `address` it is the whole pool. */
+export interface LeakView {
+  readonly poolId: string;
+  readonly pool: Prefix;
+  readonly address?: Ip;
+  readonly name?: string;
+}
+
+export interface DoctorView {
+  readonly healthy: boolean;
+  readonly differences: readonly DifferenceView[];
+  readonly orphans: readonly OrphanView[];
+  readonly leaks: readonly LeakView[];
+  readonly rulesetCurrent: boolean;
+  /** What opening the store found, in words: a damaged file set aside, a schema migrated. Does not make it unhealthy. */
+  readonly notices: readonly string[];
+}
+
+export interface FixView {
+  readonly undone: readonly string[];
+  readonly finished: readonly string[];
+  readonly repaired: readonly DifferenceView[];
+  readonly removed: readonly OrphanView[];
+  readonly released: readonly LeakView[];
+  readonly failed: readonly string[];
+  /** What still differs. */
+  readonly after: DoctorView;
+}
+
+export interface PlanView {
+  readonly name: string;
+  readonly driver: string;
+  readonly subnets: readonly SubnetView[];
+  readonly plan: readonly CommandView[];
+}
+
+/** Body of POST /v1/networks. Same meaning as the flags of `docker network create`. */
+export interface NetworkRequest {
+  readonly name: string;
+  readonly driver: string;
+  readonly subnets: readonly string[];
+  readonly gateways: readonly string[];
+  readonly ipRanges: readonly string[];
+  readonly auxAddresses: Readonly<Record<string, string>>;
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly internal: boolean;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** Body of POST /v1/sandboxes/:ref/join. */
+export interface JoinRequest {
+  readonly network: string;
+  readonly ip?: string | undefined;
+  readonly ip6?: string | undefined;
+  readonly mac?: string | undefined;
+  readonly options: Readonly<Record<string, string>>;
+}
