@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import type { Output, Running } from './command.ts';
+import { Hopeless, until } from './command.ts';
+import type { Host } from './host.ts';
+import { NODE, REPOSITORY } from './host.ts';
+import type { Reply } from './unix-http.ts';
+import { unixHttp } from './unix-http.ts';
+
+export const PLUGIN_FOLDER = '/run/docker/plugins';
+export const DOCKER_SOCKET = '/run/docker.sock';
+
+export interface CnmdSettings {
+  /** Default: bridge. */
+  readonly drivers?: readonly string[];
+  /** Further arguments of cnmd, as `--cluster …`. */
+  readonly arguments?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Our daemon on a host, as a service with its sockets in Docker's plugin folder. */
+export class Cnmd {
+  readonly #host: Host;
+  readonly #settings: CnmdSettings;
+  #running: Running | undefined;
+  #log = '';
+
+  constructor(host: Host, settings: CnmdSettings) {
+    this.#host = host;
+    this.#settings = settings;
+  }
+
+  get drivers(): readonly string[] {
+    return this.#settings.drivers ?? ['bridge'];
+  }
+
+  get stateFolder(): string {
+    return join(this.#host.dir, 'cnm');
+  }
+
+  /** The arguments that every start has; a test may start another instance with them by hand. */
+  argv(...more: string[]): string[] {
+    const places = ['--plugin-dir', PLUGIN_FOLDER, '--state-dir', this.stateFolder];
+    const sockets = ['--admin-socket', '/run/cnm/cnm.sock', '--docker-socket', DOCKER_SOCKET];
+    const rest = [
+      '--drivers',
+      this.drivers.join(','),
+      '--log-level',
+      'debug',
+      ...(this.#settings.arguments ?? []),
+    ];
+    return [NODE, join(REPOSITORY, 'main.ts'), ...places, ...sockets, ...rest, ...more];
+  }
+
+  /** Starts the daemon and waits until every driver's socket answers. */
+  async start(...more: string[]): Promise<void> {
+    if (this.#running?.alive === true) throw new Error('cnmd runs already');
+    this.#keepLog();
+    const running = this.#host.spawn(this.argv(...more), { env: this.#settings.env ?? {} });
+    this.#running = running;
+    await until('cnmd to answer on its sockets', 20_000, async () => {
+      if (!running.alive) throw new Hopeless(`cnmd ended: ${running.stdout}${running.stderr}`);
+      for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');
+      return true;
+    });
+  }
+
+  /** POSTs one call to a driver's socket (`cnm-bridge`, `cnm-ipam`), as Docker does. */
+  call(driver: string, method: string, body?: unknown): Promise<Reply> {
+    return unixHttp(this.#host.outside(`${PLUGIN_FOLDER}/${driver}.sock`), 'POST', `/${method}`, body);
+  }
+
+  /** Signals the daemon and waits for its end, where the signal ends it. */
+  async kill(signal: NodeJS.Signals): Promise<Output | undefined> {
+    if (this.#running === undefined) throw new Error('cnmd was not started');
+    return this.#running.kill(signal);
+  }
+
+  /** The daemon's process as this machine numbers it. */
+  pid(): Promise<number> {
+    if (this.#running === undefined) throw new Error('cnmd was not started');
+    return this.#running.pid();
+  }
+
+  get alive(): boolean {
+    return this.#running?.alive ?? false;
+  }
+
+  #keepLog(): void {
+    if (this.#running !== undefined) this.#log += this.#running.stdout + this.#running.stderr;
+  }
+
+  /** Everything that every run of the daemon wrote. */
+  get log(): string {
+    return this.#log + (this.#running === undefined ? '' : this.#running.stdout + this.#running.stderr);
+  }
+}

@@ -1,0 +1,25 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { tryRun } from './command.ts';
+
+/** Docker Engines that the lab can start, by the Debian suite that has them. */
+export type Engine = '20.10' | '26.1' | '28.5';
+
+/** The file system that an Engine's host starts from. */
+export async function engineTree(engine: Engine): Promise<string> {
+  if (engine === '20.10') return '/';
+  throw new Error(`Engine ${engine} is not there yet`);
+}
+
+/** overlay2 where a folder can hold an overlay's upper layer, else vfs, which copies whole images. */
+export async function storageDriver(folder: string): Promise<'overlay2' | 'vfs'> {
+  if (process.env['CNM_LAB_OVERLAY'] === 'no') return 'vfs';
+  const probe = join(folder, 'probe');
+  for (const sub of ['lower', 'upper', 'work', 'merged']) await mkdir(join(probe, sub), { recursive: true });
+  const options = `lowerdir=${probe}/lower,upperdir=${probe}/upper,workdir=${probe}/work`;
+  const script = `mount -t overlay overlay -o ${options} ${probe}/merged`;
+  // In a mount namespace of its own, which takes the mount with it.
+  const { code } = await tryRun(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script]);
+  await rm(probe, { recursive: true, force: true });
+  return code === 0 ? 'overlay2' : 'vfs';
+}

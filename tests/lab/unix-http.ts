@@ -1,0 +1,61 @@
+import { request } from 'node:http';
+import type { Readable } from 'node:stream';
+
+export interface Reply {
+  readonly status: number;
+  /** The decoded JSON, or the text where the body is none. `undefined` for an empty body. */
+  readonly body: unknown;
+  readonly text: string;
+}
+
+/** One HTTP request over a UNIX socket, on a connection of its own. An object is sent as JSON, bytes as they are. */
+export function unixHttp(
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  timeout = 60_000,
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const raw = body instanceof Buffer || typeof body === 'string';
+    const sent = body === undefined ? undefined : raw ? body : JSON.stringify(body);
+    const outgoing = request(
+      {
+        socketPath,
+        method,
+        path,
+        agent: false,
+        timeout,
+        headers:
+          sent === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(sent) },
+      },
+      (incoming) => {
+        collect(incoming).then((text) => {
+          resolve({ status: incoming.statusCode ?? 0, text, body: decode(text) });
+        }, reject);
+      },
+    );
+    outgoing.once('timeout', () =>
+      outgoing.destroy(new Error(`${method} ${path}: no answer in ${timeout} ms`)),
+    );
+    outgoing.once('error', reject);
+    outgoing.end(sent);
+  });
+}
+
+async function collect(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+function decode(text: string): unknown {
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
