@@ -11,16 +11,26 @@ export type Change = { readonly put: string; readonly value: unknown } | { reado
 
 export interface Store {
   get(key: string): unknown;
-  /** Entries whose key starts with `prefix`, in key order. */
+  /** Entries whose key starts with `prefix`, in key order (by UTF-16 code units, as `<` compares strings). */
   list(prefix: string): readonly (readonly [key: string, value: unknown])[];
   /**
    * All changes or none. Values must be JSON-safe; what is read back is a deep copy, never the object that was put.
-   * @throws StoreError when it is not durable (ENOSPC, EROFS, …); memory then still shows the old state.
+   * A read shows a write only once it is durable.
+   * @throws StoreError when it is not durable (ENOSPC, EROFS, …; EINVAL for a value that is not JSON-safe, EBADF after
+   *   close); memory then still shows the old state, and a later write may succeed.
    */
   write(changes: readonly Change[]): Promise<void>;
   /** What opening it found: a damaged file set aside, a schema migrated. Empty when all was well. */
   readonly notices: readonly StoreNotice[];
+  /** After the writes that were issued before it. */
   close(): Promise<void>;
+}
+
+/** The durable records as a tool sees them beside the running daemon: each call shows the last committed state. */
+export interface StoreReader {
+  get(key: string): unknown;
+  list(prefix: string): readonly (readonly [key: string, value: unknown])[];
+  close(): void;
 }
 
 export type StoreNotice =
