@@ -1,0 +1,94 @@
+import t from 'tap';
+import { ConfigurationError, parseConfiguration, usage } from './configuration.ts';
+
+const AVAILABLE = ['bridge'];
+const run = (argv: string[], env: Record<string, string> = {}, available = AVAILABLE) => {
+  const request = parseConfiguration(argv, env, available);
+  if (request.do !== 'run') throw new Error(`expected a configuration, got ${request.do}`);
+  return request.configuration;
+};
+
+t.test('nothing given: the defaults of a service', (t) => {
+  t.strictSame(run([]), {
+    drivers: ['bridge'],
+    form: 'service',
+    pluginDir: '/run/docker/plugins',
+    stateDir: '/var/lib/cnm',
+    runDir: '/run/cnm',
+    adminSocket: '/run/cnm/cnm.sock',
+    dockerSocket: '/run/docker.sock',
+    logLevel: 'info',
+    logFormat: 'text',
+  });
+  t.end();
+});
+
+t.test('every setting by flag, and a flag wins over its variable', (t) => {
+  const env = { CNM_STATE_DIR: '/from/env', CNM_LOG_LEVEL: 'warn' };
+  const given = run(
+    ['--state-dir', '/s/', '--plugin-dir=/p', '--run-dir', '/r', '--admin-socket', '/a.sock'],
+    env,
+  );
+  t.match(given, { stateDir: '/s', pluginDir: '/p', runDir: '/r', adminSocket: '/a.sock', logLevel: 'warn' });
+  t.end();
+});
+
+t.test('an empty variable is one that is not set', (t) => {
+  t.equal(run([], { CNM_STATE_DIR: '', DRIVER: '' }).stateDir, '/var/lib/cnm');
+  t.end();
+});
+
+t.test('DRIVER makes it a managed plugin, with variables without a prefix', (t) => {
+  const given = run([], { DRIVER: 'bridge', LOG_LEVEL: 'debug', CNM_LOG_LEVEL: 'error' });
+  t.match(given, { form: 'managed', drivers: ['bridge'], logLevel: 'debug' });
+  t.end();
+});
+
+t.test('several drivers, with and without the name that Docker knows', (t) => {
+  const two = ['bridge', 'macvlan'];
+  t.strictSame(run(['--drivers', 'cnm-macvlan, bridge'], {}, two).drivers, ['macvlan', 'bridge']);
+  t.end();
+});
+
+t.test('help and version win over everything else', (t) => {
+  t.equal(parseConfiguration(['--help', '--log-level', 'loud'], {}, AVAILABLE).do, 'help');
+  t.equal(parseConfiguration(['--version'], {}, AVAILABLE).do, 'version');
+  for (const word of ['--drivers', '--docker-socket', 'CNM_LOG_LEVEL', '/var/lib/cnm'])
+    t.ok(usage(AVAILABLE).includes(word), `usage tells of ${word}`);
+  t.end();
+});
+
+t.test('a bad value names the flag and what would be right', (t) => {
+  const cases: readonly [argv: string[], env: Record<string, string>, says: RegExp][] = [
+    [['--drivers', 'bridge,overlay'], {}, /^--drivers: .*'overlay' is not in this version.*bridge/],
+    [['--drivers', 'brigde'], {}, /^--drivers: there is no driver 'brigde'.*bridge/],
+    [['--drivers', ''], {}, /^--drivers: there is no driver ''/],
+    [['--drivers', 'bridge,cnm-bridge'], {}, /^--drivers: 'bridge' is named twice/],
+    [[], { CNM_DRIVERS: 'x' }, /^CNM_DRIVERS: there is no driver 'x'/],
+    [[], { DRIVER: 'macvlan' }, /^DRIVER: .*not in this version/],
+    [['--drivers', 'bridge'], { DRIVER: 'bridge' }, /^Both --drivers and DRIVER/],
+    [['--state-dir', 'cnm'], {}, /^--state-dir: 'cnm' is not an absolute path/],
+    [[], { CNM_PLUGIN_DIR: './p' }, /^CNM_PLUGIN_DIR: '\.\/p' is not an absolute path/],
+    [['--admin-socket', `/${'x'.repeat(107)}`], {}, /^--admin-socket: .* 108 bytes long.* 107/],
+    [['--log-level', 'loud'], {}, /^--log-level: 'loud' .*debug/],
+    [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
+    [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
+    [['--cluster', 'etcd://h:2379'], {}, /^--cluster: clusters are not in this version/],
+    [['--advertise', '10.0.0.1'], {}, /^--advertise: /],
+    [['--verbose'], {}, /--verbose.*cnmd --help/],
+    [['--state-dir'], {}, /--state-dir.*cnmd --help/],
+    [['start'], {}, /start.*cnmd --help/],
+  ];
+  for (const [argv, env, says] of cases)
+    t.throws(
+      () => run(argv, env),
+      { name: 'ConfigurationError', message: says },
+      `${argv.join(' ')} ${JSON.stringify(env)}`,
+    );
+  t.end();
+});
+
+t.test('a managed plugin serves one driver', (t) => {
+  t.throws(() => run([], { DRIVER: 'bridge,macvlan' }, ['bridge', 'macvlan']), ConfigurationError);
+  t.end();
+});

@@ -1,0 +1,241 @@
+/** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
+import { parseArgs } from 'node:util';
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const LOG_FORMATS = ['text', 'json'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+export interface Configuration {
+  /** Names as users type them in `--drivers`, without `cnm-`: at least one, none twice. */
+  readonly drivers: readonly string[];
+  /**
+   * `service`: one socket for each driver and one for IPAM, named as Docker looks for them.
+   * `managed`: inside a managed plugin, where Docker wants one socket that speaks both protocols.
+   */
+  readonly form: 'service' | 'managed';
+  readonly pluginDir: string;
+  readonly stateDir: string;
+  /** Where the namespaces of our own sandboxes are bound. */
+  readonly runDir: string;
+  readonly adminSocket: string;
+  readonly dockerSocket: string;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+/** What the command line asks for. */
+export type Request =
+  { readonly do: 'run'; readonly configuration: Configuration } | { readonly do: 'help' | 'version' };
+
+/** A setting that cannot be used. `message` is a sentence that names the flag and what would be right. */
+export class ConfigurationError extends Error {
+  override readonly name = 'ConfigurationError';
+}
+
+interface Setting {
+  readonly flag: string;
+  readonly value: string;
+  readonly default: string;
+  readonly help: string;
+}
+
+/** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
+const PLANNED = ['overlay', 'macvlan'];
+
+const settings = (available: readonly string[]): readonly Setting[] => [
+  {
+    flag: 'drivers',
+    value: 'LIST',
+    default: available.join(','),
+    help: `network drivers to serve, comma-separated: ${available.join(', ')}`,
+  },
+  {
+    flag: 'plugin-dir',
+    value: 'DIR',
+    default: '/run/docker/plugins',
+    help: 'where Docker looks for plugin sockets',
+  },
+  {
+    flag: 'state-dir',
+    value: 'DIR',
+    default: '/var/lib/cnm',
+    help: 'networks, endpoints and leases; must outlive a reboot',
+  },
+  {
+    flag: 'run-dir',
+    value: 'DIR',
+    default: '/run/cnm',
+    help: 'network namespaces of standalone sandboxes; must not outlive a reboot',
+  },
+  {
+    flag: 'admin-socket',
+    value: 'PATH',
+    default: '/run/cnm/cnm.sock',
+    help: 'where the cnm command reaches this daemon; only root may open it',
+  },
+  {
+    flag: 'docker-socket',
+    value: 'PATH',
+    default: '/run/docker.sock',
+    help: "Docker's API, asked now and then for names and for what Docker has forgotten; it need not exist",
+  },
+  {
+    flag: 'cluster',
+    value: 'URL',
+    default: '',
+    help: 'etcd://host:2379[,host…]; not in this version',
+  },
+  {
+    flag: 'advertise',
+    value: 'ADDRESS',
+    default: '',
+    help: 'address that other hosts of a cluster reach this one at; not in this version',
+  },
+  { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
+  { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
+];
+
+export function usage(available: readonly string[]): string {
+  const lines = settings(available).map(({ flag, value, help, default: fallback }) => {
+    const left = `  --${flag} ${value}`.padEnd(25);
+    return `${left} ${help}${fallback === '' ? '' : `\n${' '.repeat(26)}(default ${fallback})`}`;
+  });
+  return [
+    'Usage: cnmd [settings]',
+    '',
+    'Serves the Container Network Model to Docker (as plugins) and to the cnm command.',
+    '',
+    ...lines,
+    '  --version                print the version',
+    '  --help                   print this',
+    '',
+    'Each setting may also be an environment variable: CNM_ and the name of the flag, CNM_LOG_LEVEL for --log-level.',
+    'Inside a managed plugin, where DRIVER names the one driver to serve, they are written without CNM_: LOG_LEVEL.',
+    '',
+  ].join('\n');
+}
+
+/**
+ * @param available the drivers that this version has, without `cnm-`
+ * @throws ConfigurationError naming the first setting that cannot be used
+ */
+export function parseConfiguration(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  available: readonly string[],
+): Request {
+  const flags = parseFlags(argv, available);
+  if (flags['help'] === true) return { do: 'help' };
+  if (flags['version'] === true) return { do: 'version' };
+
+  const managed = (env['DRIVER'] ?? '') !== '';
+  if (managed && flags['drivers'] !== undefined)
+    throw new ConfigurationError(
+      'Both --drivers and DRIVER are set. DRIVER names the one driver of a managed plugin: unset it to run as a service.',
+    );
+  const prefix = managed ? '' : 'CNM_';
+  const value = (flag: string): Value => {
+    const variable = prefix + flag.replaceAll('-', '_').toUpperCase();
+    const given = flags[flag];
+    if (typeof given === 'string') return { from: `--${flag}`, text: given };
+    const set = env[variable];
+    if (set !== undefined && set !== '') return { from: variable, text: set };
+    const setting = settings(available).find((known) => known.flag === flag);
+    return { from: `--${flag}`, text: setting?.default ?? '' };
+  };
+
+  refuseCluster(value('cluster'), value('advertise'));
+  return {
+    do: 'run',
+    configuration: {
+      drivers: driverNames(
+        managed ? { from: 'DRIVER', text: env['DRIVER'] ?? '' } : value('drivers'),
+        available,
+        managed,
+      ),
+      form: managed ? 'managed' : 'service',
+      pluginDir: absolutePath(value('plugin-dir')),
+      stateDir: absolutePath(value('state-dir')),
+      runDir: absolutePath(value('run-dir')),
+      adminSocket: socketPath(value('admin-socket')),
+      dockerSocket: socketPath(value('docker-socket')),
+      logLevel: oneOf(value('log-level'), LOG_LEVELS),
+      logFormat: oneOf(value('log-format'), LOG_FORMATS),
+    },
+  };
+}
+
+/** A setting's text and where it came from, for the error message. */
+interface Value {
+  readonly from: string;
+  readonly text: string;
+}
+
+function parseFlags(argv: readonly string[], available: readonly string[]) {
+  const strings = settings(available).map(({ flag }) => [flag, { type: 'string' }] as const);
+  const options = Object.fromEntries<{ type: 'string' | 'boolean'; short?: string }>([
+    ...strings,
+    ['help', { type: 'boolean', short: 'h' }],
+    ['version', { type: 'boolean' }],
+  ]);
+  try {
+    return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    // parseArgs says what is wrong in its first sentence; the rest is advice about `--` that does not fit here.
+    const [first] = (error instanceof Error ? error.message : String(error)).split('. ');
+    throw new ConfigurationError(`${first ?? ''}. cnmd --help lists the settings.`, { cause: error });
+  }
+}
+
+function driverNames({ from, text }: Value, available: readonly string[], one: boolean) {
+  const names = text.split(',').map((name) => name.trim().replace(/^cnm-/, ''));
+  const choice = `one of ${available.join(', ')}`;
+  for (const [position, name] of names.entries()) {
+    if (PLANNED.includes(name) && !available.includes(name))
+      throw new ConfigurationError(
+        `${from}: the driver '${name}' is not in this version; it must be ${choice}.`,
+      );
+    if (!available.includes(name))
+      throw new ConfigurationError(`${from}: there is no driver '${name}'; it must be ${choice}.`);
+    if (names.indexOf(name) !== position)
+      throw new ConfigurationError(`${from}: '${name}' is named twice; name each driver once.`);
+  }
+  if (one && names.length > 1)
+    throw new ConfigurationError(
+      `${from}: '${text}' names ${names.length} drivers; a managed plugin serves ${choice}. Install it again under another alias for another driver.`,
+    );
+  return names;
+}
+
+function absolutePath({ from, text }: Value): string {
+  if (!text.startsWith('/') || text.includes('\0'))
+    throw new ConfigurationError(`${from}: '${text}' is not an absolute path; it must begin with '/'.`);
+  return text.length > 1 ? text.replace(/\/+$/, '') : text;
+}
+
+/** sun_path of sockaddr_un holds 108 bytes with the closing NUL (unix(7)); a longer one would fail at listen with EINVAL. */
+function socketPath(value: Value): string {
+  const path = absolutePath(value);
+  if (Buffer.byteLength(path) > 107)
+    throw new ConfigurationError(
+      `${value.from}: '${path}' is ${Buffer.byteLength(path)} bytes long; the path of a socket may have at most 107.`,
+    );
+  return path;
+}
+
+function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): T {
+  const choice = choices.find((known) => known === text);
+  if (choice === undefined)
+    throw new ConfigurationError(`${from}: '${text}' is unknown; it must be one of ${choices.join(', ')}.`);
+  return choice;
+}
+
+function refuseCluster(...values: readonly Value[]): void {
+  for (const { from, text } of values)
+    if (text !== '')
+      throw new ConfigurationError(
+        `${from}: clusters are not in this version, so '${text}' cannot be used; leave the setting away.`,
+      );
+}

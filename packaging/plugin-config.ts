@@ -1,0 +1,67 @@
+/** `config.json` of the managed plugin: what Docker gives it, each with the reason why. */
+
+/** The folder of the managed plugin whose contents outlive `docker plugin upgrade` and are visible to the host. */
+export const DATA = '/data';
+
+interface Setting {
+  readonly name: string;
+  readonly description: string;
+  readonly value: string;
+}
+
+const SETTINGS: readonly Setting[] = [
+  { name: 'DRIVER', description: 'The driver that this installation serves: bridge.', value: 'bridge' },
+  { name: 'LOG_LEVEL', description: 'trace, debug, info, warn, error, fatal or silent.', value: 'info' },
+  {
+    name: 'DOCKER_SOCKET',
+    description: "Path of Docker's API inside the plugin, below the folder that the mount `run` shows.",
+    value: '/run/docker.sock',
+  },
+];
+
+export function pluginConfig(): object {
+  return {
+    description: 'Container networks with a bridge of their own, and the addresses for them (cnm).',
+    documentation: 'README.md of the project; `cnm --help`',
+    entrypoint: [
+      '/bin/node',
+      '/app/main.js',
+      ...['--state-dir', `${DATA}/state`, '--run-dir', `${DATA}/run`, '--admin-socket', `${DATA}/cnm.sock`],
+    ],
+    workdir: '/',
+    interface: {
+      types: ['docker.networkdriver/1.0', 'docker.ipamdriver/1.0'],
+      socket: 'cnm.sock',
+    },
+    // The bridges and veth pairs are the host's: Docker moves one end into the container's namespace from there.
+    network: { type: 'host' },
+    // Docker keeps this folder over an upgrade, and what is mounted in it (sandboxes of ours) is seen by the host.
+    propagatedMount: DATA,
+    mounts: [
+      {
+        // Docker's API socket, asked for what Docker has forgotten, and the namespaces of its containers, for `cnm … inspect`.
+        // The whole of /run, because a bind whose source does not exist keeps a plugin from starting and this one always
+        // does; rslave, so that namespaces of later containers show up.
+        name: 'run',
+        description: "Docker's API socket and the containers' network namespaces",
+        source: '/run',
+        destination: '/run',
+        type: 'bind',
+        options: ['rbind', 'ro', 'rslave'],
+        settable: ['source'],
+      },
+    ],
+    env: SETTINGS.map((setting) => ({ ...setting, settable: ['value'] })),
+    linux: {
+      capabilities: [
+        // Links, addresses, routes and firewall rules of the host.
+        'CAP_NET_ADMIN',
+        // setns(2) into a network namespace, the bind mount that keeps one, and making /proc/sys writable in our own
+        // mount namespace (Docker mounts it read-only): forwarding and a bridge's IPv6 settings are sysctls.
+        'CAP_SYS_ADMIN',
+      ],
+      allowAllDevices: false,
+      devices: [],
+    },
+  };
+}

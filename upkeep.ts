@@ -1,0 +1,78 @@
+/** What the daemon does of itself: put back what others remove from the kernel, and reclaim what Docker has forgotten. */
+import { Chore } from './chore.ts';
+import type { Cnm, EngineView, ReconcileReport } from './cnm/cnm.ts';
+import type { Log } from './cnm/log.ts';
+import { createReclaimer } from './cnm/reclaim.ts';
+import type { Kernel } from './kernel/kernel.ts';
+
+export interface UpkeepParts {
+  readonly cnm: Cnm;
+  readonly kernel: Kernel;
+  readonly engine: EngineView;
+  readonly log: Log;
+}
+
+export interface Upkeep {
+  /** From now on; not before the first reconcile is over. */
+  start(): void;
+  /** Something of Docker's may have been lost: look sooner than the regular interval. Returns at once. */
+  suspectLoss(): void;
+  /** Resolves when what is running now is over. */
+  stop(): Promise<void>;
+}
+
+/** After a change by somebody else: a firewall reload is over by then. */
+const REPAIR_AFTER_MS = 300;
+const RECLAIM_EVERY_MS = 60_000;
+/** Between looks while a loss is suspected; more than the interval after which a second look counts (cnm/reclaim.ts). */
+const RECLAIM_SOON_MS = 6_000;
+/** Records must have a certain age before they can count as lost, so a suspicion lasts longer than that. */
+const SUSPICION_MS = 30_000;
+
+export function createUpkeep({ cnm, kernel, engine, log }: UpkeepParts): Upkeep {
+  const repair = new Chore('the repair after a change in the kernel', log, async () => {
+    // Repair only: what nobody accounts for may be an operation of ours that is under way.
+    logReport(log, await cnm.reconcile({ removeOrphans: false }));
+  });
+  const reclaimer = createReclaimer({ cnm, kernel, view: engine, log });
+  let suspiciousUntil = 0;
+  const reclaim = new Chore("the comparison with Docker's list", log, async () => {
+    try {
+      await reclaimer.look();
+    } finally {
+      reclaim.within(Date.now() < suspiciousUntil ? RECLAIM_SOON_MS : RECLAIM_EVERY_MS);
+    }
+  });
+  let unwatch = () => {};
+  return {
+    start() {
+      unwatch = kernel.watch((change) => {
+        log.debug(change, 'others changed something in the kernel');
+        repair.within(REPAIR_AFTER_MS);
+      });
+      this.suspectLoss();
+    },
+    suspectLoss() {
+      suspiciousUntil = Date.now() + SUSPICION_MS;
+      reclaim.within(RECLAIM_SOON_MS);
+    },
+    async stop() {
+      unwatch();
+      await Promise.all([repair.stop(), reclaim.stop()]);
+    },
+  };
+}
+
+/** What a reconcile did, as a line each for what a person should know. */
+export function logReport(log: Log, report: ReconcileReport): void {
+  const { undone, finished, repaired, removed, failed } = report;
+  if (undone.length > 0) log.warn({ undone }, 'undone: a crash had cut it off');
+  if (finished.length > 0) log.warn({ finished }, 'removed: a crash had cut its removal off');
+  if (repaired.length > 0) {
+    const what = repaired.map(({ object, id, missing }) => `${object} ${id}: ${missing.length} steps`);
+    log.warn({ repaired: what }, 'put back what was missing in the kernel');
+  }
+  if (removed.length > 0)
+    log.warn({ removed: removed.length }, 'removed what bears our mark and belongs to nothing');
+  if (failed.length > 0) log.error({ failed }, 'could not be put right');
+}
