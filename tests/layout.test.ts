@@ -18,7 +18,7 @@ interface Rule {
 }
 
 /** Node's modules that only compute. */
-const PURE = ['node:util', 'node:crypto', 'node:path', 'node:buffer', 'node:assert'];
+const PURE = ['node:util', 'node:crypto', 'node:path', 'node:buffer', 'node:assert', 'node:zlib'];
 const ANYTHING: Rule = { ours: ['*'], packages: ['*'], builtins: ['*'] };
 
 /** The longest folder that fits a file decides. A file that no line fits is a breach: a new folder belongs in here. */
@@ -43,9 +43,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'plugin-api/': edge(['express', 'zod', 'prom-client']),
   'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors']),
+  // `cnm sandbox exec` runs a person's program.
+  'inspect/cli/exec.ts': {
+    ...edge(['picocolors', 'commander']),
+    builtins: [...PURE, 'node:child_process', 'node:os'],
+  },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
-  'configuration.ts': { ours: [], packages: [], builtins: PURE },
-  'readiness.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:http'] },
+  'daemon/': { ours: ['cnm/', 'kernel/'], packages: [], builtins: [...PURE, 'node:http', 'node:net'] },
+  'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },
   'main.ts': { ours: ['*'], packages: ['pino'], builtins: ['*'] },
   'tests/': ANYTHING,
   'bench/': ANYTHING,
@@ -117,7 +122,7 @@ type Sources = ReadonlyMap<string, string>;
 function breaches(path: string, sources: Sources): readonly string[] {
   const key = ruleKey(path);
   if (key === undefined) return [`${path} lies in no folder that tests/layout.test.ts knows`];
-  const rule = path.endsWith('.test.ts') ? forTests(RULES[key]) : RULES[key];
+  const rule = isTest(path) ? forTests(RULES[key]) : RULES[key];
   if (rule === undefined) return [];
   const kept = importsOf(path, sources.get(path) ?? '').filter(
     (one) => !allowed(path, key, rule, one, sources),
@@ -133,6 +138,11 @@ function ruleKey(path: string): string | undefined {
   return (
     (byLength[0] ?? (path.endsWith('.test.ts') && ruleKey(path.replace('.test.ts', '.ts')))) || undefined
   );
+}
+
+/** `suite.ts`: tests that several implementations of one contract share. */
+function isTest(path: string): boolean {
+  return path.endsWith('.test.ts') || path.endsWith('/suite.ts');
 }
 
 /** A test beside its source may use the test tools and any double or neighbour, but no package that its folder may not. */
@@ -159,7 +169,7 @@ function allowed(
   // drivers/index.ts lists the drivers by their front door; the drivers themselves do not know each other.
   if (key === 'drivers/' && target.startsWith('drivers/')) return /^drivers\/[a-z]+\/index\.ts$/.test(target);
   if (own || typeOnly || !target.startsWith('kernel/')) return true;
-  const mayAct = MAY_ACT.some((one) => path.startsWith(one)) || path.endsWith('.test.ts');
+  const mayAct = MAY_ACT.some((one) => path.startsWith(one)) || isTest(path);
   return mayAct || !actsInKernel(target, sources);
 }
 
@@ -244,8 +254,9 @@ t.test('the check finds what it is there to find', (t) => {
     ['inspect/dns.ts', "import packet from 'dns-packet';", false],
     ['main.ts', "import { openKernel } from './kernel/linux.ts'; import { pino } from 'pino';", true],
     ['main.ts', "import express from 'express';", false],
-    ['configuration.ts', "import { pino } from 'pino';", false],
-    ['configuration.test.ts', "import t from 'tap'; import { x } from './configuration.ts';", true],
+    ['daemon/upkeep.ts', "import { pino } from 'pino';", false],
+    ['daemon/upkeep.ts', "import { openKernel } from '../kernel/linux.ts';", false],
+    ['daemon/upkeep.test.ts', "import t from 'tap'; import { x } from './upkeep.ts';", true],
     ['helpers/string.ts', '', false],
     ['stray.ts', '', false],
   ];

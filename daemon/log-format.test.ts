@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import t from 'tap';
-import type { Log } from './cnm/log.ts';
+import type { Log } from '../cnm/log.ts';
 import { textLine } from './log-format.ts';
 
 /** What pino writes for one record, at a fixed time. */

@@ -1,5 +1,5 @@
 /** Work in the background that many may ask for and that must never run twice at a time. */
-import type { Log } from './cnm/log.ts';
+import type { Log } from '../cnm/log.ts';
 
 export class Chore {
   readonly #name: string;

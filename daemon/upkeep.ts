@@ -1,9 +1,9 @@
 /** What the daemon does of itself: put back what others remove from the kernel, and reclaim what Docker has forgotten. */
 import { Chore } from './chore.ts';
-import type { Cnm, EngineView, ReconcileReport } from './cnm/cnm.ts';
-import type { Log } from './cnm/log.ts';
-import { createReclaimer } from './cnm/reclaim.ts';
-import type { Kernel } from './kernel/kernel.ts';
+import type { Cnm, EngineView, ReconcileReport } from '../cnm/cnm.ts';
+import type { Log } from '../cnm/log.ts';
+import { createReclaimer } from '../cnm/reclaim.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 
 export interface UpkeepParts {
   readonly cnm: Cnm;
