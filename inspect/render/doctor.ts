@@ -3,7 +3,12 @@ import type { DifferenceView, DoctorView, FixView, LeakView, OrphanView } from '
 import { called, type Paint, printable, short } from './text.ts';
 
 export function doctorReport(view: DoctorView, paint: Paint): string {
-  const { differences, orphans, leaks, rulesetCurrent, notices, healthy } = view;
+  const remedy = 'Nothing was changed; repair with: cnm doctor --fix';
+  return lines([...noticeLines(view.notices, paint), ...findingLines(view, remedy, paint)]);
+}
+
+function findingLines(view: DoctorView, remedy: string, paint: Paint): readonly string[] {
+  const { differences, orphans, leaks, rulesetCurrent, healthy } = view;
   const findings = [
     ...(rulesetCurrent ? [] : [paint.red(RULESET), '    --fix: loads it']),
     ...differences.flatMap((one) => differenceLines(one, paint)),
@@ -11,10 +16,8 @@ export function doctorReport(view: DoctorView, paint: Paint): string {
     ...leaks.flatMap((one) => leakLines(one, paint)),
   ];
   const count = differences.length + orphans.length + leaks.length + (rulesetCurrent ? 0 : 1);
-  const verdict = healthy
-    ? paint.green('Store and kernel agree.')
-    : `${count} ${count === 1 ? 'finding' : 'findings'}. Nothing was changed; repair with: cnm doctor --fix`;
-  return lines([...noticeLines(notices, paint), ...findings, ...(findings.length > 0 ? [''] : []), verdict]);
+  if (healthy) return [paint.green('Store and kernel agree.')];
+  return [...findings, '', `${count} ${count === 1 ? 'finding' : 'findings'}. ${remedy}`];
 }
 
 export function fixReport(fix: FixView, paint: Paint): string {
@@ -30,7 +33,8 @@ export function fixReport(fix: FixView, paint: Paint): string {
     ...fix.failed.map((what) => paint.red(`failed     ${printable(what)}`)),
   ];
   const nothing = done.length === 0 ? ['There was nothing to repair.'] : done;
-  return lines([...nothing, '']) + doctorReport(fix.after, paint);
+  const remedy = 'This is left; the reasons are above and in the log of the daemon';
+  return lines([...nothing, '', ...findingLines(fix.after, remedy, paint)]);
 }
 
 const RULESET = 'ruleset: the nftables table "inet cnm" is absent, or not the one that this version loads';

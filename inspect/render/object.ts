@@ -1,5 +1,12 @@
 /** `inspect` for people: a network, an endpoint or a sandbox as the chain of links that it is. Pure. */
-import type { DifferenceView, EndpointView, NetworkView, RuleView, SandboxView } from '../views.ts';
+import type {
+  DifferenceView,
+  EndpointView,
+  NetworkView,
+  RouteView,
+  RuleView,
+  SandboxView,
+} from '../views.ts';
 import { differenceLines } from './doctor.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
@@ -75,7 +82,7 @@ export function endpointDrawing(endpoint: EndpointView, paint: Paint): string {
 
 /** From the bridge inwards: veth, then the interface in the namespace. */
 function fromOutside(endpoint: EndpointView, paint: Paint): Branch {
-  const inner: Branch = { lines: insideLines(endpoint, paint), children: [] };
+  const inner: Branch = { lines: insideLines(endpoint, `${whereabouts(endpoint)}, `, paint), children: [] };
   return { lines: [outsideLine(endpoint, paint)], children: [inner] };
 }
 
@@ -87,18 +94,24 @@ function fromInside(endpoint: EndpointView, paint: Paint): Branch {
       ? [network]
       : [{ lines: [bridgeLine(endpoint, paint)], children: [network] }];
   const outside: Branch = { lines: [outsideLine(endpoint, paint)], children: bridge };
-  return { lines: insideLines(endpoint, paint), children: [outside] };
+  return { lines: insideLines(endpoint, '', paint), children: [outside] };
 }
 
-function insideLines(endpoint: EndpointView, paint: Paint): readonly string[] {
+/** The interface, whose it is, and its ways out; from the record where the kernel's own view is not to be had. */
+function insideLines(endpoint: EndpointView, whose: string, paint: Paint): readonly string[] {
   const { inside, insideNote, routes, mac, addresses } = endpoint;
-  const held = `   ${whereabouts(endpoint)}, endpoint ${short(endpoint.id)}`;
-  const ways = routes.map(
-    (route) => `route ${route.to}${route.via === undefined ? '' : ` via ${route.via}`}`,
-  );
-  if (inside !== undefined) return [linkLine(inside) + held, ...ways];
   const recorded = ['(interface)', `mac ${mac}`, ...addresses].join('  ');
-  return [recorded + held, ...(insideNote === undefined ? [] : [paint.yellow(printable(insideNote))])];
+  return [
+    inside === undefined ? recorded : linkLine(inside),
+    `${whose}endpoint ${short(endpoint.id)}`,
+    ...routes.map(routeLine),
+    ...(insideNote === undefined ? [] : [paint.yellow(printable(insideNote))]),
+  ];
+}
+
+function routeLine({ to, via }: RouteView): string {
+  const destination = to.endsWith('/0') ? 'default' : to;
+  return via === undefined ? `${destination} on link` : `${destination} via ${via}`;
 }
 
 function outsideLine(endpoint: EndpointView, paint: Paint): string {
