@@ -45,8 +45,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors']),
   // `cnm sandbox exec` runs a person's program.
   'inspect/cli/exec.ts': {
-    ...edge(['picocolors', 'commander']),
-    builtins: [...PURE, 'node:child_process', 'node:os'],
+    ours: ['inspect/'],
+    packages: ['picocolors', 'commander'],
+    builtins: [...PURE, 'node:child_process', 'node:fs', 'node:os'],
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': { ours: ['cnm/', 'kernel/'], packages: [], builtins: [...PURE, 'node:http', 'node:net'] },
