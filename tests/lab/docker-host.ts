@@ -92,7 +92,7 @@ export class DockerHost extends CnmHost {
     if (this.#dockerd?.alive === true) throw new Error('dockerd runs already');
     this.#dockerLog = this.dockerLog;
     const places = ['--data-root', join(this.dir, 'docker'), '--containerd', CONTAINERD_SOCKET];
-    const ours = ['--storage-driver', this.#engine.storage, '--cgroup-parent', `/${this.#engine.cgroup}`];
+    const ours = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--storage-driver', this.#engine.storage, '--cgroup-parent', `/${this.#engine.cgroup}`];
     const dockerd = this.spawn(['dockerd', ...places, ...ours, ...this.#engine.dockerd, ...more]);
     this.#dockerd = dockerd;
     await until('dockerd to answer', 60_000, async () => {

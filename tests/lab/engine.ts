@@ -1,14 +1,20 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { tryRun } from './command.ts';
+import { run, tryRun } from './command.ts';
+import { cacheFolder } from './image.ts';
 
-/** Docker Engines that the lab can start, by the Debian suite that has them. */
+/** Docker Engines that the lab can start. */
 export type Engine = '20.10' | '26.1' | '28.5';
 
-/** The file system that an Engine's host starts from. */
+/** The Debian suite that has the Engine; the machine's own is 20.10 on Debian 12. */
+const SUITES: Readonly<Record<Exclude<Engine, '20.10'>, string>> = { '26.1': 'trixie', '28.5': 'forky' };
+
+/** The file system that an Engine's host starts from. Another suite's is unpacked once (half a minute) and kept. */
 export async function engineTree(engine: Engine): Promise<string> {
   if (engine === '20.10') return '/';
-  throw new Error(`Engine ${engine} is not there yet`);
+  const tree = join(cacheFolder(), SUITES[engine]);
+  await run(['bash', join(import.meta.dirname, 'make-tree.sh'), SUITES[engine], tree], { timeout: 900_000 });
+  return tree;
 }
 
 /** overlay2 where a folder can hold an overlay's upper layer, else vfs, which copies whole images. */

@@ -1,0 +1,81 @@
+#!/bin/bash
+# The root tests: every tests/**/*.test.ts but tests/layout*.test.ts, which needs no root.
+#   tests/run-lab.sh [FILE …]
+# Two files at a time, each with a time limit. A file can ask for something else in a comment of its own:
+#   // lab: alone           while nothing else runs (it measures time, or loads the machine)
+#   // lab: timeout 1200    seconds instead of 600
+# Prints a table of durations, the output of what failed, and at the end "N passed, N failed" (assertions).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/node_modules/.bin:$PATH"
+
+# One file: its output and "STATUS SECONDS PASSED FAILED FILE" go to files in $results.
+run_one() {
+  local file=$1 results=$2 limit start status name totals passed failed
+  name=${file//\//_}
+  limit=$(sed -n 's|^// lab: timeout \([0-9]\+\)$|\1|p' "$file" | head -n 1)
+  limit=${limit:-600}
+  start=$EPOCHREALTIME
+  # tap ends the file itself, with its teardown, shortly before it is killed.
+  TAP_TIMEOUT=$limit timeout --kill-after=20 "$((limit + 20))" node "$file" > "$results/$name.out" 2>&1 < /dev/null
+  status=$?
+  # "# { total: 3, pass: 2, fail: 1 }", tap's own count of assertions; the last line of the kind is the whole file's.
+  totals=$(grep -E '^# \{ total: ' "$results/$name.out" | tail -n 1)
+  passed=$(sed -n 's/.*[ {]pass: \([0-9]\+\).*/\1/p' <<< "$totals")
+  failed=$(sed -n 's/.*[ {]fail: \([0-9]\+\).*/\1/p' <<< "$totals")
+  passed=${passed:-0} failed=${failed:-0}
+  # Killed, crashed, or an error outside of any assertion.
+  [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+  # A file that counts nothing has tested nothing.
+  [ $((passed + failed)) -gt 0 ] || failed=1
+  local seconds
+  seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  echo "$status $seconds $passed $failed $file" > "$results/$name.result"
+  printf '%-4s %7ss  %5d passed %4d failed  %s\n' "$([ "$failed" -eq 0 ] && echo ok || echo FAIL)" "$seconds" "$passed" "$failed" "$file"
+}
+
+if [ "${1:-}" = --one ]; then
+  run_one "$2" "$3"
+  exit 0
+fi
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo 'tests/run-lab.sh: these tests make network namespaces and run Docker Engines: they need root' >&2
+  exit 1
+fi
+
+if [ $# -gt 0 ]; then
+  files=("$@")
+else
+  # The lab's own tests first: what fails there explains the rest.
+  mapfile -t files < <(
+    find tests/lab -name '*.test.ts' | sort
+    find tests -name '*.test.ts' ! -path 'tests/lab/*' ! -path 'tests/layout*' | sort
+  )
+fi
+
+results=$(mktemp -d "${TMPDIR:-/tmp}/cnm-lab-results.XXXXXX")
+trap 'rm -rf "$results"' EXIT
+# The managed plugin's image, built once by the first test that wants it.
+export CNM_LAB_PLUGIN="$results/plugin"
+
+together=() alone=()
+for file in "${files[@]}"; do
+  if grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
+done
+[ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
+for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
+
+passed=0 failed=0
+for file in "${files[@]}"; do
+  result=$results/${file//\//_}
+  read -r status _ p f _ < "$result.result" 2>/dev/null || { status=none p=0 f=1; }
+  passed=$((passed + p)) failed=$((failed + f))
+  if [ "$f" -gt 0 ]; then
+    printf '\n==== %s (exit status %s)\n' "$file" "$status"
+    [ "$status" != 124 ] && [ "$status" != 137 ] || echo '==== stopped at its time limit'
+    tail -n 400 "$result.out" 2>/dev/null
+  fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
