@@ -10,7 +10,32 @@ export interface UpkeepParts {
   readonly kernel: Kernel;
   readonly engine: EngineView;
   readonly log: Log;
+  /** Where a test cannot wait as long as the daemon does. */
+  readonly pace?: Partial<Pace>;
 }
+
+/** All in milliseconds. */
+export interface Pace {
+  /** After a change by somebody else: a firewall reload is over by then. */
+  readonly repairAfter: number;
+  readonly reclaimEvery: number;
+  /** Between looks while a loss is suspected; more than `interval`. */
+  readonly reclaimSoon: number;
+  /** Records must have `minimumAge` before they can count as lost, so a suspicion lasts longer than that. */
+  readonly suspicion: number;
+  /** As in cnm/reclaim.ts. */
+  readonly minimumAge: number;
+  readonly interval: number;
+}
+
+const PACE: Pace = {
+  repairAfter: 300,
+  reclaimEvery: 60_000,
+  reclaimSoon: 6_000,
+  suspicion: 30_000,
+  minimumAge: 15_000,
+  interval: 5_000,
+};
 
 export interface Upkeep {
   /** From now on; not before the first reconcile is over. */
@@ -21,26 +46,20 @@ export interface Upkeep {
   stop(): Promise<void>;
 }
 
-/** After a change by somebody else: a firewall reload is over by then. */
-const REPAIR_AFTER_MS = 300;
-const RECLAIM_EVERY_MS = 60_000;
-/** Between looks while a loss is suspected; more than the interval after which a second look counts (cnm/reclaim.ts). */
-const RECLAIM_SOON_MS = 6_000;
-/** Records must have a certain age before they can count as lost, so a suspicion lasts longer than that. */
-const SUSPICION_MS = 30_000;
-
-export function createUpkeep({ cnm, kernel, engine, log }: UpkeepParts): Upkeep {
+export function createUpkeep({ cnm, kernel, engine, log, pace: given }: UpkeepParts): Upkeep {
+  const pace = { ...PACE, ...given };
+  const { minimumAge, interval } = pace;
   const repair = new Chore('the repair after a change in the kernel', log, async () => {
     // Repair only: what nobody accounts for may be an operation of ours that is under way.
     logReport(log, await cnm.reconcile({ removeOrphans: false }));
   });
-  const reclaimer = createReclaimer({ cnm, kernel, view: engine, log });
+  const reclaimer = createReclaimer({ cnm, kernel, view: engine, log, minimumAge, interval });
   let suspiciousUntil = 0;
   const reclaim = new Chore("the comparison with Docker's list", log, async () => {
     try {
       await reclaimer.look();
     } finally {
-      reclaim.within(Date.now() < suspiciousUntil ? RECLAIM_SOON_MS : RECLAIM_EVERY_MS);
+      reclaim.within(Date.now() < suspiciousUntil ? pace.reclaimSoon : pace.reclaimEvery);
     }
   });
   let unwatch = () => {};
@@ -48,13 +67,13 @@ export function createUpkeep({ cnm, kernel, engine, log }: UpkeepParts): Upkeep 
     start() {
       unwatch = kernel.watch((change) => {
         log.debug(change, 'others changed something in the kernel');
-        repair.within(REPAIR_AFTER_MS);
+        repair.within(pace.repairAfter);
       });
       this.suspectLoss();
     },
     suspectLoss() {
-      suspiciousUntil = Date.now() + SUSPICION_MS;
-      reclaim.within(RECLAIM_SOON_MS);
+      suspiciousUntil = Date.now() + pace.suspicion;
+      reclaim.within(pace.reclaimSoon);
     },
     async stop() {
       unwatch();
