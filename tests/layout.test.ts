@@ -49,6 +49,12 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: ['picocolors', 'commander'],
     builtins: [...PURE, 'node:child_process', 'node:fs', 'node:os'],
   },
+  // Runs the person's own command in a namespace that `kernel/` made; nothing of the daemon's goes this way.
+  'inspect/cli/exec.ts': {
+    ours: ['inspect/'],
+    packages: [],
+    builtins: ['node:child_process', 'node:fs', 'node:os'],
+  },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': { ours: ['cnm/', 'kernel/'], packages: [], builtins: [...PURE, 'node:http', 'node:net'] },
   'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },

@@ -24,11 +24,11 @@ export interface StandaloneDouble {
   readonly client: Client;
   readonly socket: string;
   /** Any bytes as a body, any path: what no client of ours would send. */
-  raw(
+  readonly raw: (
     method: string,
     path: string,
     body?: string,
-  ): Promise<{ readonly status: number; readonly text: string }>;
+  ) => Promise<{ readonly status: number; readonly text: string }>;
   close(): Promise<void>;
 }
 
