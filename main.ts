@@ -1,0 +1,252 @@
+#!/usr/bin/env node
+/** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import type { Prefix } from './address/prefix.ts';
+import type { Cnm, EngineView } from './cnm/cnm.ts';
+import type { Driver } from './cnm/driver.ts';
+import { createCnm } from './cnm/index.ts';
+import type { Log } from './cnm/log.ts';
+import { claimNetworkNamespace } from './daemon/claim.ts';
+import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { textLine } from './daemon/log-format.ts';
+import { whenReady } from './daemon/readiness.ts';
+import { createUpkeep, logReport, type Pace, type Upkeep } from './daemon/upkeep.ts';
+import { drivers as allDrivers } from './drivers/index.ts';
+import { adminApp } from './inspect/admin-api.ts';
+import { reclaimLeases } from './inspect/standalone.ts';
+import { createIpam } from './ipam/index.ts';
+import type { Ipam } from './ipam/ipam.ts';
+import type { Kernel } from './kernel/kernel.ts';
+import { openKernel } from './kernel/linux.ts';
+import { pluginApp } from './plugin-api/app.ts';
+import { engineClient } from './plugin-api/engine-client.ts';
+import { listenUnix } from './plugin-api/listen.ts';
+import { openStore } from './store/sqlite.ts';
+import type { Store, StoreNotice } from './store/store.ts';
+
+/** What tests put in the place of the machine. */
+export interface Overrides {
+  readonly kernel?: Kernel;
+  readonly store?: Store;
+  readonly engine?: EngineView;
+  readonly pace?: Partial<Pace>;
+}
+
+export interface Daemon {
+  /** Resolves when records and kernel agree and requests are answered; rejects when the kernel refuses us. */
+  readonly ready: Promise<void>;
+  /** Lets what is under way finish and removes the sockets. Networks stay as they are: their traffic must not notice. */
+  close(): Promise<void>;
+}
+
+/** How long a request may wait for the start. dockerd gives a managed plugin 30 s for an answer. */
+const READY_BOUND_MS = 25_000;
+/** For requests under way when we are told to stop. Docker kills a plugin 10 s after the signal. */
+const DRAIN_MS = 6_000;
+const STOP_BOUND_MS = 9_000;
+
+/** Given back in the opposite order, at the end or when a later part cannot be had. */
+type Held = (() => Promise<void>)[];
+
+/**
+ * Locks the state, listens, and starts to compare records and kernel. When it rejects, nothing has been touched: not the
+ * kernel, and no socket that another daemon answers on.
+ */
+export async function compose(
+  configuration: Configuration,
+  log: Log,
+  overrides: Overrides = {},
+): Promise<Daemon> {
+  const held: Held = [];
+  const release = async () => {
+    for (const one of held.splice(0).reverse()) await one();
+  };
+  try {
+    const parts = await assemble(configuration, log, overrides, held);
+    const started: PromiseWithResolvers<void> = Promise.withResolvers();
+    // Whoever awaits `ready` hears of a failure; this keeps Node from calling it unhandled until somebody does.
+    started.promise.catch(() => undefined);
+    await listen(configuration, parts, started.promise, held);
+    const starting = start(parts);
+    held.push(() => starting.catch(() => undefined));
+    started.resolve(starting);
+    return { ready: started.promise, close: release };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly log: Log;
+  readonly store: Store;
+  readonly kernel: Kernel;
+  readonly cnm: Cnm;
+  readonly ipam: Ipam;
+  readonly engine: EngineView;
+  readonly upkeep: Upkeep;
+}
+
+/** Reads the records. Touches nothing in the kernel. */
+async function assemble(
+  { stateDir, runDir, dockerSocket, drivers }: Configuration,
+  log: Log,
+  overrides: Overrides,
+  held: Held,
+): Promise<Parts> {
+  const store = overrides.store ?? (await openStore(stateDir));
+  held.push(() => store.close());
+  if (overrides.kernel === undefined) {
+    const claim = await claimNetworkNamespace();
+    held.push(() => claim.release());
+  }
+  const kernel = overrides.kernel ?? (await openKernel({ netnsDir: join(runDir, 'netns'), log }));
+  held.push(() => kernel.close());
+  const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir });
+  held.push(() => cnm.close());
+  const ipam = await createIpam({ store, log, hostPrefixes: () => hostPrefixes(kernel) });
+  const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
+  const pace = overrides.pace ?? {};
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, pace });
+  held.push(() => upkeep.stop());
+  return { log, store, kernel, cnm, ipam, engine, upkeep };
+}
+
+/**
+ * At once, whatever there is to be put right first: Docker kills a plugin whose socket is late. Requests wait for `ready`.
+ * A service has a socket for each driver and one for IPAM; a managed plugin one for both.
+ */
+async function listen(
+  { form, pluginDir, adminSocket, runDir }: Configuration,
+  { cnm, ipam, kernel, engine, log, store, upkeep }: Parts,
+  ready: Promise<void>,
+  held: Held,
+): Promise<void> {
+  const suspectLoss = () => {
+    upkeep.suspectLoss();
+  };
+  const edge = { cnm, log, onLostRequest: suspectLoss, onEngineStart: suspectLoss };
+  const [driver] = cnm.drivers;
+  const plugins =
+    form === 'managed' && driver !== undefined
+      ? [{ name: 'cnm', app: pluginApp({ ...edge, driver, ipam }) }]
+      : [
+          ...cnm.drivers.map((one) => ({ name: one.name, app: pluginApp({ ...edge, driver: one }) })),
+          { name: 'cnm-ipam', app: pluginApp({ ...edge, ipam }) },
+        ];
+  const notices = store.notices.map(noticeText);
+  const admin = adminApp({ cnm, ipam, kernel, engine, log, version: version(), runDir, notices });
+  const sockets = [
+    { app: admin, path: adminSocket },
+    ...plugins.map(({ name, app }) => ({ app, path: join(pluginDir, `${name}.sock`) })),
+  ];
+  for (const { app, path } of sockets) {
+    const socket = await listenUnix(whenReady(app, ready, READY_BOUND_MS), path, {
+      mode: 0o600,
+      drain: DRAIN_MS,
+    });
+    held.push(() => socket.close());
+    log.debug({ path }, 'listening');
+  }
+}
+
+/** Brings records and kernel to agree: what a crash cut off is undone or finished, what is missing is put back. */
+async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<void> {
+  const began = performance.now();
+  for (const notice of store.notices) log.warn(notice, noticeText(notice));
+  await kernel.prepare();
+  // What a damaged file no longer tells us of looks like an orphan; it may well be a running container's.
+  const removeOrphans = !store.notices.some((notice) => notice.kind === 'damaged');
+  logReport(log, await cnm.reconcile({ removeOrphans }));
+  await reclaimLeases({ cnm, ipam, log });
+  upkeep.start();
+  const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
+  log.info({ version: version(), ...counts, ms: Math.round(performance.now() - began) }, 'ready');
+}
+
+function noticeText(notice: StoreNotice): string {
+  if (notice.kind === 'damaged') return notice.message;
+  return `The records were brought from schema ${notice.from} to ${notice.to}`;
+}
+
+/** `bridge`, as in --drivers, for the driver that Docker knows as `cnm-bridge`. */
+function shortName({ name }: Driver): string {
+  return name.replace(/^cnm-/, '');
+}
+
+/** What a new pool must stay clear of: every network that the host has a route to, but for the default routes. */
+async function hostPrefixes(kernel: Kernel): Promise<readonly Prefix[]> {
+  const { host } = await kernel.facts({ firewall: false });
+  return host.routes.map((route) => route.to).filter((prefix) => !prefix.endsWith('/0'));
+}
+
+/** From package.json, which lies beside this file, or above it where it was compiled into dist/. */
+function version(): string {
+  const here = import.meta.dirname;
+  const path = [here, dirname(here)].map((folder) => join(folder, 'package.json')).find(existsSync);
+  const manifest: unknown = path === undefined ? {} : JSON.parse(readFileSync(path, 'utf8'));
+  return typeof manifest === 'object' && manifest !== null && 'version' in manifest
+    ? String(manifest.version)
+    : 'unknown';
+}
+
+function openLog({
+  logLevel,
+  logFormat,
+}: Configuration): Log & { fatal(fields: object, message: string): void } {
+  // Synchronous, so that the last words of a process that dies are not lost in a buffer.
+  const output = pino.destination({ sync: true });
+  const write = (line: string) => output.write(logFormat === 'json' ? line : textLine(line));
+  return pino({ level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, { write });
+}
+
+/** Tells systemd (Type=notify). Node has no datagram sockets in the unix domain, so systemd's own tool does it. */
+function notifySystemd(log: Log): void {
+  if (process.env['NOTIFY_SOCKET'] === undefined) return;
+  execFile('systemd-notify', ['--ready'], (error) => {
+    if (error !== null) log.warn({ err: error }, 'systemd could not be told that the daemon is ready');
+  });
+}
+
+async function run(configuration: Configuration): Promise<void> {
+  const log = openLog(configuration);
+  const die = (message: string) => (error: unknown) => {
+    log.fatal({ err: error }, message);
+    process.exit(1);
+  };
+  // The state is safe at every point, and a process that goes on after what nobody foresaw is not.
+  process.on('uncaughtException', die('an error that nothing handles'));
+  process.on('unhandledRejection', die('a promise that nothing handles'));
+  const daemon = await compose(configuration, log);
+  const stop = (signal: string) => {
+    log.info({ signal }, 'stopping; networks stay as they are');
+    setTimeout(die('could not stop in time'), STOP_BOUND_MS, signal).unref();
+    daemon.close().then(() => process.exit(0), die('could not stop in order'));
+  };
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
+  await daemon.ready;
+  notifySystemd(log);
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const available = allDrivers.map(shortName);
+  try {
+    const request = parseConfiguration(argv, process.env, available);
+    if (request.do === 'run') await run(request.configuration);
+    else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${version()}\n`);
+  } catch (error) {
+    process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(error instanceof ConfigurationError ? 2 : 1);
+  }
+}
+
+/** Started as a program (npm links `cnmd` to this file), and not imported by a test. */
+const program = process.argv[1];
+if (program !== undefined && realpathSync(program) === fileURLToPath(import.meta.url)) {
+  await main(process.argv.slice(2));
+}
