@@ -15,6 +15,7 @@ import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
 import { leakedLeases } from './leaks.ts';
+import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
 import type { JoinRequest, LeakView, NetworkRequest } from './views.ts';
@@ -70,7 +71,7 @@ export class Standalone {
     }
     await this.#tracked(async () => {
       await this.#cnm.deleteNetwork(network.id);
-      await release(this.#ipam, this.#log, held(network));
+      await release(this.#ipam, this.#log, leasesOfNetwork(network));
     });
   }
 
@@ -194,7 +195,7 @@ export class Standalone {
         const gone = this.#cnm.endpoint(endpoint.network, endpoint.id) === undefined;
         const network = this.#cnm.network(endpoint.network);
         if (gone && network !== undefined) {
-          await release(this.#ipam, this.#log, { leases: leasesOf(network, endpoint), pools: [] });
+          await release(this.#ipam, this.#log, { leases: leasesOfEndpoint(network, endpoint), pools: [] });
         }
       }
     });
@@ -276,16 +277,6 @@ function keep(leases: EndpointLeases, field: 'address' | 'addressV6', { poolId, 
   leases.leases.push({ poolId, address: addressOf(prefix) });
 }
 
-/** `pools` lists the pool of every subnet, IPv4's first. */
-function poolOf(network: NetworkRecord, subnet: Subnet): string {
-  const poolId = network.pools?.[[...network.ipv4, ...network.ipv6].indexOf(subnet)];
-  if (poolId !== undefined) return poolId;
-  throw new CnmError(
-    'pool-unknown',
-    `The pool of subnet ${subnet.pool} of network ${network.id} is not known`,
-  );
-}
-
 function specOf(
   id: string,
   request: NetworkRequest,
@@ -306,23 +297,6 @@ function specOf(
     ipv6: family(6),
     pools: plan.pools,
   };
-}
-
-function held(network: NetworkRecord): AddressPlan {
-  const leases = [...network.ipv4, ...network.ipv6].flatMap((subnet) => {
-    const own = [subnet.gateway, ...Object.values(subnet.aux)].filter((prefix) => prefix !== undefined);
-    return own.map((prefix) => ({ poolId: poolOf(network, subnet), address: addressOf(prefix) }));
-  });
-  return { leases, pools: network.pools ?? [] };
-}
-
-function leasesOf(network: NetworkRecord, endpoint: EndpointRecord): AddressPlan['leases'] {
-  return [endpoint.address, endpoint.addressV6].flatMap((prefix) => {
-    if (prefix === undefined) return [];
-    const address = addressOf(prefix);
-    const subnet = [...network.ipv4, ...network.ipv6].find((candidate) => contains(candidate.pool, address));
-    return subnet === undefined ? [] : [{ poolId: poolOf(network, subnet), address }];
-  });
 }
 
 function readIp(flag: string, family: 4 | 6, text: string | undefined): Ip | undefined {
