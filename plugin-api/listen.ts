@@ -10,6 +10,8 @@ import type { Duplex } from 'node:stream';
 export interface ListenOptions {
   /** Permissions of the socket file, for example 0o600: write permission is the right to connect (unix(7)). */
   readonly mode: number;
+  /** Milliseconds within which a request must arrive, once its first byte has. Handlers take as long as they need. Default 30 000. */
+  readonly arrival?: number;
   /** Milliseconds that close() waits for requests under way. Default 10 000. */
   readonly drain?: number;
 }
@@ -22,13 +24,15 @@ export interface Listening {
 
 /** sun_path of unix(7) holds 108 bytes with the closing NUL; a longer path would be cut off in silence. */
 const PATH_MAX_BYTES = 107;
+/**
+ * Connections that wait while we are busy. On a unix socket one too many is refused at once (EAGAIN), which dockerd makes
+ * a second of waiting of. The kernel cuts it to net.core.somaxconn.
+ */
+const BACKLOG = 4096;
 const DRAIN = 10_000;
 /** How often close() looks for connections that became idle. */
 const DRAIN_STEP = 10;
-/** How long a request may take to arrive; handlers may take as long as they need. */
-const HEADERS_MS = 10_000;
-const REQUEST_MS = 30_000;
-const CHECK_MS = 5_000;
+const ARRIVAL = 30_000;
 
 /**
  * @throws Error when another process answers on `path`, when `path` is no socket, or when it is too long.
@@ -43,7 +47,7 @@ export async function listenUnix(
   }
   await mkdir(dirname(path), { recursive: true });
   await refuseLive(path);
-  const server = httpServer(app);
+  const server = httpServer(app, options.arrival ?? ARRIVAL);
   const sockets = trackSockets(server);
   await bindInPrivate(server, path, options.mode);
   const { ino } = await lstat(path);
@@ -57,9 +61,9 @@ export async function listenUnix(
  * dockerd keeps its connections open and reuses them. Closing an idle one can cross a request on its way, whose retry
  * then arrives empty (moby issue 35459): therefore no idle connection is ever closed, only requests that do not arrive.
  */
-function httpServer(app: RequestListener): Server {
+function httpServer(app: RequestListener, arrival: number): Server {
   const server = createServer(
-    { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, connectionsCheckingInterval: CHECK_MS },
+    { headersTimeout: arrival / 3, requestTimeout: arrival, connectionsCheckingInterval: arrival / 6 },
     app,
   );
   server.keepAliveTimeout = 0;
@@ -160,7 +164,7 @@ async function bindInPrivate(server: Server, path: string, mode: number): Promis
 function listening(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, () => {
+    server.listen({ path, backlog: BACKLOG }, () => {
       server.off('error', reject);
       // Later errors of the listening socket (EMFILE in accept) pass by themselves; they must not end the process.
       server.on('error', () => undefined);
