@@ -19,7 +19,7 @@ const MS_SHARED = 0x100000;
 const MNT_DETACH = 2;
 const NSFS_MAGIC = 0x6e736673;
 /** The calling thread's; /proc/self would be the main thread's, which is the same only here. */
-const CURRENT = '/proc/thread-self/ns/net';
+export const CURRENT_NETNS = '/proc/thread-self/ns/net';
 
 /** One use of the pool starts all of its threads. To be awaited before anything enters a namespace. */
 export async function warmThreadPool(): Promise<void> {
@@ -33,7 +33,7 @@ export async function warmThreadPool(): Promise<void> {
  */
 export function withNetns<T>(sys: Syscalls, path: string, fn: () => T): T {
   return withHandle(path, (handle) =>
-    withHandle(CURRENT, (home) => {
+    withHandle(CURRENT_NETNS, (home) => {
       sys.setns(handle, CLONE_NEWNET);
       return returning(sys, home, fn);
     }),
@@ -88,10 +88,10 @@ export function createNetns(sys: Syscalls, path: string): boolean {
   if (holdsNetns(path)) return false;
   prepareFolder(sys, dirname(path));
   closeSync(openSync(path, 'w', 0o444));
-  withHandle(CURRENT, (home) => {
+  withHandle(CURRENT_NETNS, (home) => {
     sys.unshare(CLONE_NEWNET);
     returning(sys, home, () => {
-      sys.mount(CURRENT, path, MS_BIND);
+      sys.mount(CURRENT_NETNS, path, MS_BIND);
     });
   });
   return true;

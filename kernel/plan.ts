@@ -1,88 +1,73 @@
-/** Plans compared with facts. Pure. */
-import { networkOf } from '../address/prefix.ts';
-import type { Facts, LinkFact, NetnsFacts } from './facts.ts';
-import type { ForwardAccept, LinkAdd, Mark, NetnsPath, NftElement, Plan, RouteAdd, Step } from './step.ts';
+/** Plans as a whole: compared with facts, and shortened for their undoing. Pure. */
+import type { Facts } from './facts.ts';
+import { satisfied } from './kinds/index.ts';
+import { endsOf } from './kinds/link.ts';
+import type { NetnsPath, Plan, Step } from './step.ts';
 
 /** The steps that the facts do not bear out, in the plan's order. */
 export function missing(plan: Plan, facts: Facts): readonly Step[] {
   return plan.filter((step) => !satisfied(step, facts));
 }
 
-export function satisfied(step: Step, facts: Facts): boolean {
-  switch (step.do) {
-    case 'link.add':
-      return linkAdded(step, netnsOf(facts, step.netns));
-    case 'link.master':
-      return netnsOf(facts, step.netns)?.links.get(step.link)?.master === step.master;
-    case 'link.up':
-      return netnsOf(facts, step.netns)?.links.get(step.link)?.up === true;
-    case 'link.move':
-      return facts.netns.get(step.to)?.links.get(step.as)?.mark !== undefined;
-    case 'addr.add':
-      return (
-        netnsOf(facts, step.netns)?.addresses.some(
-          ({ link, prefix }) => link === step.link && prefix === step.prefix,
-        ) === true
-      );
-    case 'route.add':
-      return routed(step, netnsOf(facts, step.netns));
-    case 'sysctl.set':
-      return netnsOf(facts, step.netns)?.sysctls.get(step.key) === step.value;
-    case 'nft.element':
-      return elementPresent(step, facts);
-    case 'forward.accept':
-      return accepted(step, facts);
-    case 'netns.add':
-      return facts.ourNetns.includes(step.path);
+/**
+ * The steps that have to be undone for the whole plan to be undone, in the plan's order. What dies with a link that the
+ * plan itself made, with a namespace that it made, or with a link's return from a sandbox, needs no undoing of its own: a
+ * container's veth with its addresses and its bridge port goes with one message.
+ */
+export function condense(plan: Plan): Plan {
+  const gone = new Gone();
+  return plan.filter((step) => {
+    const subsumed = gone.takes(step);
+    gone.note(step, subsumed);
+    return !subsumed;
+  });
+}
+
+/** What will be gone when the steps kept so far are undone. */
+class Gone {
+  readonly #netns = new Set<NetnsPath>();
+  /** By place: how many ends the link has that can still be deleted where it was made. */
+  readonly #links = new Map<string, { here: number }>();
+
+  takes(step: Step): boolean {
+    switch (step.do) {
+      case 'link.move':
+        // The last end must come home to be found. Nor does the end of `to` take the move along: the link may be another plan's.
+        return (this.#links.get(placeOf(undefined, step.link))?.here ?? 0) > 1;
+      case 'link.master':
+      case 'link.up':
+      case 'addr.add':
+      case 'route.add':
+        return this.#inNetns(step.netns) || this.#links.has(placeOf(step.netns, step.link ?? ''));
+      case 'link.add':
+      case 'sysctl.set':
+        return this.#inNetns(step.netns);
+      default:
+        return false;
+    }
+  }
+
+  note(step: Step, subsumed: boolean): void {
+    if (step.do === 'netns.add') this.#netns.add(step.path);
+    if (step.do === 'link.add') {
+      const ends = endsOf(step);
+      const link = { here: ends.length };
+      for (const name of ends) this.#links.set(placeOf(step.netns, name), link);
+    }
+    if (step.do === 'link.move') {
+      const link = this.#links.get(placeOf(undefined, step.link)) ?? { here: 0 };
+      if (subsumed) link.here -= 1;
+      // What stands on it over there goes when the pair is deleted, or when it comes home (dev_change_net_namespace()).
+      this.#links.set(placeOf(step.to, step.as), { here: 0 });
+    }
+  }
+
+  #inNetns(netns: NetnsPath | undefined): boolean {
+    return netns !== undefined && this.#netns.has(netns);
   }
 }
 
-function netnsOf(facts: Facts, path: NetnsPath | undefined): NetnsFacts | undefined {
-  return path === undefined ? facts.host : facts.netns.get(path);
-}
-
-/** A veth whose one end went into a sandbox is still there: its ends live and die together. */
-function linkAdded(step: LinkAdd, netns: NetnsFacts | undefined): boolean {
-  const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
-  return names.some((name) => isOurs(netns?.links.get(name), step));
-}
-
-function isOurs(link: LinkFact | undefined, step: LinkAdd): boolean {
-  return (
-    link !== undefined &&
-    link.kind === step.link.kind &&
-    sameMark(link.mark, step.mark) &&
-    (step.mtu === undefined || step.mtu === link.mtu)
-  );
-}
-
-function sameMark(a: Mark | undefined, b: Mark): boolean {
-  return a?.network === b.network && a.endpoint === b.endpoint;
-}
-
-function routed(step: RouteAdd, netns: NetnsFacts | undefined): boolean {
-  const to = networkOf(step.to);
-  return (
-    netns?.routes.some(
-      (route) =>
-        route.ours &&
-        route.to === to &&
-        route.via === step.via &&
-        (step.link === undefined || route.link === step.link),
-    ) === true
-  );
-}
-
-function elementPresent(step: NftElement, facts: Facts): boolean {
-  const data = facts.elements?.get(step.set)?.get(step.key.join(' . '));
-  return data === (step.data?.join(' . ') ?? '');
-}
-
-function accepted(step: ForwardAccept, facts: Facts): boolean {
-  const network = step.mark.network.slice(0, 12);
-  const has = (family: 4 | 6): boolean =>
-    facts.accepts.some(
-      (rule) => rule.family === family && rule.bridge === step.bridge && rule.network === network,
-    );
-  return (!facts.acceptChain.v4 || has(4)) && (!facts.acceptChain.v6 || has(6));
+/** A NUL is in no path and in no name. */
+function placeOf(netns: NetnsPath | undefined, name: string): string {
+  return `${netns ?? ''}\0${name}`;
 }

@@ -3,6 +3,7 @@
  * (sockets are used with MSG_DONTWAIT), and a namespace may only be entered where nothing can be awaited.
  */
 import { createRequire } from 'node:module';
+import type koffi from 'koffi';
 import { errnoName } from './errno.ts';
 import { KernelError } from './kernel.ts';
 
@@ -27,34 +28,45 @@ const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
 type Native = (...args: readonly unknown[]) => number;
+/** Undefined: EAGAIN, which is no error where nobody waits. */
+type Attempt = (...args: readonly unknown[]) => number | undefined;
 
 /**
  * Loads koffi here and not on import: only a process that touches the kernel pays for it. `null` is the running program,
  * which has its libc in it, whichever that is.
  */
 export function loadSyscalls(): Syscalls {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  const libc = koffi.load(null);
-  const checked = (name: string, prototype: string): Native => {
+  const ffi = createRequire(import.meta.url)('koffi') as typeof koffi;
+  const libc = ffi.load(null);
+  const attempted = (name: string, prototype: string): Attempt => {
     const call = libc.func(prototype) as Native;
     return (...args) => {
       for (;;) {
         const result = call(...args);
         if (result >= 0) return result;
-        const errno = errnoName(koffi.errno());
+        const errno = errnoName(ffi.errno());
+        if (errno === 'EAGAIN') return undefined;
         if (errno !== 'EINTR') throw new KernelError(name, errno);
       }
     };
   };
-  return bindings(checked);
+  return bindings(attempted);
 }
 
-function bindings(checked: (name: string, prototype: string) => Native): Syscalls {
+function bindings(attempted: (name: string, prototype: string) => Attempt): Syscalls {
+  const checked = (name: string, prototype: string): Native => {
+    const call = attempted(name, prototype);
+    return (...args) => {
+      const result = call(...args);
+      if (result === undefined) throw new KernelError(name, 'EAGAIN');
+      return result;
+    };
+  };
   const socket = checked('socket', 'int socket(int, int, int)');
   const bind = checked('bind', 'int bind(int, const void *, uint32_t)');
   const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
   const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
-  const recvfrom = checked('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
+  const recvfrom = attempted('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
   const setns = checked('setns', 'int setns(int, int)');
   const unshare = checked('unshare', 'int unshare(int)');
   const mount = checked('mount', 'int mount(const char *, const char *, const char *, ulong, const void *)');
@@ -65,13 +77,8 @@ function bindings(checked: (name: string, prototype: string) => Native): Syscall
     setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, Int32Array.of(value), 4),
     send: (fd, data) => void send(fd, data, data.length, 0),
     receive(fd, into, from) {
-      try {
-        const flags = MSG_DONTWAIT | MSG_TRUNC;
-        return Number(recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length)));
-      } catch (error) {
-        if (error instanceof KernelError && error.errno === 'EAGAIN') return undefined;
-        throw error;
-      }
+      const flags = MSG_DONTWAIT | MSG_TRUNC;
+      return recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length));
     },
     setns: (fd, type) => void setns(fd, type),
     unshare: (flags) => void unshare(flags),

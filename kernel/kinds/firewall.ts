@@ -1,0 +1,28 @@
+/** nft.element and forward.accept. */
+import type { Facts } from '../facts.ts';
+import type { ForwardAccept, NftElement } from '../step.ts';
+import type { Kind } from './kind.ts';
+
+export const nftElement: Kind<NftElement> = {
+  looks: () => [],
+  apply: (element) => [{ via: 'element', verb: 'add', element }],
+  inverse: (element) => [{ via: 'element', verb: 'remove', element }],
+  satisfied: (step, facts) =>
+    facts.elements?.get(step.set)?.get(step.key.join(' . ')) === (step.data?.join(' . ') ?? ''),
+};
+
+export const forwardAccept: Kind<ForwardAccept> = {
+  looks: () => [],
+  apply: (accept) => [{ via: 'accept', verb: 'add', accept }],
+  inverse: (accept) => [{ via: 'accept', verb: 'remove', accept }],
+  satisfied: (step, facts) =>
+    (!facts.acceptChain.v4 || isAccepted(step, facts, 4)) &&
+    (!facts.acceptChain.v6 || isAccepted(step, facts, 6)),
+};
+
+function isAccepted({ bridge, mark }: ForwardAccept, facts: Facts, family: 4 | 6): boolean {
+  const network = mark.network.slice(0, 12);
+  return facts.accepts.some(
+    (rule) => rule.family === family && rule.bridge === bridge && rule.network === network,
+  );
+}

@@ -1,0 +1,42 @@
+/** Every kind of step, by its name. A step kind without an entry here does not compile. */
+import type { Facts } from '../facts.ts';
+import type { Step, StepKind, StepOf } from '../step.ts';
+import { addrAdd, routeAdd } from './address.ts';
+import { forwardAccept, nftElement } from './firewall.ts';
+import type { Kind, Operation, Place, View } from './kind.ts';
+import { linkAdd, linkMaster, linkMove, linkUp } from './link.ts';
+import { netnsAdd, sysctlSet } from './netns.ts';
+
+const KINDS = {
+  'link.add': linkAdd,
+  'link.master': linkMaster,
+  'link.up': linkUp,
+  'link.move': linkMove,
+  'addr.add': addrAdd,
+  'route.add': routeAdd,
+  'sysctl.set': sysctlSet,
+  'nft.element': nftElement,
+  'forward.accept': forwardAccept,
+  'netns.add': netnsAdd,
+} satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
+
+/** The kind that a step is of; the table above gives every name the kind of its own step. */
+function kindOf(step: Step): Kind<Step> {
+  return KINDS[step.do];
+}
+
+export function looks(step: Step): readonly Place[] {
+  return kindOf(step).looks(step);
+}
+
+export function apply(step: Step, view: View): readonly Operation[] {
+  return kindOf(step).apply(step, view);
+}
+
+export function inverse(step: Step, view: View): readonly Operation[] {
+  return kindOf(step).inverse(step, view);
+}
+
+export function satisfied(step: Step, facts: Facts): boolean {
+  return kindOf(step).satisfied(step, facts);
+}

@@ -1,0 +1,90 @@
+/** What every kind of step has: `apply`, `inverse` and `satisfied`. The first two are pure as well: they say what to do, as operations. */
+import type { Facts, NetnsFacts } from '../facts.ts';
+import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
+import type { KernelLink } from '../rtnetlink.ts';
+import type { ForwardAccept, NetnsPath, NftElement, Step } from '../step.ts';
+
+export interface Kind<S extends Step> {
+  /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
+  looks(step: S): readonly Place[];
+  /**
+   * What is still to be done for the step to hold; nothing when it does.
+   * @throws KernelError when what was looked up forbids it: EEXIST for a stranger's object, ENODEV for a link that is not there.
+   */
+  apply(step: S, view: View): readonly Operation[];
+  /** What undoes the step, from the step alone; nothing when it is gone or another's. */
+  inverse(step: S, view: View): readonly Operation[];
+  satisfied(step: S, facts: Facts): boolean;
+}
+
+/** A link by the name that it has in a namespace; `netns` absent: the daemon's. */
+export interface Place {
+  readonly netns: NetnsPath | undefined;
+  readonly name: string;
+}
+
+/** The links as they were looked up, and as the operations compiled since will leave them. */
+export interface View {
+  link(netns: NetnsPath | undefined, name: string): KernelLink | undefined;
+  put(netns: NetnsPath | undefined, link: KernelLink): void;
+  drop(netns: NetnsPath | undefined, name: string): void;
+  /** It is to be looked up again before the next step: the operation leaves it in a state that only the kernel knows. */
+  unknow(netns: NetnsPath | undefined, name: string): void;
+  /** An interface index that nobody uses, as far as we know. */
+  newIndex(): number;
+  /** A descriptor of a namespace, open as long as the view is. */
+  handle(netns: NetnsPath | undefined): number;
+  /** The folder that `netns.add` makes its namespaces in. */
+  readonly netnsDir: string;
+  /** False where the kernel was started with ipv6.disable=1: attributes of AF_INET6 are then refused. */
+  readonly ipv6: boolean;
+}
+
+export type Operation =
+  RtnetlinkOperation | NetnsOperation | SysctlOperation | ElementOperation | AcceptOperation;
+
+export interface RtnetlinkOperation {
+  readonly via: 'rtnetlink';
+  readonly netns: NetnsPath | undefined;
+  readonly request: NetlinkRequest;
+  /** Whether what the kernel answered means that all is as wanted already. */
+  readonly tolerates?: (errno: string, socket: NetlinkSocket) => boolean;
+  /**
+   * What takes it back: requests made from what was looked up before, in the same namespace; `inverse`: the inverse of
+   * the step, also when the operation failed, because it may have done a part. Absent: nothing, another operation's undo covers it.
+   */
+  readonly undo?: NetlinkRequest | 'inverse';
+  /** The name may have been taken, or the index, since we looked: worth looking again. */
+  readonly creates?: true;
+}
+
+export interface NetnsOperation {
+  readonly via: 'netns';
+  readonly verb: 'create' | 'remove';
+  readonly path: NetnsPath;
+}
+
+export interface SysctlOperation {
+  readonly via: 'sysctl';
+  readonly netns: NetnsPath | undefined;
+  readonly key: string;
+  readonly value: string;
+  readonly keep: boolean;
+}
+
+export interface ElementOperation {
+  readonly via: 'element';
+  readonly verb: 'add' | 'remove';
+  readonly element: NftElement;
+}
+
+export interface AcceptOperation {
+  readonly via: 'accept';
+  readonly verb: 'add' | 'remove';
+  readonly accept: ForwardAccept;
+}
+
+/** Undefined: the namespace is not there, or nobody asked for its facts. */
+export function netnsFacts(facts: Facts, netns: NetnsPath | undefined): NetnsFacts | undefined {
+  return netns === undefined ? facts.host : facts.netns.get(netns);
+}

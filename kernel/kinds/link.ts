@@ -1,0 +1,254 @@
+/** link.add, link.master, link.up and link.move. */
+import { describe, markText } from '../describe.ts';
+import type { Facts, LinkFact } from '../facts.ts';
+import { KernelError } from '../kernel.ts';
+import { checkName } from '../link-name.ts';
+import { mayBe, sameMark } from '../mark.ts';
+import { changeLink, createBridge, createVeth, deleteLink } from '../rtnetlink.ts';
+import type { KernelLink, LinkChange, NewLink } from '../rtnetlink.ts';
+import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
+import { netnsFacts } from './kind.ts';
+import type { Kind, Operation, View } from './kind.ts';
+
+/** ENODEV: the link went away between look and act, with whatever we wanted to take from it. */
+export function isGone(errno: string): boolean {
+  return errno === 'ENODEV';
+}
+
+/** @throws KernelError ENODEV */
+export function linkOf(view: View, netns: NetnsPath | undefined, name: string, step: Step): KernelLink {
+  const link = view.link(netns, name);
+  if (link === undefined) {
+    const where = netns === undefined ? '' : ` in ${netns}`;
+    throw new KernelError(describe(step), 'ENODEV', `there is no link ${name}${where}`);
+  }
+  return link;
+}
+
+/** In one message, as far as the kernel takes them in one: it applies the alias before AF_SPEC and the flags (do_setlink()). */
+function change(
+  netns: NetnsPath | undefined,
+  link: KernelLink,
+  to: LinkChange,
+  undo?: LinkChange,
+): Operation {
+  return {
+    via: 'rtnetlink',
+    netns,
+    request: changeLink(link.index, to),
+    ...(undo !== undefined && { undo: changeLink(link.index, undo) }),
+  };
+}
+
+/** The names of what one link.add makes. */
+export function endsOf(step: LinkAdd): readonly string[] {
+  return step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
+}
+
+export const linkAdd: Kind<LinkAdd> = {
+  looks: (step) => endsOf(step).map((name) => ({ netns: step.netns, name })),
+
+  apply(step, view) {
+    for (const name of endsOf(step)) checkName(name);
+    const present = view.link(step.netns, step.name);
+    if (present !== undefined) return adjusted(step, present, view);
+    return step.link.kind === 'veth' ? newVeth(step, step.link.peer, view) : newBridge(step, view);
+  },
+
+  /** Both names: one end may have gone into a sandbox, and takes the other with it when it is deleted. */
+  inverse(step, view) {
+    const link = endsOf(step)
+      .map((name) => view.link(step.netns, name))
+      .find((found) => found?.kind === step.link.kind && mayBe(found.mark, step.mark));
+    if (link === undefined) return [];
+    for (const name of endsOf(step)) view.drop(step.netns, name);
+    return [{ via: 'rtnetlink', netns: step.netns, request: deleteLink(link.index), tolerates: isGone }];
+  },
+
+  satisfied(step, facts) {
+    const links = netnsFacts(facts, step.netns)?.links;
+    return endsOf(step).some((name) => isMade(step, links?.get(name)));
+  },
+};
+
+function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
+  return (
+    link !== undefined &&
+    link.kind === step.link.kind &&
+    sameMark(link.mark, step.mark) &&
+    (step.mtu === undefined || step.mtu === link.mtu)
+  );
+}
+
+function newBridge(step: LinkAdd, view: View): readonly Operation[] {
+  const link = { name: step.name, index: view.newIndex(), ...(step.mac !== undefined && { mac: step.mac }) };
+  const made = put(view, step, link);
+  // The MTU by a change of its own: only br_change_mtu() makes the bridge keep it when ports come and go.
+  const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
+  return [
+    {
+      via: 'rtnetlink',
+      netns: step.netns,
+      request: createBridge(link),
+      undo: deleteLink(link.index),
+      creates: true,
+    },
+    change(step.netns, made, { ...mtu, ...finish(step, view) }),
+  ];
+}
+
+function newVeth(
+  step: LinkAdd,
+  { name, mac }: { readonly name: string; readonly mac?: NewLink['mac'] & string },
+  view: View,
+): readonly Operation[] {
+  if (view.link(step.netns, name) !== undefined || name === step.name) {
+    throw new KernelError(describe(step), 'EEXIST', `a link ${name} is there already`);
+  }
+  const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
+  const link = {
+    name: step.name,
+    index: view.newIndex(),
+    ...mtu,
+    ...(step.mac !== undefined && { mac: step.mac }),
+  };
+  const peer = { name, index: view.newIndex(), ...mtu, ...(mac !== undefined && { mac }) };
+  const made = [put(view, step, peer), put(view, step, link)];
+  return [
+    {
+      via: 'rtnetlink',
+      netns: step.netns,
+      request: createVeth(link, peer),
+      undo: deleteLink(link.index),
+      creates: true,
+    },
+    // The peer first: an outer end that has its alias is then complete.
+    ...made.map((end) => change(step.netns, end, finish(step, view))),
+  ];
+}
+
+/** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. */
+function finish(step: LinkAdd, view: View): LinkChange {
+  const noLinkLocal = step.linkLocal === false && view.ipv6;
+  return { alias: markText(step.mark), ...(noLinkLocal && { noLinkLocal }) };
+}
+
+function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): KernelLink {
+  const link: KernelLink = {
+    name,
+    index,
+    kind: step.link.kind,
+    mtu: mtu ?? step.mtu ?? 1500,
+    up: false,
+    carrier: false,
+    master: 0,
+    peerElsewhere: false,
+    mark: step.mark,
+    ...(mac !== undefined && { mac }),
+  };
+  view.put(step.netns, link);
+  return link;
+}
+
+/** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
+function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
+  if (present.kind !== step.link.kind || !mayBe(present.mark, step.mark)) {
+    const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
+    throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
+  }
+  const peer = step.link.kind === 'veth' ? view.link(step.netns, step.link.peer.name) : undefined;
+  const unfinished = [peer, present].filter((end) => end?.mark?.network === '');
+  const mtu = step.mtu !== undefined && step.mtu !== present.mtu ? { mtu: step.mtu } : {};
+  const mac = step.mac !== undefined && step.mac !== present.mac ? { mac: step.mac } : {};
+  const before = { mtu: present.mtu, ...(present.mac !== undefined && { mac: present.mac }) };
+  view.put(step.netns, { ...present, ...mtu, ...mac, mark: step.mark });
+  return [
+    ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
+    ...unfinished.flatMap((end) => (end === undefined ? [] : [change(step.netns, end, finish(step, view))])),
+  ];
+}
+
+export const linkMaster: Kind<LinkMaster> = {
+  looks: ({ netns, link, master }) => [
+    { netns, name: link },
+    { netns, name: master },
+  ],
+
+  apply(step, view) {
+    const link = linkOf(view, step.netns, step.link, step);
+    const master = linkOf(view, step.netns, step.master, step);
+    if (link.master === master.index) return [];
+    view.put(step.netns, { ...link, master: master.index });
+    return [change(step.netns, link, { master: master.index }, { master: link.master })];
+  },
+
+  inverse(step, view) {
+    const link = view.link(step.netns, step.link);
+    const master = view.link(step.netns, step.master);
+    if (link?.mark === undefined || master === undefined || link.master !== master.index) return [];
+    view.put(step.netns, { ...link, master: 0 });
+    return [{ ...change(step.netns, link, { master: 0 }), tolerates: isGone }];
+  },
+
+  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.links.get(step.link)?.master === step.master,
+};
+
+export const linkUp: Kind<LinkUp> = {
+  looks: ({ netns, link }) => [{ netns, name: link }],
+
+  apply(step, view) {
+    const link = linkOf(view, step.netns, step.link, step);
+    if (link.up) return [];
+    view.put(step.netns, { ...link, up: true });
+    return [change(step.netns, link, { up: true }, { up: false })];
+  },
+
+  inverse(step, view) {
+    const link = view.link(step.netns, step.link);
+    if (link?.mark === undefined || !link.up) return [];
+    view.put(step.netns, { ...link, up: false });
+    return [{ ...change(step.netns, link, { up: false }), tolerates: isGone }];
+  },
+
+  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.links.get(step.link)?.up === true,
+};
+
+export const linkMove: Kind<LinkMove> = {
+  looks: ({ link, to, as }) => [
+    { netns: undefined, name: link },
+    { netns: to, name: as },
+    { netns: to, name: link },
+  ],
+
+  /**
+   * The kernel moves first and renames then (do_setlink()): with the new name taken, the link would be over there under
+   * its old one. Hence the look before, and an undo that also serves a half-done move.
+   */
+  apply(step, view) {
+    checkName(step.as);
+    const there = view.link(step.to, step.as);
+    if (view.link(undefined, step.link) === undefined && there?.mark !== undefined) return [];
+    const link = linkOf(view, undefined, step.link, step);
+    if (there !== undefined) {
+      throw new KernelError(describe(step), 'EEXIST', `${step.to} has a link ${step.as} already`);
+    }
+    view.drop(undefined, step.link);
+    view.unknow(step.to, step.as);
+    const to = { netnsFd: view.handle(step.to), name: step.as };
+    const mac = step.mac === undefined ? {} : { mac: step.mac };
+    return [{ ...change(undefined, link, { ...to, ...mac }), undo: 'inverse' }];
+  },
+
+  inverse(step, view) {
+    const link = [step.as, step.link]
+      .map((name) => view.link(step.to, name))
+      .find((found) => found?.mark !== undefined);
+    if (link === undefined) return [];
+    view.drop(step.to, link.name);
+    view.unknow(undefined, step.link);
+    const home = { netnsFd: view.handle(undefined), name: step.link };
+    return [{ ...change(step.to, link, home), tolerates: isGone }];
+  },
+
+  satisfied: (step, facts: Facts) => facts.netns.get(step.to)?.links.get(step.as)?.mark !== undefined,
+};

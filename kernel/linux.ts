@@ -1,0 +1,206 @@
+/** The real kernel. */
+import { openForwardAccepts } from './accept.ts';
+import type { ForwardAccepts } from './accept.ts';
+import { dumpNetns } from './dump.ts';
+import { Execution } from './execution.ts';
+import type { BeforeStep } from './execution.ts';
+import type { Facts, NetnsFacts } from './facts.ts';
+import { KernelError } from './kernel.ts';
+import type { FactsQuery, Kernel, KernelChange, Orphan } from './kernel.ts';
+import { Monitor } from './monitor.ts';
+import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
+import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
+import { openFirewall } from './nftables.ts';
+import type { Firewall } from './nftables.ts';
+import { missing } from './plan.ts';
+import { deleteLink } from './rtnetlink.ts';
+import { namespacesOf } from './runs.ts';
+import { hasIpv6, Indexes, Session } from './session.ts';
+import type { Ground } from './session.ts';
+import type { NetnsPath, Plan, Step } from './step.ts';
+import { loadSyscalls } from './syscall.ts';
+import { readSysctl } from './sysctl.ts';
+
+/** What the kernel says of its work; `cnm/log.ts` has the same shape. */
+export interface KernelLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface KernelOptions {
+  /** Where `netns.add` holds its namespaces; made when it is missing. */
+  readonly netnsDir: string;
+  readonly log: KernelLog;
+  /** Called before each step, which then goes out alone, and after the last of a plan without one: for tests that kill the process there. */
+  readonly beforeStep?: BeforeStep;
+}
+
+/** Needs CAP_NET_ADMIN, and CAP_SYS_ADMIN where other namespaces are entered. */
+export async function openKernel(options: KernelOptions): Promise<Kernel> {
+  // Before anything enters a namespace: see netns.ts.
+  await warmThreadPool();
+  const sys = loadSyscalls();
+  const firewall = openFirewall(sys);
+  return new LinuxKernel(options, firewall, openForwardAccepts(sys), {
+    sys,
+    home: openNetlinkSocket(sys, NETLINK_ROUTE),
+    netnsDir: options.netnsDir,
+    ipv6: hasIpv6(),
+    indexes: new Indexes(),
+  });
+}
+
+class LinuxKernel implements Kernel {
+  readonly missing = missing;
+  readonly #options: KernelOptions;
+  readonly #firewall: Firewall;
+  readonly #accepts: ForwardAccepts;
+  readonly #ground: Ground;
+  readonly #listeners = new Set<(change: KernelChange) => void>();
+  #monitor: Monitor | undefined;
+
+  constructor(options: KernelOptions, firewall: Firewall, accepts: ForwardAccepts, ground: Ground) {
+    this.#options = options;
+    this.#firewall = firewall;
+    this.#accepts = accepts;
+    this.#ground = ground;
+  }
+
+  async apply(plan: Plan): Promise<void> {
+    await this.#execute((execution) => execution.apply(plan));
+  }
+
+  async revert(plan: Plan): Promise<void> {
+    const [first] = await this.#execute((execution) => execution.revert(plan));
+    if (first !== undefined) throw first.error;
+  }
+
+  async #execute<T>(act: (execution: Execution) => Promise<T>): Promise<T> {
+    const { log, beforeStep } = this.#options;
+    const session = new Session(this.#ground);
+    const means = { sys: this.#ground.sys, session, firewall: this.#firewall, accepts: this.#accepts };
+    const jump = (): void => {
+      this.#ground.indexes.jump();
+    };
+    try {
+      return await act(new Execution(means, log, jump, beforeStep));
+    } finally {
+      session.close();
+    }
+  }
+
+  async facts({ plans = [], netns = [], firewall = true }: FactsQuery = {}): Promise<Facts> {
+    const steps = plans.flat();
+    const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
+    const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
+    return {
+      host: dumpNetns(this.#ground.home, readSysctls(steps, undefined)),
+      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
+      ourNetns: listNetns(this.#options.netnsDir),
+      ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
+      ...accepts,
+    };
+  }
+
+  async #acceptFacts(): Promise<Pick<Facts, 'accepts' | 'acceptChain'>> {
+    const { accepts, acceptChain, problems } = await this.#accepts.dump();
+    for (const problem of problems) this.#options.log.warn({}, problem);
+    return { accepts, acceptChain };
+  }
+
+  /** Nothing when the namespace is not there, or ends while we look. */
+  #netnsFacts(path: NetnsPath, steps: readonly Step[]): readonly [NetnsPath, NetnsFacts][] {
+    const { sys } = this.#ground;
+    if (!holdsNetns(path)) return [];
+    const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
+    try {
+      const sysctls = withNetns(sys, path, () => readSysctls(steps, path));
+      return [[path, dumpNetns(socket, sysctls)]];
+    } finally {
+      socket.close();
+    }
+  }
+
+  async remove(orphan: Orphan): Promise<void> {
+    switch (orphan.kind) {
+      case 'link':
+        this.#removeLink(orphan);
+        return;
+      case 'netns':
+        return this.revert([{ do: 'netns.add', path: orphan.path }]);
+      case 'element':
+        return this.revert([orphan.step]);
+      case 'accept': {
+        const { bridge, network } = orphan;
+        return this.revert([{ do: 'forward.accept', bridge, mark: { network } }]);
+      }
+    }
+  }
+
+  #removeLink({ name, netns }: Extract<Orphan, { kind: 'link' }>): void {
+    const session = new Session(this.#ground);
+    try {
+      if (!session.exists(netns)) return;
+      session.look([{ netns, name }]);
+      const link = session.link(netns, name);
+      if (link?.mark === undefined) return;
+      const { failures } = session.socket(netns).transact([deleteLink(link.index)]);
+      for (const { errno, detail } of failures) {
+        if (errno !== 'ENODEV') throw new KernelError(`ip link del ${name}`, errno, detail);
+      }
+    } finally {
+      session.close();
+    }
+  }
+
+  watch(listener: (change: KernelChange) => void): () => void {
+    this.#listeners.add(listener);
+    this.#monitor ??= new Monitor(this.#ground.sys, (what) => {
+      for (const listen of this.#listeners) listen({ what });
+    });
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) this.#stopWatching();
+    };
+  }
+
+  #stopWatching(): void {
+    this.#monitor?.close();
+    this.#monitor = undefined;
+  }
+
+  prepare(): Promise<void> {
+    return this.#firewall.prepare();
+  }
+
+  close(): Promise<void> {
+    this.#listeners.clear();
+    this.#stopWatching();
+    this.#firewall.close();
+    this.#accepts.close();
+    this.#ground.home.close();
+    return Promise.resolve();
+  }
+}
+
+const NO_ACCEPTS: Pick<Facts, 'accepts' | 'acceptChain'> = {
+  accepts: [],
+  acceptChain: { v4: false, v6: false },
+};
+const NO_ELEMENTS: Pick<Facts, 'elements' | 'rulesetCurrent'> = {
+  elements: undefined,
+  rulesetCurrent: false,
+};
+
+/** In the namespace that the thread is in: the values that the steps for `netns` ask about. */
+function readSysctls(steps: readonly Step[], netns: NetnsPath | undefined): ReadonlyMap<string, string> {
+  const keys = steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === netns ? [step.key] : []));
+  return new Map(
+    [...new Set(keys)].flatMap((key) => {
+      const value = readSysctl(key);
+      return value === undefined ? [] : [[key, value] as const];
+    }),
+  );
+}

@@ -1,0 +1,193 @@
+/** The one place that acts on operations, in as few system calls as their order allows. */
+import type { ForwardAccepts } from './accept.ts';
+import { describe } from './describe.ts';
+import { KernelError } from './kernel.ts';
+import type { NetnsOperation, Operation, RtnetlinkOperation, SysctlOperation } from './kinds/kind.ts';
+import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
+import { createNetns, removeNetns, withNetns } from './netns.ts';
+import type { Firewall } from './nftables.ts';
+import type { Session } from './session.ts';
+import type { NetnsPath, Step } from './step.ts';
+import type { Syscalls } from './syscall.ts';
+import { writeSysctl } from './sysctl.ts';
+
+/** What operations are performed with. */
+export interface Means {
+  readonly sys: Syscalls;
+  readonly session: Session;
+  readonly firewall: Pick<Firewall, 'change' | 'dump'>;
+  readonly accepts: Pick<ForwardAccepts, 'apply' | 'revert'>;
+}
+
+export interface Task {
+  readonly step: Step;
+  readonly operation: Operation;
+}
+
+/** An operation that changed something, and what takes it back. */
+export interface Done {
+  readonly task: Task;
+  /** Undefined: nothing needs to be done. `inverse`: the inverse of the step. */
+  readonly undo: Operation | 'inverse' | undefined;
+}
+
+export interface Failure {
+  readonly step: Step;
+  /** Absent: it could not even be looked up. */
+  readonly operation?: Operation;
+  readonly error: KernelError;
+}
+
+export interface Performed {
+  readonly done: readonly Done[];
+  readonly failures: readonly Failure[];
+}
+
+/**
+ * Requests in one sendmsg. Each may be refused with an answer of its own, which takes about a kilobyte of the receive
+ * buffer: this many fit even the default buffer of 208 KiB, where we may not make it larger.
+ */
+const BATCH = 64;
+
+/**
+ * Perform operations in order, those before a failure and those sent together with it: a batch of rtnetlink requests goes on after one that fails.
+ * @param persist Go on after a failure.
+ */
+export async function perform(tasks: readonly Task[], means: Means, persist = false): Promise<Performed> {
+  const done: Done[] = [];
+  const failures: Failure[] = [];
+  for (const batch of batches(tasks)) {
+    const performed = await performBatch(batch, means);
+    done.push(...performed.done);
+    failures.push(...performed.failures);
+    if (failures.length > 0 && !persist) break;
+  }
+  return { done, failures };
+}
+
+type Batch = readonly [Task, ...Task[]];
+
+/** Neighbours that can go out together. */
+function batches(tasks: readonly Task[]): readonly Batch[] {
+  const found: [Task, ...Task[]][] = [];
+  for (const task of tasks) {
+    const last = found.at(-1);
+    if (last !== undefined && last.length < BATCH && belongTogether(last[0].operation, task.operation)) {
+      last.push(task);
+    } else {
+      found.push([task]);
+    }
+  }
+  return found;
+}
+
+function belongTogether(a: Operation, b: Operation): boolean {
+  if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
+  return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
+}
+
+async function performBatch(batch: Batch, means: Means): Promise<Performed> {
+  const [task] = batch;
+  try {
+    const { operation } = task;
+    switch (operation.via) {
+      case 'rtnetlink':
+        return transact(batch, operation.netns, means.session);
+      case 'element':
+        return changeElements(batch, operation.verb, means);
+      case 'netns':
+        return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
+      case 'sysctl':
+        return one(task, setSysctl(operation, means));
+      case 'accept':
+        await means.accepts[operation.verb === 'add' ? 'apply' : 'revert'](operation.accept);
+        // Others may have changed links while we waited.
+        means.session.forget();
+        return one(task, 'inverse');
+    }
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return { done: [], failures: [{ ...task, error }] };
+  }
+}
+
+function one(task: Task, undo: Done['undo']): Performed {
+  return { done: [{ task, undo }], failures: [] };
+}
+
+/** Whether there was something to do. */
+function changeNetns({ verb, path }: NetnsOperation, { sys, session }: Means): boolean {
+  session.forget();
+  if (verb === 'create') return createNetns(sys, path);
+  removeNetns(sys, path);
+  return true;
+}
+
+/** @returns What restores the former value, when it was another. */
+function setSysctl(operation: SysctlOperation, { sys }: Means): SysctlOperation | undefined {
+  const { netns, key, value, keep } = operation;
+  const write = (): string | undefined => writeSysctl(key, value);
+  const former = netns === undefined ? write() : withNetns(sys, netns, write);
+  return former === undefined || keep ? undefined : { ...operation, value: former };
+}
+
+/** Elements that were there before are not ours to take back. */
+function changeElements(batch: Batch, verb: 'add' | 'remove', { firewall }: Means): Performed {
+  const tasks = batch.flatMap(({ step, operation }) =>
+    operation.via === 'element' ? [{ step, operation, element: operation.element }] : [],
+  );
+  const elements = tasks.map(({ element }) => element);
+  if (verb === 'remove') {
+    firewall.change([], elements);
+    return { done: [], failures: [] };
+  }
+  const before = firewall.dump().elements;
+  firewall.change(elements, []);
+  const added = tasks.filter(({ element: { set, key } }) => before?.get(set)?.has(key.join(' . ')) !== true);
+  return { done: added.map((task) => ({ task, undo: 'inverse' })), failures: [] };
+}
+
+function transact(batch: Batch, netns: NetnsPath | undefined, session: Session): Performed {
+  const tasks = batch.flatMap(({ step, operation }) =>
+    operation.via === 'rtnetlink' ? [{ step, operation }] : [],
+  );
+  const socket = session.socket(netns);
+  const outcome = attempt(socket, tasks);
+  if (outcome instanceof KernelError) {
+    const done = tasks.map((task) => ({ task, undo: undoOf(task.operation) }));
+    return { done, failures: [{ ...batch[0], error: outcome }] };
+  }
+  const refused = new Map(outcome.failures.map((failure) => [failure.index, failure]));
+  const done: Done[] = [];
+  const failures: Failure[] = [];
+  for (const [index, task] of tasks.entries()) {
+    const { step, operation } = task;
+    const failure = refused.get(index);
+    if (failure === undefined) {
+      done.push({ task, undo: undoOf(operation) });
+    } else if (operation.tolerates?.(failure.errno, socket) !== true) {
+      // Half of it may have been done.
+      if (operation.undo === 'inverse') done.push({ task, undo: 'inverse' });
+      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, failure.detail) });
+    }
+  }
+  return { done, failures };
+}
+
+/** The error when the answers were lost: then nobody knows what was done, and all of it has to be undone. */
+function attempt(
+  socket: NetlinkSocket,
+  tasks: readonly { readonly operation: RtnetlinkOperation }[],
+): NetlinkOutcome | KernelError {
+  try {
+    return socket.transact(tasks.map(({ operation }) => operation.request));
+  } catch (error) {
+    if (error instanceof KernelError && ['ENOBUFS', 'EPROTO'].includes(error.errno)) return error;
+    throw error;
+  }
+}
+
+function undoOf({ netns, undo }: RtnetlinkOperation): Done['undo'] {
+  if (undo === undefined || undo === 'inverse') return undo;
+  return { via: 'rtnetlink', netns, request: undo };
+}

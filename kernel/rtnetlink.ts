@@ -1,0 +1,325 @@
+/**
+ * rtnetlink messages: what we ask of links, addresses and routes, and what dumps of them say. Pure; the codecs of the
+ * `netlink` package do the bytes (imported file by file: its index would load the native socket).
+ */
+import { AttrStream } from 'netlink/dist/structs.js';
+import type { NetlinkMessage, StreamData } from 'netlink/dist/structs.js';
+import {
+  formatInfo,
+  formatLinkProtocolInfoInet6,
+  formatVethInfo,
+  In6AddrGenMode,
+  parseInfo,
+} from 'netlink/dist/rt/ifla.js';
+import type { LinkAttrs } from 'netlink/dist/rt/ifla.js';
+import {
+  formatAddressMessage,
+  formatLinkMessage,
+  formatRouteMessage,
+  MessageType,
+  parseAddressMessage,
+  parseLinkMessage,
+  parseRouteMessage,
+  RouteScope,
+  RouteType,
+} from 'netlink/dist/rt/structs.js';
+import type { RouteProtocol } from 'netlink/dist/rt/structs.js';
+import { familyOf, ipBytes, ipFromBytes } from '../address/ip.ts';
+import type { Ip } from '../address/ip.ts';
+import { macBytes, macFromBytes } from '../address/mac.ts';
+import type { Mac } from '../address/mac.ts';
+import { addressOf, familyOfPrefix, lengthOf, networkOf, prefixOf } from '../address/prefix.ts';
+import type { Prefix } from '../address/prefix.ts';
+import { LINK_GROUP, markOf } from './mark.ts';
+import { NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
+import type { NetlinkRequest } from './netlink.ts';
+import type { Mark } from './step.ts';
+
+/** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'c' in ASCII. */
+export const ROUTE_PROTOCOL = 0x63;
+
+/** RT_TABLE_MAIN */
+const MAIN_TABLE = 254;
+const AF_INET = 2;
+const AF_INET6 = 10;
+/** The codec's type lists the numbers that have names; others pass through it as they are. */
+const OUR_PROTOCOL = ROUTE_PROTOCOL as unknown as RouteProtocol;
+const AF_UNSPEC = 0;
+/** Without counters: half of a link's message, and nobody here reads them. linux/rtnetlink.h RTEXT_FILTER_SKIP_STATS. */
+const SKIP_STATS = Buffer.of(8, 0, 0, 0);
+/** A route of any scope, for a delete: fib_table_delete() takes RT_SCOPE_NOWHERE as a wildcard. */
+const ANY_SCOPE = RouteScope.NOWHERE;
+
+/** A link as the kernel shows it. */
+export interface KernelLink {
+  readonly name: string;
+  readonly index: number;
+  readonly kind?: string;
+  readonly mtu: number;
+  readonly mac?: Mac;
+  readonly up: boolean;
+  readonly carrier: boolean;
+  /** Index of the bridge that it is a port of; 0 = none. */
+  readonly master: number;
+  /** IFLA_LINK: index of the veth peer or of the lower device. */
+  readonly peerIndex?: number;
+  /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
+  readonly peerElsewhere: boolean;
+  readonly mark?: Mark;
+}
+
+/** What a link is to become. `index` names it. */
+export interface LinkChange {
+  readonly up?: boolean;
+  /** 0 = leave the bridge. */
+  readonly master?: number;
+  readonly mtu?: number;
+  readonly mac?: Mac;
+  readonly alias?: string;
+  /** No IPv6 link-local address (IN6_ADDR_GEN_MODE_NONE); it must be set before the link is up. */
+  readonly noLinkLocal?: boolean;
+  /** Descriptor of the namespace to go to, with the name to have there. */
+  readonly netnsFd?: number;
+  readonly name?: string;
+}
+
+export interface NewLink {
+  readonly name: string;
+  readonly index: number;
+  readonly mac?: Mac;
+  readonly mtu?: number;
+}
+
+/**
+ * The index is ours to choose (`ip link add … index`): the messages behind this one in a batch name the link by it, and so
+ * cannot hit a stranger's link when the name turns out to be taken.
+ * No MTU here: br_dev_newlink() would take it for a default, and the bridge would follow its ports' MTU again.
+ */
+export function createBridge(link: NewLink): NetlinkRequest {
+  return newLink(link, { linkinfo: bytes(formatInfo({ kind: 'bridge' })) });
+}
+
+/** Both ends in one message; each has our group from its first moment. */
+export function createVeth(link: NewLink, peer: NewLink): NetlinkRequest {
+  const data = bytes(formatVethInfo({ peer: linkBytes(peer.index, {}, identity(peer)) }));
+  return newLink(link, { linkinfo: bytes(formatInfo({ kind: 'veth', data })) });
+}
+
+function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
+  return {
+    type: MessageType.NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    data: linkBytes(link.index, {}, { ...identity(link), ...attrs }),
+  };
+}
+
+function identity({ name, mac, mtu }: NewLink): LinkAttrs {
+  return {
+    ifname: name,
+    group: LINK_GROUP,
+    ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
+    ...(mtu !== undefined && { mtu }),
+  };
+}
+
+export function changeLink(index: number, change: LinkChange): NetlinkRequest {
+  const { up, master, mtu, mac, alias, noLinkLocal, netnsFd, name } = change;
+  const attrs: LinkAttrs = {
+    ...(netnsFd !== undefined && { netNsFd: netnsFd }),
+    ...(name !== undefined && { ifname: name }),
+    ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
+    ...(mtu !== undefined && { mtu }),
+    ...(alias !== undefined && { ifalias: alias }),
+    ...(master !== undefined && { master }),
+    ...(noLinkLocal === true && { afSpec: new Map([[AF_INET6, NO_LINK_LOCAL]]) }),
+  };
+  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up }, attrs) };
+}
+
+const NO_LINK_LOCAL = bytes(formatLinkProtocolInfoInet6({ addrGenMode: In6AddrGenMode.NONE }));
+
+export function deleteLink(index: number): NetlinkRequest {
+  return { type: MessageType.DELLINK, flags: 0, data: linkBytes(index, {}, {}) };
+}
+
+export function getLink(name: string): NetlinkRequest {
+  return {
+    type: MessageType.GETLINK,
+    flags: 0,
+    data: linkBytes(0, {}, { ifname: name, extMask: SKIP_STATS }),
+  };
+}
+
+export function dumpLinks(): NetlinkRequest {
+  return { type: MessageType.GETLINK, flags: 0, data: linkBytes(0, {}, { extMask: SKIP_STATS }) };
+}
+
+function linkBytes(index: number, { up }: { up?: boolean | undefined }, attrs: LinkAttrs): Buffer {
+  return bytes((out) => {
+    const flags = { ...(up === true && { up }) };
+    const change = { ...(up !== undefined && { up: true as const }) };
+    formatLinkMessage({ kind: 'link', data: { index, flags, change }, attrs }, out);
+  });
+}
+
+/** What addr.add asks for; with NLM_F_EXCL, so that an address that is there already is told from one that was added. */
+export function addAddress(index: number, address: Prefix): NetlinkRequest {
+  return {
+    type: MessageType.NEWADDR,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    data: addressBytes(index, address),
+  };
+}
+
+export function deleteAddress(index: number, address: Prefix): NetlinkRequest {
+  return { type: MessageType.DELADDR, flags: 0, data: addressBytes(index, address) };
+}
+
+/** IFA_LOCAL is ours and IFA_ADDRESS the other end's: the same, unless the link is point-to-point. */
+function addressBytes(index: number, address: Prefix): Buffer {
+  const v6 = familyOfPrefix(address) === 6;
+  const own = Buffer.from(ipBytes(addressOf(address)));
+  const data = { family: v6 ? AF_INET6 : AF_INET, prefixlen: lengthOf(address), index };
+  const attrs = { local: own, address: own };
+  return bytes((out) => {
+    formatAddressMessage(
+      { kind: 'address', data: { ...data, ...(v6 && { flags: { nodad: true } }) }, attrs },
+      out,
+    );
+  });
+}
+
+export function dumpAddresses(): NetlinkRequest {
+  const data = bytes((out) => {
+    formatAddressMessage({ kind: 'address', data: { family: AF_UNSPEC }, attrs: {} }, out);
+  });
+  return { type: MessageType.GETADDR, flags: 0, data };
+}
+
+export interface NewRoute {
+  readonly to: Prefix;
+  readonly via?: Ip;
+  readonly index?: number;
+}
+
+/** With NLM_F_EXCL: never beside or instead of somebody's route to the same destination. */
+export function addRoute(route: NewRoute): NetlinkRequest {
+  const scope = route.via === undefined ? RouteScope.LINK : RouteScope.UNIVERSE;
+  return {
+    type: MessageType.NEWROUTE,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    data: routeBytes(route, scope),
+  };
+}
+
+/** Only one of ours: the kernel compares rtm_protocol too. */
+export function deleteRoute(route: NewRoute): NetlinkRequest {
+  return { type: MessageType.DELROUTE, flags: 0, data: routeBytes(route, ANY_SCOPE) };
+}
+
+function routeBytes({ to, via, index }: NewRoute, scope: RouteScope): Buffer {
+  const length = lengthOf(to);
+  const data = {
+    family: familyOfPrefix(to) === 6 ? AF_INET6 : AF_INET,
+    dstLen: length,
+    table: MAIN_TABLE,
+    protocol: OUR_PROTOCOL,
+    scope,
+    type: RouteType.UNICAST,
+  };
+  const attrs = {
+    ...(length > 0 && { dst: Buffer.from(ipBytes(addressOf(networkOf(to)))) }),
+    ...(via !== undefined && { gateway: Buffer.from(ipBytes(via)) }),
+    ...(index !== undefined && { oif: index }),
+  };
+  return bytes((out) => {
+    formatRouteMessage({ kind: 'route', data, attrs }, out);
+  });
+}
+
+export function dumpRoutes(family: 4 | 6): NetlinkRequest {
+  const data = bytes((out) => {
+    formatRouteMessage(
+      { kind: 'route', data: { family: family === 6 ? AF_INET6 : AF_INET }, attrs: {} },
+      out,
+    );
+  });
+  return { type: MessageType.GETROUTE, flags: 0, data };
+}
+
+function bytes(stream: StreamData): Buffer {
+  const out = new AttrStream();
+  out.emit(stream);
+  return Buffer.concat(out.bufs);
+}
+
+export function decodeLink(message: NetlinkMessage): KernelLink {
+  const { data, attrs } = parseLinkMessage(message.data);
+  const kind = attrs.linkinfo && parseInfo(attrs.linkinfo).kind;
+  const mark = markOf(attrs.ifalias, attrs.group);
+  // A device without an Ethernet address (a tunnel, `lo`'s zeroes apart) has one of another length, or none.
+  const mac = attrs.address?.length === 6 ? macFromBytes(attrs.address) : undefined;
+  return {
+    name: attrs.ifname ?? '',
+    index: data.index ?? 0,
+    mtu: attrs.mtu ?? 0,
+    up: data.flags?.up === true,
+    carrier: data.flags?.lowerUp === true,
+    master: attrs.master ?? 0,
+    peerElsewhere: attrs.linkNetnsid !== undefined,
+    ...(kind !== undefined && { kind }),
+    ...(mac !== undefined && { mac }),
+    ...(attrs.link !== undefined && { peerIndex: attrs.link.readUInt32LE(0) }),
+    ...(mark !== undefined && { mark }),
+  };
+}
+
+export interface KernelAddress {
+  readonly index: number;
+  readonly prefix: Prefix;
+}
+
+export function decodeAddress(message: NetlinkMessage): KernelAddress | undefined {
+  const { data, attrs } = parseAddressMessage(message.data);
+  const own = attrs.local ?? attrs.address;
+  if (own === undefined) return undefined;
+  return { index: data.index ?? 0, prefix: prefixOf(ipFromBytes(own), data.prefixlen ?? 0) };
+}
+
+export interface KernelRoute {
+  readonly to: Prefix;
+  readonly via?: Ip;
+  readonly index?: number;
+  readonly table: number;
+  readonly ours: boolean;
+}
+
+/** Unicast routes only: local, broadcast and multicast ones come and go with addresses. */
+export function decodeRoute(message: NetlinkMessage): KernelRoute | undefined {
+  const { data, attrs } = parseRouteMessage(message.data);
+  if (data.type !== 'UNICAST') return undefined;
+  const any = data.family === AF_INET6 ? Buffer.alloc(16) : Buffer.alloc(4);
+  const via = attrs.gateway && ipFromBytes(attrs.gateway);
+  return {
+    to: prefixOf(ipFromBytes(attrs.dst ?? any), data.dstLen ?? 0),
+    table: attrs.table ?? data.table ?? 0,
+    ours: data.protocol === OUR_PROTOCOL,
+    ...(via !== undefined && { via }),
+    ...(attrs.oif !== undefined && { index: attrs.oif }),
+  };
+}
+
+/** Whether a dumped route is the one that we would add. */
+export function sameRoute(route: KernelRoute, { to, via, index }: NewRoute): boolean {
+  return (
+    route.ours &&
+    route.table === MAIN_TABLE &&
+    route.to === networkOf(to) &&
+    route.via === via &&
+    (index === undefined || route.index === index)
+  );
+}
+
+export function gatewayFits({ to, via }: NewRoute): boolean {
+  return via === undefined || familyOf(via) === familyOfPrefix(to);
+}

@@ -1,0 +1,49 @@
+/** How a plan is cut into runs: steps that can be looked up together and then sent together. */
+import type { NetnsPath, Plan, Step } from './step.ts';
+
+/** Consecutive steps of one namespace, or of one firewall transaction. */
+export function runsOf(plan: Plan, alone: boolean): readonly (readonly Step[])[] {
+  const runs: { lane: string | undefined; steps: Step[] }[] = [];
+  for (const step of plan) {
+    const lane = alone ? undefined : laneOf(step);
+    const last = runs.at(-1);
+    if (last !== undefined && lane !== undefined && last.lane === lane) last.steps.push(step);
+    else runs.push({ lane, steps: [step] });
+  }
+  return runs.map(({ steps }) => steps);
+}
+
+/** Undefined: it goes alone. */
+function laneOf(step: Step): string | undefined {
+  switch (step.do) {
+    case 'link.add':
+    case 'link.master':
+    case 'link.up':
+    case 'addr.add':
+    case 'route.add':
+      return `netns ${step.netns ?? ''}`;
+    case 'link.move':
+      return 'netns ';
+    case 'nft.element':
+      return 'elements';
+    case 'sysctl.set':
+    case 'forward.accept':
+    case 'netns.add':
+      return undefined;
+  }
+}
+
+/** The namespaces other than the daemon's that a step concerns. */
+export function namespacesOf(step: Step): readonly NetnsPath[] {
+  switch (step.do) {
+    case 'link.move':
+      return [step.to];
+    case 'netns.add':
+      return [step.path];
+    case 'nft.element':
+    case 'forward.accept':
+      return [];
+    default:
+      return step.netns === undefined ? [] : [step.netns];
+  }
+}
