@@ -43,12 +43,6 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'plugin-api/': edge(['express', 'zod', 'prom-client']),
   'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors']),
-  // `cnm sandbox exec` runs a person's program.
-  'inspect/cli/exec.ts': {
-    ours: ['inspect/'],
-    packages: ['picocolors', 'commander'],
-    builtins: [...PURE, 'node:child_process', 'node:fs', 'node:os'],
-  },
   // Runs the person's own command in a namespace that `kernel/` made; nothing of the daemon's goes this way.
   'inspect/cli/exec.ts': {
     ours: ['inspect/'],
@@ -56,7 +50,11 @@ const RULES: Readonly<Record<string, Rule>> = {
     builtins: ['node:child_process', 'node:fs', 'node:os'],
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
-  'daemon/': { ours: ['cnm/', 'kernel/'], packages: [], builtins: [...PURE, 'node:http', 'node:net'] },
+  'daemon/': {
+    ours: ['address/', 'cnm/', 'kernel/'],
+    packages: [],
+    builtins: [...PURE, 'node:http', 'node:net'],
+  },
   'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },
   'main.ts': { ours: ['*'], packages: ['pino'], builtins: ['*'] },
   'tests/': ANYTHING,
