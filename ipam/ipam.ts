@@ -5,7 +5,7 @@ import type { Prefix } from '../address/prefix.ts';
 export interface PoolRequest {
   /** An address space of ours: `cnm-local` or `cnm-global`. */
   readonly space: string;
-  /** Absent = choose one. */
+  /** Absent = choose one; an unspecified address (`0.0.0.0/26`) = choose one of that length. */
   readonly pool?: Prefix;
   /** `--ip-range`: dynamic addresses come only from here. */
   readonly subPool?: Prefix;
@@ -35,7 +35,8 @@ export interface AddressRequest {
 
 /**
  * Every answer is durable before it is given. Releases of something unknown are success. Throws CnmError:
- * `pool-unknown`, `pool-overlap`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`.
+ * `pool-unknown`, `pool-overlap`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`, and `request-invalid` for
+ * what is no address space or no pool id. An error leaves everything as it was.
  */
 export interface Ipam {
   readonly localSpace: string;
@@ -53,6 +54,7 @@ export interface PoolView {
   readonly space: string;
   readonly pool: Prefix;
   readonly subPool?: Prefix;
+  /** How many pool ids share the pool's addresses: 1, or the number of its ranges. */
   readonly users: number;
   /** As in PoolRequest. */
   readonly owner?: string;
