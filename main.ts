@@ -5,13 +5,13 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
-import type { Prefix } from './address/prefix.ts';
 import type { Cnm, EngineView } from './cnm/cnm.ts';
 import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { hostPrefixes } from './daemon/host-prefixes.ts';
 import { textLine } from './daemon/log-format.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { createUpkeep, logReport, type Pace, type Upkeep } from './daemon/upkeep.ts';
@@ -109,7 +109,8 @@ async function assemble(
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir });
   held.push(() => cnm.close());
-  const ipam = await createIpam({ store, log, hostPrefixes: () => hostPrefixes(kernel) });
+  const taken = async () => hostPrefixes(await kernel.facts({ firewall: false }), resolvConf());
+  const ipam = await createIpam({ store, log, hostPrefixes: taken });
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const pace = overrides.pace ?? {};
   const upkeep = createUpkeep({ cnm, kernel, engine, log, pace });
@@ -179,10 +180,12 @@ function shortName({ name }: Driver): string {
   return name.replace(/^cnm-/, '');
 }
 
-/** What a new pool must stay clear of: every network that the host has a route to, but for the default routes. */
-async function hostPrefixes(kernel: Kernel): Promise<readonly Prefix[]> {
-  const { host } = await kernel.facts({ firewall: false });
-  return host.routes.map((route) => route.to).filter((prefix) => !prefix.endsWith('/0'));
+function resolvConf(): string {
+  try {
+    return readFileSync('/etc/resolv.conf', 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** From package.json, which lies beside this file, or above it where it was compiled into dist/. */
