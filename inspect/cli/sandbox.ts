@@ -24,7 +24,8 @@ export function sandboxCommands(sandbox: Command, own: Terminal): void {
     .action(async (ref: string, words: readonly string[], options: Common) => {
       const { path } = await client(options).sandbox(ref);
       const { execIn } = await import('./exec.ts');
-      own.status = await execIn(path, words);
+      // With options passed through, commander hands the `--` before the command on, too.
+      own.status = await execIn(path, words[0] === '--' ? words.slice(1) : words);
     });
 }
 
