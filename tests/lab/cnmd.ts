@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Output, Running } from './command.ts';
+import type { Running } from './command.ts';
 import { Hopeless, until } from './command.ts';
 import type { Host } from './host.ts';
 import { NODE, REPOSITORY } from './host.ts';
@@ -17,8 +17,29 @@ export interface CnmdSettings {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Our daemon on a host, as a service with its sockets in Docker's plugin folder. */
-export class Cnmd {
+/** Our daemon on a host, in either form. */
+export interface Daemon {
+  readonly drivers: readonly string[];
+  /** Networks, endpoints and leases: a path that is the same inside and outside. */
+  readonly stateFolder: string;
+  /** Where the `cnm` command finds it, on the host. */
+  readonly adminSocket: string;
+  readonly alive: boolean;
+  /** Starts the daemon and waits until every driver's socket answers. */
+  start(...more: string[]): Promise<void>;
+  /** POSTs one call to a driver's socket (`cnm-bridge`, `cnm-ipam`), as Docker does. */
+  call(driver: string, method: string, body?: unknown): Promise<Reply>;
+  /** Signals the daemon and waits for its end, where the signal ends it. */
+  kill(signal: NodeJS.Signals): Promise<void>;
+  /** The daemon's process as this machine numbers it. */
+  pid(): Promise<number>;
+  /** Everything that every run of the daemon wrote. */
+  readonly log: string;
+}
+
+/** As a service, with its sockets in Docker's plugin folder. */
+export class Service implements Daemon {
+  readonly adminSocket = '/run/cnm/cnm.sock';
   readonly #host: Host;
   readonly #settings: CnmdSettings;
   #running: Running | undefined;
@@ -40,7 +61,7 @@ export class Cnmd {
   /** The arguments that every start has; a test may start another instance with them by hand. */
   argv(...more: string[]): string[] {
     const places = ['--plugin-dir', PLUGIN_FOLDER, '--state-dir', this.stateFolder];
-    const sockets = ['--admin-socket', '/run/cnm/cnm.sock', '--docker-socket', DOCKER_SOCKET];
+    const sockets = ['--admin-socket', this.adminSocket, '--docker-socket', DOCKER_SOCKET];
     const rest = [
       '--drivers',
       this.drivers.join(','),
@@ -51,7 +72,6 @@ export class Cnmd {
     return [NODE, join(REPOSITORY, 'main.ts'), ...places, ...sockets, ...rest, ...more];
   }
 
-  /** Starts the daemon and waits until every driver's socket answers. */
   async start(...more: string[]): Promise<void> {
     if (this.#running?.alive === true) throw new Error('cnmd runs already');
     this.#keepLog();
@@ -64,32 +84,28 @@ export class Cnmd {
     });
   }
 
-  /** POSTs one call to a driver's socket (`cnm-bridge`, `cnm-ipam`), as Docker does. */
   call(driver: string, method: string, body?: unknown): Promise<Reply> {
     return unixHttp(this.#host.outside(`${PLUGIN_FOLDER}/${driver}.sock`), 'POST', `/${method}`, body);
-  }
-
-  /** Signals the daemon and waits for its end, where the signal ends it. */
-  async kill(signal: NodeJS.Signals): Promise<Output | undefined> {
-    if (this.#running === undefined) throw new Error('cnmd was not started');
-    return this.#running.kill(signal);
-  }
-
-  /** The daemon's process as this machine numbers it. */
-  pid(): Promise<number> {
-    if (this.#running === undefined) throw new Error('cnmd was not started');
-    return this.#running.pid();
   }
 
   get alive(): boolean {
     return this.#running?.alive ?? false;
   }
 
+  async kill(signal: NodeJS.Signals): Promise<void> {
+    if (this.#running === undefined) throw new Error('cnmd was not started');
+    await this.#running.kill(signal);
+  }
+
+  pid(): Promise<number> {
+    if (this.#running === undefined) throw new Error('cnmd was not started');
+    return this.#running.pid();
+  }
+
   #keepLog(): void {
     if (this.#running !== undefined) this.#log += this.#running.stdout + this.#running.stderr;
   }
 
-  /** Everything that every run of the daemon wrote. */
   get log(): string {
     return this.#log + (this.#running === undefined ? '' : this.#running.stdout + this.#running.stderr);
   }

@@ -1,7 +1,8 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { Cnmd, DOCKER_SOCKET } from './cnmd.ts';
-import type { CnmdSettings } from './cnmd.ts';
+import { DOCKER_SOCKET } from './cnmd.ts';
+import type { Daemon } from './cnmd.ts';
 import type { CommandOptions, Output, Running } from './command.ts';
 import { Hopeless, run, tryRun, until } from './command.ts';
 import type { BootedHost } from './host.ts';
@@ -12,20 +13,24 @@ import { unixHttp } from './unix-http.ts';
 
 /** A host that has our daemon, and no Docker: the standalone form. */
 export class CnmHost extends Host {
-  readonly cnmd: Cnmd;
+  readonly cnmd: Daemon;
 
-  constructor(booted: BootedHost, cnmd: CnmdSettings) {
+  constructor(booted: BootedHost, daemon: (host: Host) => Daemon) {
     super(booted);
-    this.cnmd = new Cnmd(this, cnmd);
+    this.cnmd = daemon(this);
   }
 
   /** The `cnm` command; throws with its standard error when it fails. */
-  cnm(...words: string[]): Promise<string> {
-    return this.run([NODE, join(REPOSITORY, 'inspect/cnm.ts'), ...words]);
+  async cnm(...words: string[]): Promise<string> {
+    return this.run([NODE, join(REPOSITORY, 'inspect/cnm.ts'), ...words], this.#cnmOptions());
   }
 
   tryCnm(...words: string[]): Promise<Output> {
-    return this.tryRun([NODE, join(REPOSITORY, 'inspect/cnm.ts'), ...words]);
+    return this.tryRun([NODE, join(REPOSITORY, 'inspect/cnm.ts'), ...words], this.#cnmOptions());
+  }
+
+  #cnmOptions(): CommandOptions {
+    return { env: { CNM_SOCKET: this.cnmd.adminSocket } };
   }
 
   /** One call as Docker makes it: `plugin('cnm-bridge', 'NetworkDriver.CreateNetwork', {…})`. */
@@ -64,8 +69,8 @@ export class DockerHost extends CnmHost {
   #dockerd: Running | undefined;
   #dockerLog = '';
 
-  constructor(booted: BootedHost, cnmd: CnmdSettings, engine: EngineSettings) {
-    super(booted, cnmd);
+  constructor(booted: BootedHost, daemon: (host: Host) => Daemon, engine: EngineSettings) {
+    super(booted, daemon);
     this.#engine = engine;
   }
 
@@ -84,7 +89,13 @@ export class DockerHost extends CnmHost {
       `disabled_plugins = [${unused.map((name) => `"io.containerd.${name}"`).join(', ')}]`,
     ].join('\n');
     await writeFile(join(this.dir, 'containerd.toml'), config);
-    this.#containerd = this.spawn(['containerd', '-c', join(this.dir, 'containerd.toml')]);
+    this.#containerd = this.spawn([
+      'containerd',
+      '--log-level',
+      'warn',
+      '-c',
+      join(this.dir, 'containerd.toml'),
+    ]);
   }
 
   /** Starts dockerd and waits until it answers. */
@@ -92,7 +103,14 @@ export class DockerHost extends CnmHost {
     if (this.#dockerd?.alive === true) throw new Error('dockerd runs already');
     this.#dockerLog = this.dockerLog;
     const places = ['--data-root', join(this.dir, 'docker'), '--containerd', CONTAINERD_SOCKET];
-    const ours = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--storage-driver', this.#engine.storage, '--cgroup-parent', `/${this.#engine.cgroup}`];
+    const ours = [
+      '--exec-opt',
+      'native.cgroupdriver=cgroupfs',
+      '--storage-driver',
+      this.#engine.storage,
+      '--cgroup-parent',
+      `/${this.#engine.cgroup}`,
+    ];
     const dockerd = this.spawn(['dockerd', ...places, ...ours, ...this.#engine.dockerd, ...more]);
     this.#dockerd = dockerd;
     await until('dockerd to answer', 60_000, async () => {
@@ -117,7 +135,7 @@ export class DockerHost extends CnmHost {
   /** Makes the lab's image known to this Engine as `cnm-lab`. */
   async loadImage(): Promise<void> {
     const changes = encodeURIComponent(`CMD ${JSON.stringify(COMMAND)}`);
-    const tar = await readFile(await imageTar());
+    const tar = createReadStream(await imageTar());
     const reply = await this.api(
       'POST',
       `/images/create?fromSrc=-&repo=${IMAGE}&tag=latest&changes=${changes}`,

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CommandOptions, Output } from './command.ts';
@@ -128,4 +128,17 @@ export class Host {
   async powerOff(): Promise<void> {
     await this.#init.kill('SIGKILL');
   }
+}
+
+/** A process of the host, numbered as on the host: its number on this machine (NSpid of proc_pid_status(5)). */
+export async function outerPid(host: Host, inside: number): Promise<number> {
+  const own = await readlink(`/proc/${host.pid}/ns/pid`);
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    if ((await readlink(`/proc/${entry}/ns/pid`).catch(() => '')) !== own) continue;
+    const status = await readFile(`/proc/${entry}/status`, 'utf8').catch(() => '');
+    const numbers = /^NSpid:\s+(.*)$/m.exec(status)?.[1]?.split('\t') ?? [];
+    if (numbers[1] === String(inside)) return Number(entry);
+  }
+  throw new Error(`${host.name} has no process ${inside}`);
 }

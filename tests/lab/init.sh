@@ -47,6 +47,8 @@ pivot_root . run/outside
 # runc refuses to start a container while the old root is visible.
 umount -l /run/outside
 rmdir /run/outside
+# As systemd has it on a real host, among the mounts of this namespace only: a managed plugin's mounts need it.
+mount --make-rshared /
 ip link set lo up
 echo ready
 # Bash reaps whatever is orphaned to it.

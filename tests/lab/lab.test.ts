@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { Running, tryRun, until } from './command.ts';
 import { openLab, WORLD, WORLD6 } from './lab.ts';
+import { assertRestored, snapshot } from './snapshot.ts';
 import { leftOf, PREFIX, suspectLinks, sweep } from './leftovers.ts';
 
 t.test('a host with Docker 20.10 in one call', async (t) => {
@@ -32,6 +33,37 @@ t.test('a host with Docker 20.10 in one call', async (t) => {
     t.match(await h.exec('c1', 'getent', 'hosts', 'c2'), 'c2');
     t.ok(await h.containerPings('c1', WORLD));
     t.match(await h.inContainer('c2', 'dig', '+short', '@127.0.0.11', 'c1'), /^\d+\.\d+\.\d+\.\d+\n$/);
+  });
+
+  t.test('sees in a snapshot what changed, and that it is as before when it was undone', async (t) => {
+    const before = await snapshot(h);
+    t.ok(await assertRestored(t, h, before));
+    const changes: Record<string, [string, string]> = {
+      links: ['ip link add probe type bridge', 'ip link del probe'],
+      addresses: ['ip address add 192.0.2.9/32 dev lo', 'ip address del 192.0.2.9/32 dev lo'],
+      routes: ['ip route add 192.0.2.0/24 via 198.51.100.1', 'ip route del 192.0.2.0/24'],
+      'routes v6': ['ip -6 route add 2001:db8:9::/64 dev eth0', 'ip -6 route del 2001:db8:9::/64 dev eth0'],
+      neighbours: [
+        'ip neigh add 198.51.100.99 lladdr 02:00:00:00:00:01 dev eth0',
+        'ip neigh del 198.51.100.99 dev eth0',
+      ],
+      nftables: ['nft add table inet probe', 'nft delete table inet probe'],
+      iptables: ['iptables -A FORWARD -j DROP', 'iptables -D FORWARD -j DROP'],
+      sysctls: ['sysctl -qw net.ipv6.conf.all.forwarding=1', 'sysctl -qw net.ipv6.conf.all.forwarding=0'],
+      files: ['ip netns add probe', 'ip netns del probe'],
+    };
+    for (const [section, [make, undo]] of Object.entries(changes)) {
+      await h.sh(make);
+      const after = await snapshot(h);
+      t.notSame(after[section], before[section], `${section}: ${make}`);
+      await h.sh(undo);
+    }
+    await assertRestored(t, h, before);
+    await h.docker('network', 'create', 'n2');
+    await h.container('c3', 'n2');
+    await h.docker('rm', '--force', 'c3');
+    await h.docker('network', 'rm', 'n2');
+    await assertRestored(t, h, before);
   });
 
   t.test('keeps containers over a killed dockerd only as Docker does', async (t) => {

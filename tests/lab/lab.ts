@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CnmdSettings } from './cnmd.ts';
+import { Service } from './cnmd.ts';
+import type { CnmdSettings, Daemon } from './cnmd.ts';
 import { CnmHost, DockerHost } from './docker-host.ts';
 import type { Engine } from './engine.ts';
 import { engineTree, storageDriver } from './engine.ts';
 import type { BootedHost } from './host.ts';
 import { boot, Host } from './host.ts';
+import { Managed, pluginImage } from './managed.ts';
 import { labName, leftOf, suspectLinks, sweep, takeAway } from './leftovers.ts';
 
 /** What of tap the lab needs; a benchmark gives its own. */
@@ -108,7 +110,10 @@ export class Lab {
 
   /** A machine with cnmd alone; it is started. */
   async bareHost(options: HostOptions = {}): Promise<CnmHost> {
-    const host = await this.#add(new CnmHost(await this.#boot(options, '/'), options), options);
+    const host = await this.#add(
+      new CnmHost(await this.#boot(options, '/'), (host) => new Service(host, options)),
+      options,
+    );
     await host.startPlugin();
     return host;
   }
@@ -121,10 +126,14 @@ export class Lab {
       storage: await storageDriver(this.#folder),
       cgroup: `${this.name}-${booted.settings.name}`,
     };
-    const host = await this.#add(new DockerHost(booted, options, settings), options);
+    const managed = options.plugin === 'managed' ? await pluginImage(this.#folder) : undefined;
+    const daemon = (on: Host): Daemon =>
+      managed === undefined ? new Service(on, options) : new Managed(on, options, managed);
+    const host = await this.#add(new DockerHost(booted, daemon, settings), options);
     await host.startContainerd();
-    const plugin = options.plugin === 'sockets' ? host.startPlugin() : Promise.resolve();
-    await Promise.all([host.startDocker().then(() => host.loadImage()), plugin]);
+    const service = options.plugin === 'sockets' ? host.startPlugin() : Promise.resolve();
+    await Promise.all([host.startDocker().then(() => host.loadImage()), service]);
+    if (managed !== undefined) await host.startPlugin();
     return host;
   }
 
@@ -190,7 +199,10 @@ async function addAddress(host: Host, link: string, address: string): Promise<vo
 /** The last lines of the daemons' logs, when the test that owns the lab has failed. */
 function explain(t: Owner, lab: Lab): void {
   if (t.passing?.() !== false) return;
-  const lines = lab.logs().split('\n');
+  const lines = lab
+    .logs()
+    .split('\n')
+    .filter((line) => !line.includes('module=grpc'));
   process.stderr.write(`${lines.slice(-150).join('\n')}\n`);
 }
 

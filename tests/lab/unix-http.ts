@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 
 export interface Reply {
   readonly status: number;
@@ -8,7 +8,7 @@ export interface Reply {
   readonly text: string;
 }
 
-/** One HTTP request over a UNIX socket, on a connection of its own. An object is sent as JSON, bytes as they are. */
+/** One HTTP request over a UNIX socket, on a connection of its own. An object is sent as JSON, bytes and streams as they are. */
 export function unixHttp(
   socketPath: string,
   method: string,
@@ -17,20 +17,8 @@ export function unixHttp(
   timeout = 60_000,
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const raw = body instanceof Buffer || typeof body === 'string';
-    const sent = body === undefined ? undefined : raw ? body : JSON.stringify(body);
     const outgoing = request(
-      {
-        socketPath,
-        method,
-        path,
-        agent: false,
-        timeout,
-        headers:
-          sent === undefined
-            ? {}
-            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(sent) },
-      },
+      { socketPath, method, path, agent: false, timeout, headers: headers(body) },
       (incoming) => {
         collect(incoming).then((text) => {
           resolve({ status: incoming.statusCode ?? 0, text, body: decode(text) });
@@ -41,8 +29,22 @@ export function unixHttp(
       outgoing.destroy(new Error(`${method} ${path}: no answer in ${timeout} ms`)),
     );
     outgoing.once('error', reject);
-    outgoing.end(sent);
+    if (body instanceof Readable) body.pipe(outgoing);
+    else outgoing.end(encode(body));
   });
+}
+
+function encode(body: unknown): Buffer | string | undefined {
+  return body === undefined || typeof body === 'string' || body instanceof Buffer
+    ? body
+    : JSON.stringify(body);
+}
+
+function headers(body: unknown): Record<string, string | number> {
+  if (body === undefined) return {};
+  // Docker takes nothing else for a tar, and any type for JSON that says so.
+  if (body instanceof Readable) return { 'content-type': 'application/x-tar' };
+  return { 'content-type': 'application/json', 'content-length': Buffer.byteLength(encode(body) ?? '') };
 }
 
 async function collect(stream: Readable): Promise<string> {

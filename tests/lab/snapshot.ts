@@ -1,0 +1,234 @@
+import { isDeepStrictEqual } from 'node:util';
+import { readdir, readlink } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CnmHost } from './docker-host.ts';
+import type { Host } from './host.ts';
+import { unixHttp } from './unix-http.ts';
+
+/**
+ * What a host's kernel and our daemon hold, in a form in which two equal states are deeply equal: only what
+ * somebody set, without counters and handles, sorted where the kernel's order means nothing. One section a subject.
+ */
+export type Snapshot = Readonly<Record<string, unknown>>;
+
+interface Asserts {
+  same(found: unknown, wanted: unknown, message: string): boolean;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function pick(from: unknown, ...names: string[]): Json {
+  const found = typeof from === 'object' && from !== null ? Object.entries(from) : [];
+  return Object.fromEntries(found.filter(([name]) => names.includes(name)));
+}
+
+/** What somebody set of a link. Its index, carrier, timers and the names of the states of STP are the kernel's. */
+function link(item: Json): Json {
+  const { linkinfo = {}, flags = [] } = item as { linkinfo?: Json; flags?: readonly string[] };
+  const set = ['UP', 'PROMISC', 'ALLMULTI', 'NOARP'].filter((flag) => flags.includes(flag));
+  const vxlan = ['id', 'port', 'learning', 'local', 'ttl', 'link'];
+  const bridge = ['vlan_filtering', 'nf_call_iptables', 'nf_call_ip6tables', 'mcast_snooping', 'ageing_time'];
+  return {
+    ...pick(item, 'ifname', 'mtu', 'master', 'address', 'ifalias', 'group', 'inet6_addr_gen_mode'),
+    flags: set,
+    kind: linkinfo['info_kind'],
+    data: pick(linkinfo['info_data'], 'mode', ...vxlan, ...bridge),
+    port: pick(
+      linkinfo['info_slave_data'],
+      'hairpin',
+      'isolated',
+      'neigh_suppress',
+      'learning',
+      'flood',
+      'guard',
+    ),
+  };
+}
+
+/** But link-local addresses made from the MAC (RFC 4291, appendix A): they appear some time after the link is up. */
+function addresses(item: Json): Json[] {
+  const { addr_info: own = [] } = item as { addr_info?: readonly Json[] };
+  return own
+    .filter((address) => !/^fe80:.*ff:fe/.test(String(address['local'])))
+    .map((address) => ({
+      ifname: item['ifname'],
+      ...pick(address, 'family', 'local', 'prefixlen', 'broadcast', 'scope', 'label'),
+    }));
+}
+
+/** But those that the kernel derives from addresses. */
+function route(item: Json): Json[] {
+  if (item['protocol'] === 'kernel') return [];
+  return [
+    pick(
+      item,
+      'type',
+      'dst',
+      'gateway',
+      'via',
+      'dev',
+      'table',
+      'protocol',
+      'scope',
+      'metric',
+      'prefsrc',
+      'nexthops',
+    ),
+  ];
+}
+
+/** What of the output of `ip -j …` is kept, and the section that it fills. */
+const TABLES: Readonly<
+  Record<string, readonly [argv: readonly string[], keep: (item: Json) => Json | Json[]]>
+> = {
+  links: [['ip', '-j', '-d', 'link', 'show'], link],
+  addresses: [['ip', '-j', 'address', 'show'], addresses],
+  routes: [['ip', '-j', '-4', 'route', 'show', 'table', 'all'], route],
+  'routes v6': [['ip', '-j', '-6', 'route', 'show', 'table', 'all'], route],
+  rules: [['ip', '-j', 'rule', 'show'], (item) => item],
+  neighbours: [['ip', '-j', 'neigh', 'show', 'nud', 'permanent'], (item) => item],
+  // Entries that somebody set: what a bridge learned, and each port's own and multicast addresses, come and go.
+  'forwarding entries': [
+    ['bridge', '-j', 'fdb', 'show'],
+    (item) =>
+      'dst' in item || item['state'] === 'static'
+        ? pick(item, 'mac', 'ifname', 'dst', 'vni', 'via', 'state')
+        : [],
+  ],
+};
+
+/** Lines of JSON, sorted: a difference then shows as a line. */
+async function table(
+  host: Host,
+  argv: readonly string[],
+  keep: (item: Json) => Json | Json[],
+): Promise<string[]> {
+  const json = await host.net(...argv);
+  const items = (json.trim() === '' ? [] : JSON.parse(json)) as readonly Json[];
+  return items
+    .flatMap(keep)
+    .map((item) => JSON.stringify(item))
+    .sort();
+}
+
+/** Without what counts or numbers. */
+function calm(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(calm);
+  if (typeof value !== 'object' || value === null) return value;
+  const restless = ['handle', 'index', 'packets', 'bytes', 'metainfo', 'expires'];
+  const kept = Object.entries(value).filter(([name]) => !restless.includes(name));
+  return Object.fromEntries(kept.map(([name, inner]) => [name, calm(inner)]));
+}
+
+const SYSCTLS = [
+  'net.ipv4.ip_forward',
+  'net.ipv4.conf.all.forwarding',
+  'net.ipv6.conf.all.forwarding',
+  'net.ipv6.conf.all.disable_ipv6',
+  'net.bridge.bridge-nf-call-iptables',
+  'net.bridge.bridge-nf-call-ip6tables',
+];
+
+async function nftables(host: Host): Promise<string[]> {
+  const { nftables: items = [] } = JSON.parse(await host.run(['nft', '-j', 'list', 'ruleset'])) as {
+    nftables?: readonly unknown[];
+  };
+  // Rules keep their order, which means something.
+  return items.map((item) => JSON.stringify(calm(item))).filter((line) => line !== '{}');
+}
+
+/** Both back ends, as far as the host has them. */
+async function iptables(host: Host): Promise<string[]> {
+  const saved: string[] = [];
+  for (const command of ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy']) {
+    const { stdout } = await host.tryRun([`${command}-save`]);
+    const rules = stdout.split('\n').filter((line) => !line.startsWith('#'));
+    saved.push(...rules.map((line) => `${command}: ${line.replace(/\[\d+:\d+\]/, '')}`));
+  }
+  return saved;
+}
+
+/**
+ * Bound network namespaces, and files in our folder and Docker's plugin folder. Docker leaves the files of namespaces
+ * that it has unbound for up to a minute: only what is mounted counts.
+ */
+async function files(host: Host): Promise<string[]> {
+  const bound = await host.trySh('findmnt --noheadings --raw --types nsfs --output TARGET');
+  const found = await host.trySh('find /run/cnm /run/docker/plugins 2>/dev/null');
+  return [...bound.stdout.split('\n'), ...found.stdout.split('\n')].filter((line) => line !== '').sort();
+}
+
+async function xfrm(host: Host): Promise<string[]> {
+  const { stdout } = await host.tryNet('sh', '-c', 'ip xfrm state; ip xfrm policy');
+  return stdout.split('\n');
+}
+
+async function sysctls(host: Host): Promise<string[]> {
+  return (await host.tryRun(['sysctl', ...SYSCTLS])).stdout.trim().split('\n');
+}
+
+/** Open files of cnmd but sockets: Docker keeps connections to a plugin open as it likes. */
+async function descriptors(host: CnmHost): Promise<string[]> {
+  const pid = await host.cnmd.pid();
+  const links = await readdir(`/proc/${pid}/fd`).then((names) =>
+    Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => ''))),
+  );
+  return links
+    .filter((link) => link !== '' && !link.startsWith('socket:'))
+    .map((link) => link.replace(/:\[\d+\]$/, ''))
+    .sort();
+}
+
+async function records(host: CnmHost, subject: string): Promise<unknown> {
+  const socket = host.cnmd.adminSocket;
+  const outside = socket.startsWith(host.dir) ? socket : host.outside(socket);
+  return (await unixHttp(outside, 'GET', `/v1/${subject}`)).body;
+}
+
+/** The host's state now. Of our daemon only where it runs. */
+export async function snapshot(host: Host): Promise<Snapshot> {
+  const state: Record<string, unknown> = {};
+  for (const [section, [argv, keep]] of Object.entries(TABLES))
+    state[section] = await table(host, argv, keep);
+  state['nftables'] = await nftables(host);
+  state['iptables'] = await iptables(host);
+  state['xfrm'] = await xfrm(host);
+  state['sysctls'] = await sysctls(host);
+  state['files'] = await files(host);
+  if (!(host instanceof CnmHost) || !host.cnmd.alive) return state;
+  state['descriptors of cnmd'] = await descriptors(host);
+  for (const subject of ['networks', 'endpoints', 'sandboxes']) state[subject] = await records(host, subject);
+  return state;
+}
+
+/** What came and what went, as far as a section is a list. */
+function difference(before: unknown, after: unknown): unknown {
+  if (!Array.isArray(before) || !Array.isArray(after)) return { before, after };
+  const [old, now]: [unknown[], unknown[]] = [before, after];
+  const has = (list: unknown[], item: unknown) => list.some((other) => isDeepStrictEqual(other, item));
+  return { came: now.filter((item) => !has(old, item)), went: old.filter((item) => !has(now, item)) };
+}
+
+/** One assertion; it shows what differs, by section. */
+export function assertSame(t: Asserts, before: Snapshot, after: Snapshot): boolean {
+  const sections = Object.keys({ ...before, ...after });
+  const differing = sections.filter((section) => !isDeepStrictEqual(before[section], after[section]));
+  const differences = differing.map((section) => [section, difference(before[section], after[section])]);
+  return t.same(Object.fromEntries(differences), {}, 'the host is as before');
+}
+
+/** That the host comes back to `before` within `limit` milliseconds: the kernel frees namespaces a little later. */
+export async function assertRestored(
+  t: Asserts,
+  host: Host,
+  before: Snapshot,
+  limit = 3000,
+): Promise<boolean> {
+  const deadline = performance.now() + limit;
+  let after = await snapshot(host);
+  while (!isDeepStrictEqual(before, after) && performance.now() < deadline) {
+    await sleep(100);
+    after = await snapshot(host);
+  }
+  return assertSame(t, before, after);
+}
