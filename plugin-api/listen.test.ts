@@ -185,20 +185,22 @@ t.test('two thousand connections that say nothing do not keep the next one out',
 });
 
 t.test('close waits for what is under way, and ends what is idle', async (t) => {
-  let started = (): void => undefined;
-  const begun = new Promise<void>((resolve) => (started = resolve));
+  let arrived = (): void => undefined;
+  const begun = new Promise<void>((resolve) => (arrived = resolve));
   const slow: RequestListener = (request, response) => {
     request.resume();
-    started();
+    arrived();
     setTimeout(() => response.end('late'), 200);
   };
   const listening = await listen(t, slow);
   const silent = talk(listening.path, '');
   const asked = ask(listening.path, new Agent({ keepAlive: true }));
   await begun;
+  const started = performance.now();
   const closing = listening.close();
   t.equal(await asked, 'late');
   await closing;
+  t.ok(performance.now() - started < 2000, 'and no longer than that');
   await silent.answer;
   await t.rejects(ask(listening.path), { code: 'ENOENT' });
 });
