@@ -7,6 +7,7 @@ import type { AcceptRule, Facts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
+import { OwnPorts } from './own-ports.ts';
 import { run } from './run.ts';
 import type { ForwardAccept } from './step.ts';
 import type { Syscalls } from './syscall.ts';
@@ -33,8 +34,8 @@ export interface ForwardAccepts {
 }
 
 /** In the network namespace of the process. */
-export function openForwardAccepts(sys: Syscalls): ForwardAccepts {
-  return new DockerUserChain(openNetlinkSocket(sys, NETLINK_NETFILTER));
+export function openForwardAccepts(sys: Syscalls, own: OwnPorts = new OwnPorts()): ForwardAccepts {
+  return new DockerUserChain(openNetlinkSocket(sys, NETLINK_NETFILTER), own);
 }
 
 /**
@@ -64,12 +65,14 @@ interface Change extends Accept {
 
 class DockerUserChain implements ForwardAccepts {
   readonly #socket: NetlinkSocket;
+  readonly #own: OwnPorts;
   #waiting: Change[] = [];
   #next: Promise<void> | undefined;
   #running: Promise<unknown> = Promise.resolve();
 
-  constructor(socket: NetlinkSocket) {
+  constructor(socket: NetlinkSocket, own: OwnPorts) {
     this.#socket = socket;
+    this.#own = own;
   }
 
   apply(accept: ForwardAccept): Promise<void> {
@@ -100,14 +103,16 @@ class DockerUserChain implements ForwardAccepts {
     const adds = last.filter(({ remove }) => !remove);
     const removes = last.filter(({ remove }) => remove);
     const backends = this.#present();
-    const outcomes = await Promise.allSettled(backends.map((backend) => bring(backend, adds, removes)));
+    const outcomes = await Promise.allSettled(
+      backends.map((backend) => bring(backend, adds, removes, this.#own)),
+    );
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed === undefined) return;
     // Each family is a transaction of its own: what one took in is taken out again when another refused.
     await Promise.allSettled(
       backends.map(async (backend, i) => {
         const outcome = outcomes[i];
-        if (outcome?.status === 'fulfilled') await bring(backend, [], outcome.value);
+        if (outcome?.status === 'fulfilled') await bring(backend, [], outcome.value, this.#own);
       }),
     );
     throw failed.reason;
@@ -156,7 +161,7 @@ const NFPROTO_IPV4 = 2;
 const NFPROTO_IPV6 = 10;
 
 /** The legacy tables that exist in this namespace: `iptables-legacy -S` would make one. */
-function hasLegacyFilter(family: 4 | 6): boolean {
+export function hasLegacyFilter(family: 4 | 6): boolean {
   try {
     const names = readFileSync(`/proc/net/ip${family === 4 ? '' : '6'}_tables_names`, 'utf8');
     return names.split('\n').includes('filter');
@@ -164,6 +169,15 @@ function hasLegacyFilter(family: 4 | 6): boolean {
     // The kernel has no legacy iptables.
     return false;
   }
+}
+
+/** What Docker's chain holds in the legacy form, to be compared with what it held before. */
+export async function listLegacy(): Promise<string> {
+  const legacy = BACKENDS.filter(({ form, family }) => form === 'legacy' && hasLegacyFilter(family));
+  const listings = await Promise.all(
+    legacy.map((backend) => list(backend).catch((error: unknown) => String(error))),
+  );
+  return JSON.stringify(listings);
 }
 
 /** @throws KernelError */
@@ -179,13 +193,14 @@ async function bring(
   backend: Backend,
   adds: readonly Accept[],
   removes: readonly Accept[],
+  own: OwnPorts,
 ): Promise<readonly Accept[]> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const { rules, guards } = await list(backend);
       const change = rules && edit({ rules, guards }, adds, removes);
       if (change === undefined) return [];
-      await run(`${program(backend)}-restore`, ['--noflush', '-w', WAIT], change.input);
+      await run(`${program(backend)}-restore`, ['--noflush', '-w', WAIT], change.input, own);
       return change.added;
     } catch (error) {
       if (error instanceof KernelError && error.errno === 'ENOENT') return [];

@@ -16,6 +16,7 @@ const NFT_MSG_GETSET = 10;
 const NFT_MSG_NEWSETELEM = 12;
 const NFT_MSG_GETSETELEM = 13;
 const NFT_MSG_DELSETELEM = 14;
+const NFT_MSG_GETGEN = 16;
 export const NFPROTO_INET = 1;
 
 const NFTA_TABLE = 1;
@@ -103,6 +104,11 @@ export function decodeSet(data: Uint8Array): { readonly name: string; readonly k
 /** Ask for the rules of our table: a dump. */
 export function rulesRequest(): NetlinkRequest {
   return request(NFT_MSG_GETRULE, NFPROTO_INET, [text(NFTA_TABLE, TABLE)]);
+}
+
+/** Ask for the generation of the ruleset: answered by its number. */
+export function generationRequest(): NetlinkRequest {
+  return request(NFT_MSG_GETGEN, 0, []);
 }
 
 /** Ask for one chain: answered by it, or ENOENT. */

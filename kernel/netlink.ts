@@ -45,6 +45,7 @@ const NETLINK_GET_STRICT_CHK = 12;
 /** struct sockaddr_nl: nl_family, padding, nl_pid, nl_groups. */
 const SOCKADDR_LENGTH = 12;
 const SOCKADDR_PID_AT = 4;
+const ANY_PORT = Buffer.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 /** Limits, not allocations. A receive buffer of this size holds the answers to some 4000 requests. */
 const BUFFER_BYTES = 4 * 1024 * 1024;
@@ -100,6 +101,9 @@ export function openNetlinkSocket(sys: Syscalls, protocol: number, netns?: strin
       sys.setsockopt(fd, SOL_NETLINK, option, 1);
     }
     growBuffers(sys, fd);
+    // Any free port. Notifications go round a socket without one: it looks like the sender's own, which is 0 for the
+    // kernel (net/netlink/af_netlink.c: do_one_broadcast).
+    sys.bind(fd, ANY_PORT);
   } catch (error) {
     closeSync(fd);
     throw error;

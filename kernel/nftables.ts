@@ -10,6 +10,7 @@ import {
   decodeElements,
   decodeSet,
   elementsRequest,
+  generationRequest,
   rulesRequest,
   setsRequest,
 } from './element-batch.ts';
@@ -18,6 +19,7 @@ import type { Facts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
+import { OwnPorts } from './own-ports.ts';
 import { run } from './run.ts';
 import { RULE_COUNT, rulesetText, SET_NAMES, SETS, VERSION_SET } from './ruleset.ts';
 import type { NftElement, NftSetName } from './step.ts';
@@ -44,18 +46,21 @@ export interface Firewall {
 }
 
 /** In the network namespace that the calling thread is in, and stays. */
-export function openFirewall(sys: Syscalls): Firewall {
-  return new NftFirewall(openNetlinkSocket(sys, NETLINK_NETFILTER));
+export function openFirewall(sys: Syscalls, own: OwnPorts = new OwnPorts()): Firewall {
+  return new NftFirewall(openNetlinkSocket(sys, NETLINK_NETFILTER), own);
 }
 
 class NftFirewall implements Firewall {
   readonly #socket: NetlinkSocket;
+  readonly #own: OwnPorts;
   #loading: Promise<void> | undefined;
   /** Changes made while `nft` runs: it loads the elements of before, so they are made again. */
   #since: { readonly adds: readonly Element[]; readonly removes: readonly Element[] }[] = [];
 
-  constructor(socket: NetlinkSocket) {
+  constructor(socket: NetlinkSocket, own: OwnPorts) {
     this.#socket = socket;
+    this.#own = own;
+    own.add(portOf(socket));
   }
 
   prepare(): Promise<void> {
@@ -69,7 +74,7 @@ class NftFirewall implements Firewall {
     const { elements, rulesetCurrent } = this.dump();
     if (rulesetCurrent) return;
     this.#since = [];
-    await loadFile(rulesetText(elements));
+    await loadFile(rulesetText(elements), this.#own);
     for (const { adds, removes } of this.#since) this.#change(adds, removes);
   }
 
@@ -130,15 +135,20 @@ class NftFirewall implements Firewall {
 }
 
 /** Through a file: nft cannot read a pipe of Node's, which is a socket and has no name in /dev/stdin. */
-async function loadFile(text: string): Promise<void> {
+async function loadFile(text: string, own: OwnPorts): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'cnm-nft-'));
   try {
     const file = join(folder, 'ruleset.nft');
     await writeFile(file, text);
-    await run('nft', ['-f', file]);
+    await run('nft', ['-f', file], '', own);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** The port of a socket of ours: the kernel addresses its answers to it. */
+function portOf(socket: NetlinkSocket): number {
+  return socket.transact([generationRequest()]).replies.get(0)?.port ?? 0;
 }
 
 function singled({ elements, ...change }: ElementChange): ElementChange[] {
