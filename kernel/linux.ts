@@ -7,11 +7,13 @@ import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type { FactsQuery, Kernel, KernelChange, Orphan } from './kernel.ts';
+import { watchFirewall } from './firewall-watch.ts';
 import { Monitor } from './monitor.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { deleteLink } from './rtnetlink.ts';
 import { namespacesOf } from './runs.ts';
@@ -42,8 +44,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   // Before anything enters a namespace: see netns.ts.
   await warmThreadPool();
   const sys = loadSyscalls();
-  const firewall = openFirewall(sys);
-  return new LinuxKernel(options, firewall, openForwardAccepts(sys), {
+  const own = new OwnPorts();
+  return new LinuxKernel(options, openFirewall(sys, own), openForwardAccepts(sys, own), own, {
     sys,
     home: openNetlinkSocket(sys, NETLINK_ROUTE),
     netnsDir: options.netnsDir,
@@ -59,10 +61,19 @@ class LinuxKernel implements Kernel {
   readonly #accepts: ForwardAccepts;
   readonly #ground: Ground;
   readonly #listeners = new Set<(change: KernelChange) => void>();
+  readonly #own: OwnPorts;
   #monitor: Monitor | undefined;
+  #stopFirewallWatch: (() => void) | undefined;
 
-  constructor(options: KernelOptions, firewall: Firewall, accepts: ForwardAccepts, ground: Ground) {
+  constructor(
+    options: KernelOptions,
+    firewall: Firewall,
+    accepts: ForwardAccepts,
+    own: OwnPorts,
+    ground: Ground,
+  ) {
     this.#options = options;
+    this.#own = own;
     this.#firewall = firewall;
     this.#accepts = accepts;
     this.#ground = ground;
@@ -157,9 +168,11 @@ class LinuxKernel implements Kernel {
 
   watch(listener: (change: KernelChange) => void): () => void {
     this.#listeners.add(listener);
-    this.#monitor ??= new Monitor(this.#ground.sys, (what) => {
+    const emit = (what: KernelChange['what']): void => {
       for (const listen of this.#listeners) listen({ what });
-    });
+    };
+    this.#monitor ??= new Monitor(this.#ground.sys, emit);
+    this.#stopFirewallWatch ??= watchFirewall(this.#ground.sys, emit, this.#own);
     return () => {
       this.#listeners.delete(listener);
       if (this.#listeners.size === 0) this.#stopWatching();
@@ -169,6 +182,8 @@ class LinuxKernel implements Kernel {
   #stopWatching(): void {
     this.#monitor?.close();
     this.#monitor = undefined;
+    this.#stopFirewallWatch?.();
+    this.#stopFirewallWatch = undefined;
   }
 
   prepare(): Promise<void> {
