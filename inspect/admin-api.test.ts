@@ -212,6 +212,7 @@ t.test('the doctor finds what was broken by hand, and --fix repairs only ours', 
   const fixed = await client.fix();
   t.match(fixed, { failed: [], after: { healthy: true } });
   t.equal(fixed.repaired.length, 2);
+  t.equal(fixed.rulesetLoaded, false);
   t.equal(fixed.released.length, 1);
   t.match(
     await client.sandbox('web'),
@@ -219,6 +220,10 @@ t.test('the doctor finds what was broken by hand, and --fix repairs only ours', 
     path,
   );
   t.ok((await kernel.facts()).host.links.has('eth9'), "a stranger's link");
+
+  kernel.flushFirewall();
+  t.match(await client.doctor(), { healthy: false, rulesetCurrent: false });
+  t.match(await client.fix(), { rulesetLoaded: true, after: { healthy: true } });
 });
 
 t.test('a kernel that refuses is a 500 with its words and no stack', async (t) => {

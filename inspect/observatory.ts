@@ -113,20 +113,23 @@ export class Observatory {
   }
 
   async fix(): Promise<FixView> {
+    const { rulesetCurrent } = await this.#options.kernel.facts();
     const { undone, finished, repaired, removed, failed } = await this.#cnm.reconcile({
       removeOrphans: true,
     });
     const trouble = [...failed];
     const released = await this.#reclaim(trouble);
     const names = await this.#names();
+    const after = await this.doctor();
     return {
+      rulesetLoaded: !rulesetCurrent && after.rulesetCurrent,
       undone,
       finished,
       repaired: repaired.map((one) => this.#titled(one, names)),
       removed: removed.map(orphanView),
       released,
       failed: trouble,
-      after: await this.doctor(),
+      after,
     };
   }
 

@@ -177,6 +177,8 @@ export interface DoctorView {
 }
 
 export interface FixView {
+  /** Our nftables table was absent or another version's, and was loaded. */
+  readonly rulesetLoaded: boolean;
   readonly undone: readonly string[];
   readonly finished: readonly string[];
   readonly repaired: readonly DifferenceView[];

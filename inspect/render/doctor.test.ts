@@ -67,7 +67,15 @@ t.test('the report', (t) => {
 });
 
 t.test('what --fix did', (t) => {
-  const nothing = { undone: [], finished: [], repaired: [], removed: [], released: [], failed: [] };
+  const nothing = {
+    rulesetLoaded: false,
+    undone: [],
+    finished: [],
+    repaired: [],
+    removed: [],
+    released: [],
+    failed: [],
+  };
   t.equal(
     fixReport({ ...nothing, after: HEALTHY }, PLAIN),
     'There was nothing to repair.\n\nStore and kernel agree.\n',
@@ -75,6 +83,7 @@ t.test('what --fix did', (t) => {
   const [repaired] = SICK.differences;
   t.ok(repaired);
   const fix = {
+    rulesetLoaded: true,
     undone: ['endpoint e1'],
     finished: ['network n1'],
     repaired: repaired === undefined ? [] : [repaired],
@@ -85,7 +94,8 @@ t.test('what --fix did', (t) => {
   };
   t.equal(
     fixReport(fix, PLAIN),
-    `undone     endpoint e1 (a crash had cut it off)
+    `loaded     the nftables table "inet cnm"
+undone     endpoint e1 (a crash had cut it off)
 finished   network n1 (a crash had cut it off)
 repaired   network demo (8f3a5c0d1e2f)
     ip addr add 10.88.0.1/16 dev br-8f3a5c0d1e2f

@@ -22,6 +22,7 @@ function findingLines(view: DoctorView, remedy: string, paint: Paint): readonly 
 
 export function fixReport(fix: FixView, paint: Paint): string {
   const done = [
+    ...(fix.rulesetLoaded ? ['loaded     the nftables table "inet cnm"'] : []),
     ...fix.undone.map((what) => `undone     ${printable(what)} (a crash had cut it off)`),
     ...fix.finished.map((what) => `finished   ${printable(what)} (a crash had cut it off)`),
     ...fix.repaired.flatMap((one) => [
