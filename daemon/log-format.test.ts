@@ -17,9 +17,9 @@ function logged(write: (log: Log) => void): string {
 t.test('a record is one line: time, level, sentence, fields', (t) => {
   t.equal(
     logged((log) => {
-      log.info({ network: 'abc', ms: 1.5, reply: {} }, 'network created');
+      log.info({ network: 'abc', ms: 1.5, reply: { Err: 'no' }, name: 'a b' }, 'network created');
     }),
-    '2026-01-02T03:04:05.678Z INFO  network created network=abc ms=1.5 reply={}\n',
+    '2026-01-02T03:04:05.678Z INFO  network created network=abc ms=1.5 reply={"Err":"no"} name="a b"\n',
   );
   t.end();
 });
@@ -43,7 +43,7 @@ t.test('an error shows its stack', (t) => {
 t.test("a caller's text cannot make a second record", (t) => {
   const evil = 'x\n2026-01-02T03:04:05.678Z INFO all is well';
   const text = logged((log) => {
-    log.warn({ name: evil, list: [evil] }, `refused: ${evil}`);
+    log.warn({ name: evil, list: [evil], reply: { evil } }, `refused: ${evil}`);
   });
   t.equal(text.match(/^2026/gm)?.length, 1, text);
   t.end();

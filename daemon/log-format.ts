@@ -26,10 +26,10 @@ export function textLine(json: string): string {
   return [head, ...below.map((line) => INDENT + line)].map((line) => `${line}\n`).join('');
 }
 
-/** Control characters would let a caller's text pretend to be another record. */
+/** Control characters would let a caller's text pretend to be another record; JSON has none outside of its strings. */
 function word(value: unknown): string {
-  const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return /^[\x21-\x7e]+$/.test(text) && !text.includes('"') ? text : JSON.stringify(text);
+  const bare = typeof value === 'string' && /^[\x21-\x7e]+$/.test(value) && !value.includes('"');
+  return bare ? value : JSON.stringify(value);
 }
 
 function sentence(value: unknown): string {

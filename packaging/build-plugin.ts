@@ -4,7 +4,17 @@
  * code, and the packages that it depends on.
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { pluginConfig } from './plugin-config.ts';
 import { copyProgram, diskUsage } from './programs.ts';
@@ -12,9 +22,13 @@ import { copyProgram, diskUsage } from './programs.ts';
 const ROOT = join(import.meta.dirname, '..');
 const LIMIT_MB = 150;
 
-/** Each is looked up in PATH; xtables loads the match and target modules by name at run time. */
-const PROGRAMS = ['nft', 'iptables-nft', 'ip6tables-nft', 'iptables-legacy', 'ip6tables-legacy'];
-const XTABLES_MODULES = ['libxt_comment.so', 'libxt_conntrack.so', 'libxt_standard.so'];
+/** iptables has its names as links to one program per form; what kernel/accept.ts runs, for both families. */
+const PROGRAMS = [
+  'nft',
+  ...['iptables', 'ip6tables']
+    .flatMap((name) => [`${name}-nft`, `${name}-legacy`])
+    .flatMap((name) => [name, `${name}-restore`]),
+];
 
 function main(argv: readonly string[]): void {
   const [target, ...rest] = argv;
@@ -40,7 +54,26 @@ function main(argv: readonly string[]): void {
   addFirewallTools(rootfs);
   addCode(rootfs);
   writeFileSync(join(directory, 'config.json'), `${JSON.stringify(pluginConfig(), null, 2)}\n`);
+  tryStart(rootfs);
   report(directory, rootfs);
+}
+
+/** An image that lacks a library or a file of a package shows here, and not as a plugin that Docker calls dead. */
+function tryStart(rootfs: string): void {
+  const programs = [
+    ['/bin/node', '/app/main.js', '--version'],
+    ['/bin/node', '-e', "require('/app/node_modules/koffi').load('libc.so.6')"],
+    ...PROGRAMS.map((name) => [`/usr/sbin/${name}`, '--version']),
+  ];
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('Not root: the image was not tried (chroot).\n');
+    return;
+  }
+  for (const program of programs)
+    execFileSync('/usr/sbin/chroot', [rootfs, ...program], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: {},
+    });
 }
 
 /** An empty folder, or one that this command has filled before. */
@@ -65,19 +98,26 @@ function addFirewallTools(rootfs: string): void {
   for (const name of PROGRAMS) {
     const path = which(name);
     if (path === undefined) throw new Error(`${name} is not installed; apt-get install nftables iptables`);
-    copyProgram(path, rootfs, join(rootfs, 'usr/sbin', name));
+    const program = realpathSync(path);
+    const inside = join(rootfs, 'usr/sbin', basename(program));
+    if (!existsSync(inside)) copyProgram(program, rootfs, inside);
+    if (basename(program) !== name) symlinkSync(basename(program), join(rootfs, 'usr/sbin', name));
   }
-  const folder = libraryFolders().find((candidate) => existsSync(join(candidate, XTABLES_MODULES[0] ?? '')));
-  if (folder === undefined) throw new Error('The modules of iptables are not where Debian puts them');
-  for (const name of XTABLES_MODULES) {
-    mkdirSync(join(rootfs, folder), { recursive: true });
-    cpSync(join(folder, name), join(rootfs, folder, name), { dereference: true });
-  }
+  addXtablesModules(rootfs);
 }
 
-/** Debian: /usr/lib/<multiarch triplet>/xtables. */
-function libraryFolders(): readonly string[] {
-  return readdirSync('/usr/lib').map((name) => join('/usr/lib', name, 'xtables'));
+/** All of them: `iptables -S` lists other people's rules too, and fails on a match that it has no module for. */
+function addXtablesModules(rootfs: string): void {
+  const folder = readdirSync('/usr/lib')
+    .map((name) => join('/usr/lib', name, 'xtables'))
+    .find((path) => existsSync(path));
+  if (folder === undefined)
+    throw new Error('The modules of iptables are not where Debian puts them, /usr/lib/*/xtables');
+  cpSync(folder, join(rootfs, folder), {
+    recursive: true,
+    verbatimSymlinks: true,
+    filter: (path) => !/\/lib(eb|arp)t_/.test(path),
+  });
 }
 
 /** Compiled, because Node would otherwise strip the types of every file at every start. */
@@ -124,18 +164,9 @@ function collect(from: string, name: string, found: Set<string>): void {
   }
 }
 
-/** What no import at run time reaches: types, sources, maps, docs, prebuilt code for other machines. */
-const UNUSED = /\.(d\.[cm]?ts|[cm]?ts|map|md|markdown|flow)$/;
-const UNUSED_FOLDERS = new Set([
-  'node_modules',
-  'src',
-  'test',
-  'tests',
-  'docs',
-  'benchmarks',
-  'examples',
-  '.github',
-]);
+/** What no import at run time reaches: types, sources of addons, maps, documents; prebuilt code for other machines. */
+const UNUSED = /\.(d\.[cm]?ts|[cm]?ts|map|md|markdown|flow|c|cc|cpp|h|hh|gypi?|S|asm)$/;
+const UNUSED_FOLDERS = new Set(['node_modules', 'test', 'tests', 'docs', 'benchmarks', '.github']);
 
 function addPackage(folder: string, target: string, rootfs: string): void {
   cpSync(folder, target, {
