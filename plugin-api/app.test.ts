@@ -36,8 +36,9 @@ function errOf(reply: Reply): string {
 }
 
 t.test('P01 handshake: what is implemented, and what it can do', async (t) => {
-  const { post, greetings } = await plugin(t);
+  const { post, greetings, lines } = await plugin(t);
   t.same((await post('Plugin.Activate')).body, { Implements: ['NetworkDriver', 'IpamDriver'] });
+  t.equal(lines.at(-1)?.message, 'Plugin.Activate: Implements NetworkDriver IpamDriver');
   t.same((await post('NetworkDriver.GetCapabilities')).body, {
     Scope: 'local',
     ConnectivityScope: 'local',
@@ -312,28 +313,33 @@ t.test('IPAM as dockerd calls it, and its errors under both keys', async (t) => 
 });
 
 t.test(
-  'each call is one line: name, short ids, duration, reply; failures are warnings, ours are errors',
+  'each call is one line: name, outcome, short ids, duration; failures are warnings, ours are errors',
   async (t) => {
     const { lines, post } = await withEndpoint(t);
-    t.equal(lines.filter(({ fields }) => 'call' in fields).length, 2);
-    t.match(
-      lines.find(({ message }) => message.startsWith('NetworkDriver.CreateEndpoint')),
+    const ids = { network: NETWORK.slice(0, 12), endpoint: ENDPOINT.slice(0, 12), ms: Number };
+    const of = (name: string): unknown =>
+      lines.filter(({ message }) => message.startsWith(`NetworkDriver.${name}`));
+    t.match(of('CreateNetwork'), [{ level: 'debug', message: 'NetworkDriver.CreateNetwork: done' }]);
+    t.match(of('CreateEndpoint'), [
       {
         level: 'debug',
-        fields: {
-          call: 'NetworkDriver.CreateEndpoint',
-          network: NETWORK.slice(0, 12),
-          endpoint: ENDPOINT.slice(0, 12),
-          ms: Number,
-          reply: { Interface: {} },
-        },
-        message: 'NetworkDriver.CreateEndpoint: done',
+        fields: ids,
+        message: /^NetworkDriver\.CreateEndpoint: MacAddress 02:[0-9a-f:]{14}$/,
       },
-    );
+    ]);
+    await post('NetworkDriver.Join', { ...KEY, ...SANDBOX });
+    t.match(of('Join'), [
+      {
+        fields: { ...ids, sandbox: SANDBOX.SandboxKey },
+        message: /^NetworkDriver\.Join: SrcName \S+, DstPrefix eth, Gateway 10\.1\.0\.1$/,
+      },
+    ]);
+    await post('NetworkDriver.EndpointOperInfo', KEY);
+    t.match(lines.at(-1), { fields: ids, message: 'NetworkDriver.EndpointOperInfo: answered' });
     await post('NetworkDriver.Join', { ...KEY, EndpointID: 'abc', ...SANDBOX });
     t.match(lines.at(-1), {
       level: 'warn',
-      fields: { call: 'NetworkDriver.Join', network: NETWORK.slice(0, 12), status: 400 },
+      fields: { network: NETWORK.slice(0, 12), status: 400 },
       message: /^NetworkDriver\.Join: EndpointID: "abc" is not/,
     });
     const broken = await plugin(t, { cnm: { deleteNetwork: () => Promise.reject(new Error('a bug')) } });

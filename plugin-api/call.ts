@@ -55,12 +55,12 @@ function handler(method: string, call: Call, edge: Edge): RequestHandler {
   return async (request, response) => {
     const started = performance.now();
     let body: unknown;
-    const fields = (): object => ({ call: method, ...subjects(body), ms: milliseconds(started) });
+    const fields = (): object => ({ ...subjects(body), ms: milliseconds(started) });
     try {
       body = await argumentsOf(request, method, call, edge);
       const answer = await call.answer(body);
       reply(response, 200, answer);
-      edge.log.debug({ ...fields(), reply: answer }, `${method}: done`);
+      edge.log.debug(fields(), `${method}: ${call.kind === 'question' ? 'answered' : outcome(answer)}`);
     } catch (error) {
       const failure = failureOf(error);
       reply(response, failure.status, failure.body);
@@ -130,11 +130,27 @@ function subjects(body: unknown): Record<string, string> {
   if (typeof body !== 'object' || body === null) return found;
   for (const [name, value] of Object.entries(body)) {
     if (typeof value !== 'string' || value === '' || !Object.hasOwn(SUBJECTS, name)) continue;
-    found[SUBJECTS[name as keyof typeof SUBJECTS]] = name.endsWith('ID')
-      ? value.slice(0, 12)
-      : value.slice(0, 128);
+    const shown = name === 'NetworkID' || name === 'EndpointID' ? 12 : 128;
+    found[SUBJECTS[name as keyof typeof SUBJECTS]] = value.slice(0, shown);
   }
   return found;
+}
+
+/** A reply in words: `SrcName veth0c, DstPrefix eth, Gateway 10.1.0.1`; an empty one is `done`. */
+function outcome(answer: object): string {
+  return [...leaves(answer)].join(', ') || 'done';
+}
+
+function* leaves(value: object): Generator<string> {
+  for (const [name, leaf] of Object.entries(value) as [string, unknown][]) {
+    if (isTexts(leaf)) yield `${name} ${leaf.join(' ')}`;
+    else if (typeof leaf === 'object' && leaf !== null) yield* leaves(leaf);
+    else if (leaf !== false) yield `${name} ${String(leaf)}`;
+  }
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string');
 }
 
 function milliseconds(started: number): number {

@@ -4,7 +4,7 @@
  */
 import { familyOf, parseIp } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
-import { parseMac } from '../address/mac.ts';
+import { isUnicast, parseMac } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
 import { familyOfPrefix, parsePrefix } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
@@ -136,7 +136,15 @@ export const optionalPrefix = optional<Prefix>(
 const ADDRESS = 'an IP address (like 10.0.0.2 or fd00::2)';
 export const requiredIp = required<Ip>(ADDRESS, texts(parseIp));
 export const optionalIp = optional<Ip>(ADDRESS, texts(parseIp));
-export const optionalMac = optional<Mac>('a MAC address (like 02:42:0a:00:00:02)', texts(parseMac));
+/** What the kernel takes for an interface (is_valid_ether_addr): neither a group's address nor all zero. */
+const parseInterfaceMac = texts((text): Mac | undefined => {
+  const mac = parseMac(text);
+  return mac !== undefined && isUnicast(mac) && mac !== '00:00:00:00:00:00' ? mac : undefined;
+});
+export const optionalMac = optional(
+  'a MAC address that an interface can have (unicast, like 02:42:0a:00:00:02)',
+  parseInterfaceMac,
+);
 export const optionalFlag = optional('true or false', parseFlag);
 export const requiredText = (what: string) => required(`${what} (at most ${TEXT_MAX} characters)`, parseText);
 export const optionalText = (what: string) => optional(`${what} (at most ${TEXT_MAX} characters)`, parseText);

@@ -234,7 +234,13 @@ t.test('E07 ports and P03 fields of an endpoint: each wrong one is named, shown 
       iface({ AddressIPv6: '10.1.0.2/24' }),
       'Interface.AddressIPv6: "10.1.0.2/24" is not an IPv6 address with its prefix length (like fd00::2/64)',
     ],
-    [iface({ MacAddress: 'zz' }), 'Interface.MacAddress: "zz" is not a MAC address (like 02:42:0a:00:00:02)'],
+    ...['zz', '01:00:5e:00:00:01', '00:00:00:00:00:00'].map(
+      (MacAddress) =>
+        [
+          iface({ MacAddress }),
+          `Interface.MacAddress: "${MacAddress}" is not a MAC address that an interface can have (unicast, like 02:42:0a:00:00:02)`,
+        ] as const,
+    ),
     [at({}), `${portmap}: an object is not a list`],
     [at('x'), `${portmap}: "x" is not a list`],
     [at([null]), `${portmap}[0]: null is not a JSON object`],
