@@ -69,7 +69,7 @@ function linkFact(link: FakeLink): LinkFact {
 }
 
 /** The kernel adds a route to the subnet of every address of a link that is up; a /32 or /128 has none. */
-function connectedRoutes(link: FakeLink): RouteFact[] {
+export function connectedRoutes(link: FakeLink): RouteFact[] {
   if (!link.up || link.name === 'lo') return [];
   return [...link.addresses]
     .filter((prefix) => lengthOf(prefix) < (familyOfPrefix(prefix) === 4 ? 32 : 128))

@@ -1,6 +1,7 @@
 /** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
 import { addressOf, contains, familyOfPrefix, networkOf } from '../address/prefix.ts';
 import type { Ip } from '../address/ip.ts';
+import { connectedRoutes } from './fake-facts.ts';
 import type { AcceptRule } from './facts.ts';
 import {
   addLink,
@@ -274,6 +275,9 @@ function routeAdd(state: FakeState, step: RouteAdd): Undo {
   if (link?.up === false) throw new KernelError(operation, 'ENETDOWN');
   const to = networkOf(step.to);
   const rival = netns.routes.find((route) => route.to === to);
+  const connected = [...netns.links.values()].flatMap(connectedRoutes).some((route) => route.to === to);
+  // fib_table_insert() with NLM_F_EXCL: the route that an address brings along is in the way like any other.
+  if (rival === undefined && connected) throw new KernelError(operation, 'EEXIST');
   if (rival !== undefined) {
     if (rival.ours && rival.via === step.via && (link === undefined || rival.link === link)) return undefined;
     throw new KernelError(operation, 'EEXIST');
