@@ -93,7 +93,7 @@ interface Parts {
 
 /** Reads the records. Touches nothing in the kernel. */
 async function assemble(
-  { stateDir, runDir, dockerSocket, drivers }: Configuration,
+  { form, stateDir, runDir, dockerSocket, drivers }: Configuration,
   log: Log,
   overrides: Overrides,
   held: Held,
@@ -104,7 +104,9 @@ async function assemble(
     const claim = await claimNetworkNamespace();
     held.push(() => claim.release());
   }
-  const kernel = overrides.kernel ?? (await openKernel({ netnsDir: join(runDir, 'netns'), log }));
+  const kernel =
+    overrides.kernel ??
+    (await openKernel({ netnsDir: join(runDir, 'netns'), ownMounts: form === 'managed', log }));
   held.push(() => kernel.close());
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir });

@@ -21,7 +21,8 @@ import { hasIpv6, Indexes, Session } from './session.ts';
 import type { Ground } from './session.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 import { loadSyscalls } from './syscall.ts';
-import { readSysctl } from './sysctl.ts';
+import type { Syscalls } from './syscall.ts';
+import { makeProcSysWritable, readSysctl } from './sysctl.ts';
 
 /** What the kernel says of its work; `cnm/log.ts` has the same shape. */
 export interface KernelLog {
@@ -35,6 +36,8 @@ export interface KernelOptions {
   /** Where `netns.add` holds its namespaces; made when it is missing. */
   readonly netnsDir: string;
   readonly log: KernelLog;
+  /** The process has a mount namespace of its own (a managed plugin): a read-only /proc/sys may be made writable in it. */
+  readonly ownMounts?: boolean;
   /** Called before each step, which then goes out alone, and after the last of a plan without one: for tests that kill the process there. */
   readonly beforeStep?: BeforeStep;
 }
@@ -44,6 +47,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   // Before anything enters a namespace: see netns.ts.
   await warmThreadPool();
   const sys = loadSyscalls();
+  if (options.ownMounts === true) writableSysctls(sys, options.log);
   const own = new OwnPorts();
   return new LinuxKernel(options, openFirewall(sys, own), openForwardAccepts(sys, own), own, {
     sys,
@@ -52,6 +56,17 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     ipv6: hasIpv6(),
     indexes: new Indexes(),
   });
+}
+
+/** Not fatal: where all sysctls are right already, nothing needs to be written. */
+function writableSysctls(sys: Syscalls, log: KernelLog): void {
+  try {
+    makeProcSysWritable((source, target, flags) => {
+      sys.mount(source, target, flags);
+    });
+  } catch (error) {
+    log.warn({ error: String(error) }, '/proc/sys is read-only and stays so');
+  }
 }
 
 class LinuxKernel implements Kernel {
