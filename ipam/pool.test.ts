@@ -1,4 +1,5 @@
 import t from 'tap';
+import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { AddressSpace, parsePoolId, poolIdOf } from './pool.ts';
 
@@ -59,8 +60,7 @@ t.test('which pools overlap', (t) => {
     };
     const title = `${wanted} beside ${held.join(', ')}`;
     if (free) t.doesNotThrow(check, title);
-    else
-      t.throws(check, { name: 'CnmError', code: 'pool-overlap', message: wanted } as unknown as Error, title);
+    else t.throws(check, { name: 'CnmError', code: 'pool-overlap', message: wanted }, title);
     t.doesNotThrow(() => {
       new AddressSpace('cnm-global').check(prefix(wanted), undefined);
     });
@@ -88,5 +88,17 @@ t.test('a pool goes with its last range, and the place is free again', (t) => {
   space.remove(neighbour);
   space.check(prefix('10.0.0.0/15'), undefined);
   t.equal(space.pools.size, 0);
+  t.end();
+});
+
+t.test('a lease that is dropped late takes nothing from the next holder', (t) => {
+  const { parent, poolId } = new AddressSpace('cnm-local').add({ pool: prefix('10.0.0.0/31') });
+  const old = { poolId, address: ip('10.0.0.0'), purpose: 'endpoint' } as const;
+  const next = { ...old, name: 'next' };
+  parent.take(old);
+  parent.drop(old);
+  parent.take(next);
+  parent.drop(old);
+  t.equal(parent.leases.get(next.address), next);
   t.end();
 });

@@ -111,9 +111,9 @@ const CASES: Readonly<Record<string, (t: Test, store: Store) => Promise<void>>> 
     let random = 7;
     for (let round = 0; round < 60; round++) {
       const changes = Array.from({ length: 100 }, () => {
-        random = (random * 1_103_515_245 + 12_345) % 2 ** 31;
-        const key = `k${random % 3000}`;
-        if (random % 7 < 3) {
+        random = (Math.imul(random, 1_103_515_245) + 12_345) >>> 0;
+        const key = `k${(random >>> 8) % 3000}`;
+        if ((random >>> 20) % 7 < 2) {
           model.delete(key);
           return { delete: key };
         }
@@ -123,11 +123,17 @@ const CASES: Readonly<Record<string, (t: Test, store: Store) => Promise<void>>> 
       await store.write(changes);
     }
     const sorted = [...model].sort(([a], [b]) => (a < b ? -1 : 1));
+    t.ok(sorted.length > 1500);
     t.same(store.list(''), sorted);
     t.same(
       store.list('k12'),
       sorted.filter(([key]) => key.startsWith('k12')),
     );
+    const middle = sorted.slice(300, -300);
+    await store.write(middle.map(([key]) => ({ delete: key })));
+    t.same(store.list(''), [...sorted.slice(0, 300), ...sorted.slice(-300)]);
+    await store.write([...middle].reverse().map(([put, value]) => ({ put, value })));
+    t.same(store.list(''), sorted);
     await store.write(sorted.map(([key]) => ({ delete: key })));
     t.same(store.list(''), []);
   },
