@@ -10,7 +10,7 @@ export interface DefaultPool {
   readonly size: number;
 }
 
-/** Docker's own bases (libnetwork/ipamutils), cut into /24 so that they are enough for 6,144 networks and not for 31. */
+/** Docker's own bases (libnetwork/ipamutils), cut into /24 so that they are enough for 4,096 networks. */
 export const LOCAL_POOLS: readonly DefaultPool[] = [
   '172.17.0.0/16',
   '172.18.0.0/16',
