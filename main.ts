@@ -20,6 +20,7 @@ import { adminApp } from './inspect/admin-api.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
 import { createIpam } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
+import { createLeaseReclaimer } from './ipam/reclaim.ts';
 import type { Kernel } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
@@ -115,7 +116,13 @@ async function assemble(
   const ipam = await createIpam({ store, log, hostPrefixes: taken });
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const pace = overrides.pace ?? {};
-  const upkeep = createUpkeep({ cnm, kernel, engine, log, pace });
+  const leases = createLeaseReclaimer({
+    cnm,
+    ipam,
+    log,
+    ...(pace.leaseAge !== undefined && { age: pace.leaseAge }),
+  });
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep };
 }

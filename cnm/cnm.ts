@@ -1,6 +1,7 @@
 /** The operations of the Container Network Model: what Docker's protocol, the admin API and the tests call. */
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
+import type { Prefix } from '../address/prefix.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
 import type { Driver } from './driver.ts';
@@ -102,5 +103,12 @@ export interface EngineNetwork {
   readonly id: NetworkId;
   readonly name: string;
   readonly driver: string;
-  readonly endpoints: readonly { readonly id: EndpointId; readonly container: string; readonly ipv4?: Ip }[];
+  readonly endpoints: readonly {
+    readonly id: EndpointId;
+    readonly container: string;
+    readonly ipv4?: Ip;
+    readonly ipv6?: Ip;
+  }[];
+  /** Its subnets, whoever its IPAM driver is, with the auxiliary addresses that it reserves; absent = not known. */
+  readonly subnets?: readonly { readonly pool: Prefix; readonly aux: readonly Ip[] }[];
 }

@@ -1,6 +1,6 @@
 /** What the daemon does of itself: put back what others remove from the kernel, and reclaim what Docker has forgotten. */
 import { Chore } from './chore.ts';
-import type { Cnm, EngineView, ReconcileReport } from '../cnm/cnm.ts';
+import type { Cnm, EngineNetwork, EngineView, ReconcileReport } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import { createReclaimer } from '../cnm/reclaim.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -10,6 +10,8 @@ export interface UpkeepParts {
   readonly kernel: Kernel;
   readonly engine: EngineView;
   readonly log: Log;
+  /** The IPAM's part of the comparison with Docker's list (ipam/reclaim.ts). */
+  readonly leases?: { look(listed: readonly EngineNetwork[]): Promise<unknown> };
   /** Where a test cannot wait as long as the daemon does. */
   readonly pace?: Partial<Pace>;
 }
@@ -26,9 +28,11 @@ export interface Pace {
   /** As in cnm/reclaim.ts. */
   readonly minimumAge: number;
   readonly interval: number;
+  /** `age` of ipam/reclaim.ts, whose reclaimer is given. */
+  readonly leaseAge: number;
 }
 
-const PACE: Pace = {
+const PACE: Omit<Pace, 'leaseAge'> = {
   repairAfter: 300,
   reclaimEvery: 60_000,
   reclaimSoon: 6_000,
@@ -46,7 +50,8 @@ export interface Upkeep {
   stop(): Promise<void>;
 }
 
-export function createUpkeep({ cnm, kernel, engine, log, pace: given }: UpkeepParts): Upkeep {
+export function createUpkeep(parts: UpkeepParts): Upkeep {
+  const { cnm, kernel, engine, log, leases, pace: given } = parts;
   const pace = { ...PACE, ...given };
   const { minimumAge, interval } = pace;
   const repair = new Chore('the repair after a change in the kernel', log, async () => {
@@ -58,6 +63,9 @@ export function createUpkeep({ cnm, kernel, engine, log, pace: given }: UpkeepPa
   const reclaim = new Chore("the comparison with Docker's list", log, async () => {
     try {
       await reclaimer.look();
+      // After the endpoints, which speak for their addresses.
+      const listed = await engine.networks();
+      if (listed !== undefined) await leases?.look(listed);
     } finally {
       reclaim.within(Date.now() < suspiciousUntil ? pace.reclaimSoon : pace.reclaimEvery);
     }

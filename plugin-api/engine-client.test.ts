@@ -67,9 +67,17 @@ const PAGES: Pages = {
           EndpointID: 'e1'.repeat(32),
           MacAddress: '02:42:0a:01:00:02',
           IPv4Address: '10.1.0.2/24',
-          IPv6Address: '',
+          IPv6Address: 'fd00:1::2/64',
         },
         'ep-e2': { Name: '', EndpointID: 'e2'.repeat(32), IPv4Address: '' },
+      },
+      IPAM: {
+        Driver: 'cnm-ipam',
+        Options: null,
+        Config: [
+          { Subnet: '10.1.0.0/24', Gateway: '10.1.0.1', AuxiliaryAddresses: { printer: '10.1.0.9' } },
+          { Subnet: 'fd00:1::/64' },
+        ],
       },
     },
   ],
@@ -81,8 +89,12 @@ const DEMO = {
   name: 'demo',
   driver: 'cnm-bridge',
   endpoints: [
-    { id: 'e1'.repeat(32), container: 'web', ipv4: '10.1.0.2' },
+    { id: 'e1'.repeat(32), container: 'web', ipv4: '10.1.0.2', ipv6: 'fd00:1::2' },
     { id: 'e2'.repeat(32), container: 'ep-e2' },
+  ],
+  subnets: [
+    { pool: '10.1.0.0/24', aux: ['10.1.0.9'] },
+    { pool: 'fd00:1::/64', aux: [] },
   ],
 };
 const MANAGED = { id: B, name: 'managed', driver: 'cnm-bridge:latest', endpoints: [] };

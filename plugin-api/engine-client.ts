@@ -3,7 +3,8 @@
  * Engine holds locks of its own then, and the two would wait for each other.
  */
 import { get } from 'node:http';
-import { addressOf, parsePrefix } from '../address/prefix.ts';
+import { type Ip, parseIp } from '../address/ip.ts';
+import { addressOf, networkOf, parsePrefix } from '../address/prefix.ts';
 import { z } from 'zod';
 import type { EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
@@ -80,7 +81,17 @@ function compareVersions(a: string, b: string): number {
 
 const networkList = z.array(z.object({ Id: z.string(), Driver: z.string() }));
 
-const attached = z.object({ Name: z.string(), EndpointID: z.string(), IPv4Address: z.string().optional() });
+const attached = z.object({
+  Name: z.string(),
+  EndpointID: z.string(),
+  IPv4Address: z.string().optional(),
+  IPv6Address: z.string().optional(),
+});
+
+const configured = z.object({
+  Subnet: z.string().optional(),
+  AuxiliaryAddresses: z.record(z.string(), z.string()).nullish(),
+});
 
 const inspected = z.object({
   Id: z.string(),
@@ -88,6 +99,7 @@ const inspected = z.object({
   Driver: z.string(),
   // Keyed by the container's id, or by `ep-<endpoint id>` for an endpoint with no container.
   Containers: z.record(z.string(), attached).nullish(),
+  IPAM: z.object({ Config: z.array(configured).nullish() }).nullish(),
 });
 
 function engineNetwork(network: z.infer<typeof inspected>): EngineNetwork {
@@ -96,14 +108,29 @@ function engineNetwork(network: z.infer<typeof inspected>): EngineNetwork {
     name: network.Name,
     driver: network.Driver,
     endpoints: Object.entries(network.Containers ?? {}).map(([container, endpoint]) => {
-      const prefix = parsePrefix(endpoint.IPv4Address ?? '');
+      const ipv4 = addressIn(endpoint.IPv4Address);
+      const ipv6 = addressIn(endpoint.IPv6Address);
       return {
         id: endpoint.EndpointID,
         container: endpoint.Name === '' ? container : endpoint.Name,
-        ...(prefix === undefined ? {} : { ipv4: addressOf(prefix) }),
+        ...(ipv4 !== undefined && { ipv4 }),
+        ...(ipv6 !== undefined && { ipv6 }),
       };
     }),
+    ...(network.IPAM && { subnets: (network.IPAM.Config ?? []).flatMap(subnetOf) }),
   };
+}
+
+function addressIn(prefix: string | undefined): Ip | undefined {
+  const parsed = parsePrefix(prefix ?? '');
+  return parsed && addressOf(parsed);
+}
+
+function subnetOf({ Subnet, AuxiliaryAddresses }: z.infer<typeof configured>) {
+  const pool = parsePrefix(Subnet ?? '');
+  if (pool === undefined) return [];
+  const aux = Object.values(AuxiliaryAddresses ?? {}).flatMap((address) => parseIp(address) ?? []);
+  return [{ pool: networkOf(pool), aux }];
 }
 
 /** The reply of a GET; undefined for 404. @throws on any other status, on a late reply, and on what is not JSON. */
