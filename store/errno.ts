@@ -1,4 +1,5 @@
-import { statfsSync } from 'node:fs';
+import { closeSync, openSync, rmSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
 import { StoreError } from './store.ts';
 
 /** Primary result codes of https://www.sqlite.org/rescode.html (extended codes carry them in the low byte). */
@@ -41,7 +42,8 @@ export function storeError(operation: string, error: unknown, directory: string)
 function errnoOf(error: unknown, directory: string): string {
   const code = resultCode(error);
   // SQLite tells ENOSPC for a page that does not fit, but a plain I/O error when it cannot extend the -shm file.
-  if (code === IOERR && isFull(directory)) return 'ENOSPC';
+  // And a plain I/O error when the file system has turned read-only under an open file, as ext4 does on a bad block.
+  if (code === IOERR) return isFull(directory) ? 'ENOSPC' : (refusal(directory) ?? 'EIO');
   const errno = ERRNO[code];
   if (errno !== undefined) return errno;
   return error instanceof Error && 'code' in error && /^E[A-Z0-9]+$/.test(String(error.code))
@@ -55,5 +57,17 @@ function isFull(directory: string): boolean {
     return bavail * bsize < 65_536;
   } catch {
     return false;
+  }
+}
+
+/** Why no file can be made in the directory, as an errno; undefined when one can. */
+function refusal(directory: string): string | undefined {
+  const path = join(directory, 'cnm.probe');
+  try {
+    closeSync(openSync(path, 'w', 0o600));
+    rmSync(path);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? String(error.code) : undefined;
   }
 }
