@@ -22,6 +22,8 @@ export interface Daemon {
   readonly drivers: readonly string[];
   /** Networks, endpoints and leases: a path that is the same inside and outside. */
   readonly stateFolder: string;
+  /** What follows a driver's name in `docker network create --driver NAME`: libnetwork knows a managed plugin only with its tag. */
+  readonly tag: '' | ':latest';
   /** Where the `cnm` command finds it, on the host. */
   readonly adminSocket: string;
   readonly alive: boolean;
@@ -39,6 +41,7 @@ export interface Daemon {
 
 /** As a service, with its sockets in Docker's plugin folder. */
 export class Service implements Daemon {
+  readonly tag = '';
   readonly adminSocket = '/run/cnm/cnm.sock';
   readonly #host: Host;
   readonly #settings: CnmdSettings;

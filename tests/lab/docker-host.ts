@@ -38,6 +38,11 @@ export class CnmHost extends Host {
     return this.cnmd.call(driver, method, body);
   }
 
+  /** A driver's name as Docker wants it here: `driver('bridge')` is `cnm-bridge`, or `cnm-bridge:latest` when managed. */
+  driver(name: string): string {
+    return `cnm-${name}${this.cnmd.tag}`;
+  }
+
   startPlugin(...more: string[]): Promise<void> {
     return this.cnmd.start(...more);
   }

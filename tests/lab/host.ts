@@ -130,15 +130,19 @@ export class Host {
   }
 }
 
-/** A process of the host, numbered as on the host: its number on this machine (NSpid of proc_pid_status(5)). */
+/**
+ * A process of the host, numbered as on the host: its number on this machine. It may be in a PID namespace further
+ * down, as a managed plugin is: NSpid (proc_pid_status(5)) has this machine's number first and the host's next.
+ */
 export async function outerPid(host: Host, inside: number): Promise<number> {
-  const own = await readlink(`/proc/${host.pid}/ns/pid`);
+  const mounts = await readlink(host.outside(`/proc/${inside}/ns/mnt`));
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
-    if ((await readlink(`/proc/${entry}/ns/pid`).catch(() => '')) !== own) continue;
     const status = await readFile(`/proc/${entry}/status`, 'utf8').catch(() => '');
     const numbers = /^NSpid:\s+(.*)$/m.exec(status)?.[1]?.split('\t') ?? [];
-    if (numbers[1] === String(inside)) return Number(entry);
+    if (numbers[1] !== String(inside)) continue;
+    // Every host counts from 1: another host's process of the same number is in other namespaces.
+    if ((await readlink(`/proc/${entry}/ns/mnt`).catch(() => '')) === mounts) return Number(entry);
   }
   throw new Error(`${host.name} has no process ${inside}`);
 }

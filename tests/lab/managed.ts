@@ -31,6 +31,7 @@ export async function pluginImage(labFolder: string): Promise<string> {
 
 /** As a managed plugin: one of Docker's for every driver, named like the driver's service socket. */
 export class Managed implements Daemon {
+  readonly tag = ':latest';
   readonly #host: Host;
   readonly #settings: CnmdSettings;
   readonly #tar: string;
@@ -61,9 +62,8 @@ export class Managed implements Daemon {
     return join(this.#data, 'state');
   }
 
-  get adminSocket(): string {
-    return join(this.#data, 'cnm.sock');
-  }
+  /** Through a link that `start` makes: the path in Docker's folder is longer than a socket's may be (unix(7)). */
+  readonly adminSocket = '/run/cnm-data/cnm.sock';
 
   async #api(method: string, path: string, body?: unknown): Promise<Reply> {
     const reply = await unixHttp(this.#host.outside(DOCKER_SOCKET), method, path, body, 120_000);
@@ -96,6 +96,7 @@ export class Managed implements Daemon {
       if (more.length > 0) await this.#api('POST', `/plugins/${name}/set`, more);
       await this.#api('POST', `/plugins/${name}/enable?timeout=30`);
     }
+    await this.#host.run(['ln', '--symbolic', '--force', '--no-dereference', this.#data, '/run/cnm-data']);
     await until('the managed plugin to answer', 20_000, async () => {
       for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');
       return true;

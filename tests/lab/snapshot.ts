@@ -180,9 +180,9 @@ async function descriptors(host: CnmHost): Promise<string[]> {
 }
 
 async function records(host: CnmHost, subject: string): Promise<unknown> {
-  const socket = host.cnmd.adminSocket;
-  const outside = socket.startsWith(host.dir) ? socket : host.outside(socket);
-  return (await unixHttp(outside, 'GET', `/v1/${subject}`)).body;
+  const { status, body, text } = await unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
+  if (status !== 200) throw new Error(`the admin API does not list ${subject}: ${status} ${text}`);
+  return body;
 }
 
 /** The host's state now. Of our daemon only where it runs. */
