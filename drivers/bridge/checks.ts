@@ -37,6 +37,15 @@ function assertSubnet(subnet: Subnet): void {
   }
 }
 
+/** Below 1280 the kernel takes IPv6 off a link altogether (RFC 8200 section 5; net/ipv6/addrconf.c, addrconf_notify()). */
+export function assertMtuCarriesIpv6(spec: NetworkSpec, mtu: number | undefined): void {
+  if (spec.ipv6.length === 0 || mtu === undefined || mtu >= 1280) return;
+  throw new CnmError(
+    'option-invalid',
+    `com.docker.network.driver.mtu (mtu) cannot be "${mtu}" on a network with IPv6: it must be at least 1280`,
+  );
+}
+
 /** Two networks on one host with overlapping subnets would each make the other's containers unreachable. */
 export function assertNoOverlap(spec: NetworkSpec, others: readonly NetworkRecord[]): void {
   for (const mine of [...spec.ipv4, ...spec.ipv6]) {

@@ -61,6 +61,7 @@ driverCompliance(t, bridge, {
     { spec: option('com.docker.network.driver.mtu', '67'), names: 'mtu' },
     { spec: option('com.docker.network.driver.mtu', 'abc'), names: '"abc"' },
     { spec: option('com.docker.network.driver.mtu', '70000'), names: '70000' },
+    { spec: option('com.docker.network.driver.mtu', '1234'), names: 'at least 1280' },
     // E05
     { spec: option('com.docker.network.bridge.name', 'x;touch /tmp/p'), names: 'x;touch /tmp/p' },
     { spec: option('com.docker.network.bridge.name', '../a'), names: '../a' },

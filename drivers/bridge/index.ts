@@ -1,7 +1,7 @@
 /** The bridge driver: a Linux bridge per network, a veth pair per endpoint. */
 import type { Driver } from '../../cnm/driver.ts';
 import type { NetworkRecord } from '../../cnm/model.ts';
-import { assertBridgeUsable, assertNoOverlap, assertSubnets } from './checks.ts';
+import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
 import { parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 
@@ -14,6 +14,7 @@ export const bridge: Driver = {
   network(spec, facts, others) {
     const options = parseOptions(spec.options);
     assertSubnets(spec);
+    assertMtuCarriesIpv6(spec, options.mtu);
     assertNoOverlap(spec, others);
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
     return networkPlan(spec, options, facts);

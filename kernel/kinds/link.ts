@@ -5,7 +5,8 @@ import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { mayBe, sameMark } from '../mark.ts';
 import { changeLink, createBridge, createVeth, deleteLink } from '../rtnetlink.ts';
-import type { KernelLink, LinkChange, NewLink } from '../rtnetlink.ts';
+import type { KernelLink } from '../decode.ts';
+import type { LinkChange, NewLink } from '../rtnetlink.ts';
 import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, Operation, View } from './kind.ts';
@@ -62,7 +63,7 @@ export const linkAdd: Kind<LinkAdd> = {
       .find((found) => found?.kind === step.link.kind && mayBe(found.mark, step.mark));
     if (link === undefined) return [];
     for (const name of endsOf(step)) view.drop(step.netns, name);
-    return [{ via: 'rtnetlink', netns: step.netns, request: deleteLink(link.index), tolerates: isGone }];
+    return [{ via: 'delete', netns: step.netns, link }];
   },
 
   satisfied(step, facts) {
@@ -127,9 +128,14 @@ function newVeth(
   ];
 }
 
+/** include/uapi/linux/ipv6.h: IPV6_MIN_MTU. A link below it has no IPv6 at all (addrconf_notify(), RFC 8200 section 5). */
+const IPV6_MIN_MTU = 1280;
+
 /** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. */
 function finish(step: LinkAdd, view: View): LinkChange {
-  const noLinkLocal = step.linkLocal === false && view.ipv6;
+  // For a link without IPv6 the kernel refuses the setting with EAFNOSUPPORT (inet6_set_link_af()).
+  const hasIpv6 = view.ipv6 && (step.mtu === undefined || step.mtu >= IPV6_MIN_MTU);
+  const noLinkLocal = step.linkLocal === false && hasIpv6;
   return { alias: markText(step.mark), ...(noLinkLocal && { noLinkLocal }) };
 }
 

@@ -329,6 +329,18 @@ export const CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'links with an MTU that is too small for IPv6'(world) {
+    const small: Plan = [
+      { ...BRIDGE, mtu: 1234, linkLocal: false },
+      { ...VETH, mtu: 1234, linkLocal: false },
+      { do: 'link.master', link: 'outer', master: 'br-test' },
+    ];
+    const seen = [await errnoOf(world.kernel.apply(small)), await state(world)];
+    seen.push(world.kernel.missing(small, await world.kernel.facts({ plans: [small] })));
+    await world.kernel.revert(ENDPOINT_PLAN);
+    return [...seen, 'without its port', await state(world)];
+  },
+
   async masters(world) {
     // A bridge with no MTU of its own takes its ports' (br_mtu_auto_adjust()): not what this is about.
     await world.kernel.apply([
