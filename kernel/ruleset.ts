@@ -83,8 +83,8 @@ const POSTROUTING: Chain = {
   hook: 'type nat hook postrouting priority srcnat; policy accept;',
   rules: [
     {
-      why: 'Outbound packets get the address of the interface that they leave by. Matched by interface, not by subnet, so that containers that route for others work too; frames bridged under br_netfilter have no input interface here and keep their source, as do the packets of the host. Multicast keeps it because receivers tell senders apart by their source (RFC 4607 §3), broadcast because it is for one link only.',
-      rule: 'iifname @masquerade4 oifname != @bridges ip daddr != { 224.0.0.0/4, 255.255.255.255 } masquerade',
+      why: 'Outbound packets get the address of the interface that they leave by. Matched by interface, not by subnet, so that containers that route for others work too; frames bridged under br_netfilter have no input interface here and keep their source, as do the packets of the host. Multicast keeps it, because receivers tell senders apart by their source (RFC 4607 §3): Linux 6.18 shows routed multicast no input interface here, which is not relied upon.',
+      rule: 'iifname @masquerade4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade',
     },
     {
       why: 'The same for IPv6; RFC 4291 §2.7 for multicast.',

@@ -1,0 +1,164 @@
+/**
+ * The world of the firewall tests. The test process is the host, in a network namespace of its own; every other machine is a
+ * named namespace beside it, which `close` takes away.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { enterFreshNetns } from '../kernel/namespace.ts';
+import { openFirewall } from '../../kernel/nftables.ts';
+import type { Firewall } from '../../kernel/nftables.ts';
+import { SET_NAMES } from '../../kernel/ruleset.ts';
+import type { NftSetName } from '../../kernel/step.ts';
+import type { Syscalls } from '../../kernel/syscall.ts';
+
+export interface World {
+  readonly sys: Syscalls;
+  readonly firewall: Firewall;
+  /** A machine on a bridge of the host (`bridge` given) or at the other end of a link of the host's. */
+  readonly machine: (name: string, options: MachineOptions) => Machine;
+  close(): void;
+}
+
+export interface MachineOptions {
+  readonly bridge?: string;
+  /** The host's end: a port of the bridge, or an interface with these addresses. Default: `h-NAME`. */
+  readonly hostLink?: string;
+  readonly hostAddresses?: readonly string[];
+  readonly addresses: readonly string[];
+  /** Default routes. */
+  readonly via?: readonly string[];
+}
+
+export interface Machine {
+  readonly netns: string;
+  run(command: string): string;
+  /** Whether one echo is answered within a second. */
+  reaches(address: string): boolean;
+}
+
+/** @param part Prefix of the namespaces' names, so that one file's cannot meet another's. */
+export async function openWorld(part: string): Promise<World> {
+  const sys = await enterFreshNetns();
+  const firewall = openFirewall(sys);
+  const made: string[] = [];
+  return {
+    sys,
+    firewall,
+    machine: (name, options) => {
+      const netns = `nft-${part}-${process.pid}-${name}`;
+      made.push(netns);
+      return addMachine(netns, name, options);
+    },
+    close: () => {
+      for (const netns of made) sh(`ip netns del ${netns}`);
+      firewall.close();
+    },
+  };
+}
+
+function addMachine(netns: string, name: string, options: MachineOptions): Machine {
+  const { bridge, hostLink = `h-${name}`, hostAddresses = [], addresses, via = [] } = options;
+  const inside = `ip netns exec ${netns}`;
+  sh(`
+    ip netns add ${netns}
+    ip link add ${hostLink} type veth peer name eth0 netns ${netns}
+    ${bridge === undefined ? '' : `ip link set ${hostLink} master ${bridge}`}
+    ${hostAddresses.map((address) => `ip addr add ${address} dev ${hostLink} nodad`).join('\n')}
+    ip link set ${hostLink} up
+    ${inside} ip link set lo up
+    ${inside} ip link set eth0 up
+    ${addresses.map((address) => `${inside} ip addr add ${address} dev eth0 nodad`).join('\n')}
+    ${via.map((gateway) => `${inside} ip route add default via ${gateway}`).join('\n')}
+  `);
+  return {
+    netns,
+    run: (command) => sh(`exec ${inside} ${command}`),
+    reaches: (address) => pings(`${inside} `, address),
+  };
+}
+
+/** Whether the host itself reaches the address. */
+export function hostReaches(address: string): boolean {
+  return pings('', address);
+}
+
+function pings(inside: string, address: string): boolean {
+  try {
+    sh(`exec ${inside}ping -n -c 1 -W 1 ${address}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A bridge of the host with its gateway addresses, up, and its spanning tree off, so that ports forward at once. */
+export function addBridge(name: string, addresses: readonly string[]): void {
+  sh(`
+    ip link add ${name} type bridge
+    ${addresses.map((address) => `ip addr add ${address} dev ${name} nodad`).join('\n')}
+    ip link set ${name} up
+  `);
+}
+
+/** The elements that the bridge driver asks for. */
+export function networkElements(
+  bridge: string,
+  sets: readonly NftSetName[] = ['bridges', 'masquerade4', 'masquerade6'],
+): { readonly set: NftSetName; readonly key: readonly string[] }[] {
+  return [
+    ...sets.map((set) => ({ set, key: [bridge] })),
+    { set: 'same_bridge' as const, key: [bridge, bridge] },
+  ];
+}
+
+/** The first packet that fits `filter` while `act` goes on, as tcpdump prints it; '' when there is none. */
+export async function capture(machine: Machine, filter: string, act: () => void): Promise<string> {
+  const child = spawn('ip', [
+    ...['netns', 'exec', machine.netns, 'timeout', '4'],
+    ...['tcpdump', '-lnn', '--immediate-mode', '-c', '1', '-i', 'eth0', filter],
+  ]);
+  let out = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  const ended = new Promise<void>((resolve) => child.on('close', resolve));
+  await new Promise<void>((resolve) => {
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      if (text.includes('listening on')) resolve();
+    });
+  });
+  act();
+  await ended;
+  return out.trim();
+}
+
+/** Our table's elements as `nft` sees them, by set: the other end of our own encoder. */
+export function nftElements(): Record<string, readonly string[]> {
+  const { nftables } = JSON.parse(sh('nft -j list table inet cnm')) as {
+    nftables: { set?: { name: string; elem?: readonly unknown[] } }[];
+  };
+  const text = (element: unknown): string => {
+    if (typeof element === 'string') return element;
+    const { concat } = element as { concat: readonly string[] };
+    return concat.join(' . ');
+  };
+  return Object.fromEntries(
+    nftables.flatMap(({ set }) =>
+      set !== undefined && (SET_NAMES as readonly string[]).includes(set.name)
+        ? [[set.name, (set.elem ?? []).map(text).sort()]]
+        : [],
+    ),
+  );
+}
+
+export function sh(command: string): string {
+  return execFileSync('/bin/sh', ['-ec', command], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+  });
+}
+
+/** Namespaces of ours that are still there. */
+export function leftovers(part: string): readonly string[] {
+  return sh('ip netns list')
+    .split('\n')
+    .filter((line) => line.startsWith(`nft-${part}-${process.pid}-`));
+}
