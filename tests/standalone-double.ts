@@ -82,7 +82,9 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
 
 function exchange(socketPath: string, method: string, path: string, body: string | undefined) {
   return new Promise<{ status: number; text: string }>((resolve, reject) => {
-    const outgoing = request({ socketPath, method, path }, (response) => {
+    // Node sends no length with a GET's or DELETE's body by itself; the bytes would be taken for the next request.
+    const headers = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
+    const outgoing = request({ socketPath, method, path, headers }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => (text += chunk));
