@@ -1,5 +1,7 @@
 /** The admin API as the command calls it. No library: loading one costs more than the whole call. */
+import { openSync } from 'node:fs';
 import { request } from 'node:http';
+import { basename, dirname } from 'node:path';
 import type {
   DoctorView,
   EndpointSummary,
@@ -112,7 +114,8 @@ export class Client {
     const failed = (error: Error) => {
       reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
     };
-    const outgoing = request({ socketPath: this.#socket, method, path }, (response) => {
+    const socketPath = dialable(this.#socket);
+    const outgoing = request({ socketPath, method, path }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', failed);
@@ -123,6 +126,24 @@ export class Client {
     outgoing.on('error', failed);
     outgoing.end(body === undefined ? undefined : JSON.stringify(body));
     return promise;
+  }
+}
+
+/** sun_path of unix(7) holds 108 bytes with the closing NUL. */
+const PATH_MAX_BYTES = 107;
+
+/**
+ * A managed plugin's socket lies in Docker's folder below an id of 64 digits, which is more than an address can hold: it
+ * is then reached through a descriptor of its folder, open until the command ends.
+ */
+function dialable(path: string): string {
+  if (Buffer.byteLength(path) <= PATH_MAX_BYTES) return path;
+  try {
+    return `/proc/self/fd/${openSync(dirname(path), 'r')}/${basename(path)}`;
+  } catch (error) {
+    throw new CommandError(unreachable(path, error instanceof Error ? error : new Error(String(error))), {
+      cause: error,
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 /** The command as people run it: a process, its output, its exit status; the daemon behind it is in memory. */
 import { execFile } from 'node:child_process';
+import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { prefix } from '../address/prefix.ts';
@@ -20,6 +21,18 @@ function cnm(socket: string, ...args: readonly string[]): Promise<Ran> {
     });
   });
 }
+
+t.test('a socket deeper than an address can hold, as that of a managed plugin', async (t) => {
+  const double = await standaloneDouble();
+  t.teardown(() => double.close());
+  const folder = join(t.testdir(), 'x'.repeat(100));
+  mkdirSync(folder);
+  // A link's own path may be as long as any file's.
+  symlinkSync(double.socket, join(folder, 'cnm.sock'));
+  t.match(await cnm(join(folder, 'cnm.sock'), 'network', 'ls'), { status: 0, stdout: /NAME/ });
+  const nowhere = join(folder, 'nowhere', 'cnm.sock');
+  t.match(await cnm(nowhere, 'network', 'ls'), { status: 1, stderr: /^cnm: The daemon is not running.*\n$/ });
+});
 
 t.test('a session', async (t) => {
   const double = await standaloneDouble();

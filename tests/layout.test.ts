@@ -47,7 +47,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'inspect/cli/exec.ts': {
     ours: ['inspect/'],
     packages: [],
-    builtins: [...PURE, 'node:child_process', 'node:fs', 'node:os'],
+    builtins: [...PURE, 'node:child_process', 'node:fs', 'node:os', 'node:path'],
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': {

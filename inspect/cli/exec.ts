@@ -1,15 +1,18 @@
 /** Runs a person's command in a namespace. No networking of ours: the kernel work is nsenter's and the command's. */
 import { spawn } from 'node:child_process';
-import { statfsSync } from 'node:fs';
+import { realpathSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
+import { basename, dirname, join, relative } from 'node:path';
 import { CommandError } from '../client.ts';
 
 /** NSFS_MAGIC of linux/magic.h: what a namespace file is bound from. */
 const NSFS_MAGIC = 0x6e736673;
 
-/** Exit status of the command; 128 + n when signal n ended it, 127 when it was not found, as shells have it. */
+/**
+ * @param path of the namespace, to be had from `visiblePath`.
+ * @returns Exit status of the command; 128 + n when signal n ended it, 127 when it was not found, as shells have it.
+ */
 export async function execIn(path: string, [command = '', ...args]: readonly string[]): Promise<number> {
-  checkVisible(path);
   const child = spawn('nsenter', [`--net=${path}`, '--', command, ...args], { stdio: 'inherit' });
   // Ctrl-C reaches the command through the terminal's process group; what is sent to us alone is passed on.
   const pass = (signal: NodeJS.Signals) => child.kill(signal);
@@ -25,17 +28,25 @@ export async function execIn(path: string, [command = '', ...args]: readonly str
   return promise;
 }
 
-/** The daemon's bind mount is not seen from a mount namespace that was split off before it: nsenter would say EINVAL. */
-function checkVisible(path: string): void {
-  const type = (() => {
-    try {
-      return statfsSync(path).type;
-    } catch {
-      return undefined;
-    }
-  })();
-  if (type === NSFS_MAGIC) return;
+/**
+ * Where the namespace that the daemon calls `path` is seen from here. A managed plugin has its run directory beside its
+ * socket, in a folder that the host sees at another place.
+ * @throws CommandError when it is not seen: the daemon's bind mount is not in a mount namespace that was split off before
+ * it, and nsenter would say EINVAL.
+ */
+export function visiblePath(path: string, runDir: string, socket: string): string {
+  const beside = join(dirname(realpathSync(socket)), basename(runDir), relative(runDir, path));
+  const seen = [path, beside].find(isNamespace);
+  if (seen !== undefined) return seen;
   throw new CommandError(
-    `The namespace ${path} is not visible here. Run this command in the daemon's mount namespace, for example: nsenter --mount --target $(pidof -s cnmd) cnm sandbox exec …`,
+    `The namespace ${path} is not visible here. Enter the daemon's mount namespace first: nsenter --mount --target PID, where PID is shown by: ss -xlp src @cnmd`,
   );
+}
+
+function isNamespace(path: string): boolean {
+  try {
+    return statfsSync(path).type === NSFS_MAGIC;
+  } catch {
+    return false;
+  }
 }

@@ -22,10 +22,14 @@ export function sandboxCommands(sandbox: Command, own: Terminal): void {
     .description('run a command in the namespace of a sandbox; its exit status is passed on')
     .passThroughOptions()
     .action(async (ref: string, words: readonly string[], options: Common) => {
-      const { path } = await client(options).sandbox(ref);
-      const { execIn } = await import('./exec.ts');
+      const [{ path }, { runDir }] = await Promise.all([
+        client(options).sandbox(ref),
+        client(options).version(),
+      ]);
+      const { execIn, visiblePath } = await import('./exec.ts');
       // With options passed through, commander hands the `--` before the command on, too.
-      own.status = await execIn(path, words[0] === '--' ? words.slice(1) : words);
+      const command = words[0] === '--' ? words.slice(1) : words;
+      own.status = await execIn(visiblePath(path, runDir, options.socket), command);
     });
 }
 
