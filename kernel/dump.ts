@@ -1,8 +1,9 @@
 /** Facts of one namespace, from one pass of dumps. */
 import type { AddressFact, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { NetlinkSocket } from './netlink.ts';
-import { decodeAddress, decodeLink, decodeRoute, dumpAddresses, dumpLinks, dumpRoutes } from './rtnetlink.ts';
-import type { KernelLink, KernelRoute } from './rtnetlink.ts';
+import { decodeAddress, decodeLink, decodeRoute } from './decode.ts';
+import { dumpAddresses, dumpLinks, dumpRoutes } from './rtnetlink.ts';
+import type { KernelLink, KernelRoute } from './decode.ts';
 
 /** `sysctls` are read elsewhere: through files, and from inside the namespace. */
 export function dumpNetns(socket: NetlinkSocket, sysctls: ReadonlyMap<string, string>): NetnsFacts {

@@ -3,18 +3,27 @@ import { constants } from 'node:os';
 
 /** EOPNOTSUPP and ENOTSUP, EAGAIN and EWOULDBLOCK are one number each on Linux: the name that man pages use. */
 const PREFERRED = ['EOPNOTSUPP', 'EAGAIN'];
+/** asm-generic/errno.h, what Node's table leaves out of it and networking code answers. */
+const FURTHER: readonly (readonly [number, string])[] = [
+  [54, 'EXFULL'],
+  [65, 'ENOPKG'],
+  [76, 'ENOTUNIQ'],
+  [77, 'EBADFD'],
+  [85, 'ERESTART'],
+  [87, 'EUSERS'],
+  [94, 'ESOCKTNOSUPPORT'],
+  [96, 'EPFNOSUPPORT'],
+  [108, 'ESHUTDOWN'],
+  [112, 'EHOSTDOWN'],
+  [117, 'EUCLEAN'],
+  [124, 'EMEDIUMTYPE'],
+  [524, 'ENOTSUPP'],
+];
+const NODES = Object.entries(constants.errno).map(([name, number]) => [number, name] as const);
 const NAMES: ReadonlyMap<number, string> = new Map([
-  ...Object.entries(constants.errno).map(([name, number]) => [number, name] as const),
-  // Node's table has no name for these, which netlink and nftables do answer.
-  ...([
-    [76, 'ENOTUNIQ'],
-    [85, 'ERESTART'],
-    [117, 'EUCLEAN'],
-    [524, 'ENOTSUPP'],
-  ] as const),
-  ...Object.entries(constants.errno)
-    .filter(([name]) => PREFERRED.includes(name))
-    .map(([name, number]) => [number, name] as const),
+  ...NODES,
+  ...FURTHER,
+  ...NODES.filter(([, name]) => PREFERRED.includes(name)),
 ]);
 
 export function errnoName(errno: number): string {

@@ -15,7 +15,7 @@ import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
-import { deleteLink } from './rtnetlink.ts';
+import { deleteNow, Reaper } from './reaper.ts';
 import { namespacesOf } from './runs.ts';
 import { hasIpv6, Indexes, Session } from './session.ts';
 import type { Ground } from './session.ts';
@@ -77,6 +77,7 @@ class LinuxKernel implements Kernel {
   readonly #ground: Ground;
   readonly #listeners = new Set<(change: KernelChange) => void>();
   readonly #own: OwnPorts;
+  readonly #reaper: Reaper;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -92,6 +93,7 @@ class LinuxKernel implements Kernel {
     this.#firewall = firewall;
     this.#accepts = accepts;
     this.#ground = ground;
+    this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
   async apply(plan: Plan): Promise<void> {
@@ -106,7 +108,14 @@ class LinuxKernel implements Kernel {
   async #execute<T>(act: (execution: Execution) => Promise<T>): Promise<T> {
     const { log, beforeStep } = this.#options;
     const session = new Session(this.#ground);
-    const means = { sys: this.#ground.sys, session, firewall: this.#firewall, accepts: this.#accepts };
+    const means = {
+      sys: this.#ground.sys,
+      session,
+      reaper: this.#reaper,
+      firewall: this.#firewall,
+      accepts: this.#accepts,
+      quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
+    };
     const jump = (): void => {
       this.#ground.indexes.jump();
     };
@@ -172,9 +181,9 @@ class LinuxKernel implements Kernel {
       session.look([{ netns, name }]);
       const link = session.link(netns, name);
       if (link?.mark === undefined) return;
-      const { failures } = session.socket(netns).transact([deleteLink(link.index)]);
-      for (const { errno, detail } of failures) {
-        if (errno !== 'ENODEV') throw new KernelError(`ip link del ${name}`, errno, detail);
+      const refusal = deleteNow(session.socket(netns), link.index);
+      if (refusal !== undefined) {
+        throw new KernelError(`ip link del ${name}`, refusal.errno, refusal.detail);
       }
     } finally {
       session.close();
@@ -205,13 +214,13 @@ class LinuxKernel implements Kernel {
     return this.#firewall.prepare();
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#listeners.clear();
     this.#stopWatching();
+    await this.#reaper.close();
     this.#firewall.close();
     this.#accepts.close();
     this.#ground.home.close();
-    return Promise.resolve();
   }
 }
 

@@ -81,6 +81,8 @@ export interface NetlinkSocket {
    * @throws KernelError when the exchange itself fails: EMSGSIZE, ENOBUFS, or EPROTO when no answer came.
    */
   transact(requests: readonly NetlinkRequest[]): NetlinkOutcome;
+  /** The same with the work on another thread. Nothing else may be asked of this socket meanwhile. */
+  transactAside(requests: readonly NetlinkRequest[]): Promise<NetlinkOutcome>;
   /**
    * A dump, decoded message by message (what `decode` keeps must not alias the message), again from the start when the
    * kernel says that it changed in between (NLM_F_DUMP_INTR).
@@ -135,9 +137,20 @@ class Socket implements NetlinkSocket {
   }
 
   transact(requests: readonly NetlinkRequest[]): NetlinkOutcome {
+    const { first, data } = this.#encode(requests);
+    this.#sys.send(this.#fd, data);
+    return this.#answers(first, requests);
+  }
+
+  async transactAside(requests: readonly NetlinkRequest[]): Promise<NetlinkOutcome> {
+    const { first, data } = this.#encode(requests);
+    await this.#sys.sendAside(this.#fd, data);
+    return this.#answers(first, requests);
+  }
+
+  #answers(first: number, requests: readonly NetlinkRequest[]): NetlinkOutcome {
     const failures: NetlinkFailure[] = [];
     const replies = new Map<number, NetlinkMessage>();
-    const first = this.#send(requests);
     const awaited = lastAcked(requests);
     for (let answered = awaited < 0; !answered;) {
       const messages = this.#receive();
@@ -161,7 +174,7 @@ class Socket implements NetlinkSocket {
     return { failures, replies };
   }
 
-  #send(requests: readonly NetlinkRequest[]): number {
+  #encode(requests: readonly NetlinkRequest[]): { first: number; data: Buffer } {
     const first = this.#seq;
     // 31 bits: `seq - first` then never wraps within one exchange.
     this.#seq = (first + requests.length) % 0x7fff0000;
@@ -170,8 +183,7 @@ class Socket implements NetlinkSocket {
       const asked = NLM_F_REQUEST | (i === awaited ? NLM_F_ACK : 0);
       return padded(formatMessage({ type, flags: flags | asked, seq: first + i, port: 0, data }));
     });
-    this.#sys.send(this.#fd, Buffer.concat(parts));
-    return first;
+    return { first, data: Buffer.concat(parts) };
   }
 
   /** One datagram's messages; they alias the receive buffer. Undefined: nothing is there. */

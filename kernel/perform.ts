@@ -6,6 +6,8 @@ import type { NetnsOperation, Operation, RtnetlinkOperation, SysctlOperation } f
 import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
 import { createNetns, removeNetns, withNetns } from './netns.ts';
 import type { Firewall } from './nftables.ts';
+import { deleteNow } from './reaper.ts';
+import type { Reaper } from './reaper.ts';
 import type { Session } from './session.ts';
 import type { NetnsPath, Step } from './step.ts';
 import type { Syscalls } from './syscall.ts';
@@ -15,6 +17,9 @@ import { writeSysctl } from './sysctl.ts';
 export interface Means {
   readonly sys: Syscalls;
   readonly session: Session;
+  readonly reaper: Pick<Reaper, 'delete'>;
+  /** Runs what changes links: see Monitor. */
+  readonly quietly: <T>(act: () => T) => T;
   readonly firewall: Pick<Firewall, 'change' | 'dump'>;
   readonly accepts: Pick<ForwardAccepts, 'apply' | 'revert'>;
 }
@@ -72,7 +77,7 @@ function batches(tasks: readonly Task[]): readonly Batch[] {
   const found: [Task, ...Task[]][] = [];
   for (const task of tasks) {
     const last = found.at(-1);
-    if (last !== undefined && last.length < BATCH && belongTogether(last[0].operation, task.operation)) {
+    if (last !== undefined && hasRoom(last) && belongTogether(last[0].operation, task.operation)) {
       last.push(task);
     } else {
       found.push([task]);
@@ -81,8 +86,14 @@ function batches(tasks: readonly Task[]): readonly Batch[] {
   return found;
 }
 
+/** A firewall transaction must not be cut, and links that go together cost as much as one. */
+function hasRoom([{ operation }, ...rest]: Batch): boolean {
+  return operation.via !== 'rtnetlink' || rest.length + 1 < BATCH;
+}
+
 function belongTogether(a: Operation, b: Operation): boolean {
   if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
+  if (a.via === 'delete') return b.via === 'delete';
   return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
 }
 
@@ -92,7 +103,9 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
     const { operation } = task;
     switch (operation.via) {
       case 'rtnetlink':
-        return transact(batch, operation.netns, means.session);
+        return means.quietly(() => transact(batch, operation.netns, means.session));
+      case 'delete':
+        return await deleteLinks(batch, means);
       case 'element':
         return changeElements(batch, operation.verb, means);
       case 'netns':
@@ -109,6 +122,24 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
     if (!(error instanceof KernelError)) throw error;
     return { done: [], failures: [{ ...task, error }] };
   }
+}
+
+/** There is no way back from a delete, and none is needed: only reverts and rollbacks delete. */
+async function deleteLinks(batch: Batch, { reaper, session }: Means): Promise<Performed> {
+  const refusals = await Promise.all(
+    batch.map(async ({ step, operation }) => {
+      if (operation.via !== 'delete') return [];
+      const { netns, link } = operation;
+      // A link with no alias yet is known by its group, which the reaper would change.
+      const aside = netns === undefined && link.mark?.network !== '';
+      const refusal = aside ? await reaper.delete(link.index) : deleteNow(session.socket(netns), link.index);
+      if (refusal === undefined) return [];
+      return [{ step, operation, error: new KernelError(describe(step), refusal.errno, refusal.detail) }];
+    }),
+  );
+  // Others may have changed links while we waited.
+  session.forget();
+  return { done: [], failures: refusals.flat() };
 }
 
 function one(task: Task, undo: Done['undo']): Performed {

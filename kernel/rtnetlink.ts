@@ -1,15 +1,14 @@
 /**
- * rtnetlink messages: what we ask of links, addresses and routes, and what dumps of them say. Pure; the codecs of the
+ * rtnetlink requests: what we ask of links, addresses and routes. Pure; the codecs of the
  * `netlink` package do the bytes (imported file by file: its index would load the native socket).
  */
 import { AttrStream } from 'netlink/dist/structs.js';
-import type { NetlinkMessage, StreamData } from 'netlink/dist/structs.js';
+import type { StreamData } from 'netlink/dist/structs.js';
 import {
   formatInfo,
   formatLinkProtocolInfoInet6,
   formatVethInfo,
   In6AddrGenMode,
-  parseInfo,
 } from 'netlink/dist/rt/ifla.js';
 import type { LinkAttrs } from 'netlink/dist/rt/ifla.js';
 import {
@@ -17,29 +16,25 @@ import {
   formatLinkMessage,
   formatRouteMessage,
   MessageType,
-  parseAddressMessage,
-  parseLinkMessage,
-  parseRouteMessage,
   RouteScope,
   RouteType,
 } from 'netlink/dist/rt/structs.js';
 import type { RouteProtocol } from 'netlink/dist/rt/structs.js';
-import { familyOf, ipBytes, ipFromBytes } from '../address/ip.ts';
+import { familyOf, ipBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
-import { macBytes, macFromBytes } from '../address/mac.ts';
+import { macBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
-import { addressOf, familyOfPrefix, lengthOf, networkOf, prefixOf } from '../address/prefix.ts';
+import { addressOf, familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import { LINK_GROUP, markOf } from './mark.ts';
+import { LINK_GROUP } from './mark.ts';
 import { NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
-import type { Mark } from './step.ts';
 
 /** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'c' in ASCII. */
 export const ROUTE_PROTOCOL = 0x63;
 
 /** RT_TABLE_MAIN */
-const MAIN_TABLE = 254;
+export const MAIN_TABLE = 254;
 const AF_INET = 2;
 const AF_INET6 = 10;
 /** The codec's type lists the numbers that have names; others pass through it as they are. */
@@ -49,24 +44,6 @@ const AF_UNSPEC = 0;
 const SKIP_STATS = Buffer.of(8, 0, 0, 0);
 /** A route of any scope, for a delete: fib_table_delete() takes RT_SCOPE_NOWHERE as a wildcard. */
 const ANY_SCOPE = RouteScope.NOWHERE;
-
-/** A link as the kernel shows it. */
-export interface KernelLink {
-  readonly name: string;
-  readonly index: number;
-  readonly kind?: string;
-  readonly mtu: number;
-  readonly mac?: Mac;
-  readonly up: boolean;
-  readonly carrier: boolean;
-  /** Index of the bridge that it is a port of; 0 = none. */
-  readonly master: number;
-  /** IFLA_LINK: index of the veth peer or of the lower device. */
-  readonly peerIndex?: number;
-  /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
-  readonly peerElsewhere: boolean;
-  readonly mark?: Mark;
-}
 
 /** What a link is to become. `index` names it. */
 export interface LinkChange {
@@ -78,6 +55,7 @@ export interface LinkChange {
   readonly alias?: string;
   /** No IPv6 link-local address (IN6_ADDR_GEN_MODE_NONE); it must be set before the link is up. */
   readonly noLinkLocal?: boolean;
+  readonly group?: number;
   /** Descriptor of the namespace to go to, with the name to have there. */
   readonly netnsFd?: number;
   readonly name?: string;
@@ -123,13 +101,14 @@ function identity({ name, mac, mtu }: NewLink): LinkAttrs {
 }
 
 export function changeLink(index: number, change: LinkChange): NetlinkRequest {
-  const { up, master, mtu, mac, alias, noLinkLocal, netnsFd, name } = change;
+  const { up, master, mtu, mac, alias, noLinkLocal, group, netnsFd, name } = change;
   const attrs: LinkAttrs = {
     ...(netnsFd !== undefined && { netNsFd: netnsFd }),
     ...(name !== undefined && { ifname: name }),
     ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
     ...(mtu !== undefined && { mtu }),
     ...(alias !== undefined && { ifalias: alias }),
+    ...(group !== undefined && { group }),
     ...(master !== undefined && { master }),
     ...(noLinkLocal === true && { afSpec: new Map([[AF_INET6, NO_LINK_LOCAL]]) }),
   };
@@ -140,6 +119,11 @@ const NO_LINK_LOCAL = bytes(formatLinkProtocolInfoInet6({ addrGenMode: In6AddrGe
 
 export function deleteLink(index: number): NetlinkRequest {
   return { type: MessageType.DELLINK, flags: 0, data: linkBytes(index, {}, {}) };
+}
+
+/** All links of a group at once (rtnl_group_dellink()). */
+export function deleteGroup(group: number): NetlinkRequest {
+  return { type: MessageType.DELLINK, flags: 0, data: linkBytes(0, {}, { group }) };
 }
 
 export function getLink(name: string): NetlinkRequest {
@@ -251,73 +235,6 @@ function bytes(stream: StreamData): Buffer {
   const out = new AttrStream();
   out.emit(stream);
   return Buffer.concat(out.bufs);
-}
-
-export function decodeLink(message: NetlinkMessage): KernelLink {
-  const { data, attrs } = parseLinkMessage(message.data);
-  const kind = attrs.linkinfo && parseInfo(attrs.linkinfo).kind;
-  const mark = markOf(attrs.ifalias, attrs.group);
-  // A device without an Ethernet address (a tunnel, `lo`'s zeroes apart) has one of another length, or none.
-  const mac = attrs.address?.length === 6 ? macFromBytes(attrs.address) : undefined;
-  return {
-    name: attrs.ifname ?? '',
-    index: data.index ?? 0,
-    mtu: attrs.mtu ?? 0,
-    up: data.flags?.up === true,
-    carrier: data.flags?.lowerUp === true,
-    master: attrs.master ?? 0,
-    peerElsewhere: attrs.linkNetnsid !== undefined,
-    ...(kind !== undefined && { kind }),
-    ...(mac !== undefined && { mac }),
-    ...(attrs.link !== undefined && { peerIndex: attrs.link.readUInt32LE(0) }),
-    ...(mark !== undefined && { mark }),
-  };
-}
-
-export interface KernelAddress {
-  readonly index: number;
-  readonly prefix: Prefix;
-}
-
-export function decodeAddress(message: NetlinkMessage): KernelAddress | undefined {
-  const { data, attrs } = parseAddressMessage(message.data);
-  const own = attrs.local ?? attrs.address;
-  if (own === undefined) return undefined;
-  return { index: data.index ?? 0, prefix: prefixOf(ipFromBytes(own), data.prefixlen ?? 0) };
-}
-
-export interface KernelRoute {
-  readonly to: Prefix;
-  readonly via?: Ip;
-  readonly index?: number;
-  readonly table: number;
-  readonly ours: boolean;
-}
-
-/** Unicast routes only: local, broadcast and multicast ones come and go with addresses. */
-export function decodeRoute(message: NetlinkMessage): KernelRoute | undefined {
-  const { data, attrs } = parseRouteMessage(message.data);
-  if (data.type !== 'UNICAST') return undefined;
-  const any = data.family === AF_INET6 ? Buffer.alloc(16) : Buffer.alloc(4);
-  const via = attrs.gateway && ipFromBytes(attrs.gateway);
-  return {
-    to: prefixOf(ipFromBytes(attrs.dst ?? any), data.dstLen ?? 0),
-    table: attrs.table ?? data.table ?? 0,
-    ours: data.protocol === OUR_PROTOCOL,
-    ...(via !== undefined && { via }),
-    ...(attrs.oif !== undefined && { index: attrs.oif }),
-  };
-}
-
-/** Whether a dumped route is the one that we would add. */
-export function sameRoute(route: KernelRoute, { to, via, index }: NewRoute): boolean {
-  return (
-    route.ours &&
-    route.table === MAIN_TABLE &&
-    route.to === networkOf(to) &&
-    route.via === via &&
-    (index === undefined || route.index === index)
-  );
 }
 
 export function gatewayFits({ to, via }: NewRoute): boolean {

@@ -6,8 +6,9 @@ import type { Place, View } from './kinds/kind.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { CURRENT_NETNS, holdsNetns, openNetns } from './netns.ts';
-import { decodeLink, getLink } from './rtnetlink.ts';
-import type { KernelLink } from './rtnetlink.ts';
+import { decodeLink } from './decode.ts';
+import { getLink } from './rtnetlink.ts';
+import type { KernelLink } from './decode.ts';
 import type { NetnsPath } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 

@@ -13,6 +13,8 @@ export interface Syscalls {
   bind(fd: number, address: Uint8Array): void;
   setsockopt(fd: number, level: number, option: number, value: number): void;
   send(fd: number, data: Uint8Array): void;
+  /** On a thread of libuv's pool, for what the kernel takes long over. */
+  sendAside(fd: number, data: Uint8Array): Promise<void>;
   /**
    * The next datagram without waiting: its whole length, which is more than `into` holds when it was cut, or undefined
    * when there is none. The sender's address is written to `from`.
@@ -28,6 +30,15 @@ const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
 type Native = (...args: readonly unknown[]) => number;
+interface Aside {
+  async(
+    fd: number,
+    data: Uint8Array,
+    length: number,
+    flags: number,
+    done: (error: unknown, sent: number) => void,
+  ): void;
+}
 /** Undefined: EAGAIN, which is no error where nobody waits. */
 type Attempt = (...args: readonly unknown[]) => number | undefined;
 
@@ -50,10 +61,22 @@ export function loadSyscalls(): Syscalls {
       }
     };
   };
-  return bindings(attempted);
+  const send = libc.func('int64_t send(int, const void *, size_t, int)') as Aside;
+  return { ...bindings(attempted), sendAside: aside(send) };
 }
 
-function bindings(attempted: (name: string, prototype: string) => Attempt): Syscalls {
+/** `errno` belongs to the other thread and cannot be asked for here. */
+function aside(send: Aside): Syscalls['sendAside'] {
+  return (fd, data) =>
+    new Promise((resolve, reject) => {
+      send.async(fd, data, data.length, 0, (error, sent) => {
+        if (error === null && sent === data.length) resolve();
+        else reject(new KernelError('send', 'EIO', error instanceof Error ? error.message : ''));
+      });
+    });
+}
+
+function bindings(attempted: (name: string, prototype: string) => Attempt): Omit<Syscalls, 'sendAside'> {
   const checked = (name: string, prototype: string): Native => {
     const call = attempted(name, prototype);
     return (...args) => {

@@ -2,16 +2,8 @@
 import { networkOf } from '../../address/prefix.ts';
 import { describe } from '../describe.ts';
 import { KernelError } from '../kernel.ts';
-import {
-  addAddress,
-  addRoute,
-  decodeRoute,
-  deleteAddress,
-  deleteRoute,
-  dumpRoutes,
-  gatewayFits,
-  sameRoute,
-} from '../rtnetlink.ts';
+import { decodeRoute, sameRoute } from '../decode.ts';
+import { addAddress, addRoute, deleteAddress, deleteRoute, dumpRoutes, gatewayFits } from '../rtnetlink.ts';
 import type { NewRoute } from '../rtnetlink.ts';
 import { familyOfPrefix } from '../../address/prefix.ts';
 import type { NetlinkSocket } from '../netlink.ts';

@@ -1,7 +1,7 @@
 /** What every kind of step has: `apply`, `inverse` and `satisfied`. The first two are pure as well: they say what to do, as operations. */
 import type { Facts, NetnsFacts } from '../facts.ts';
 import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
-import type { KernelLink } from '../rtnetlink.ts';
+import type { KernelLink } from '../decode.ts';
 import type { ForwardAccept, NetnsPath, NftElement, Step } from '../step.ts';
 
 export interface Kind<S extends Step> {
@@ -41,7 +41,12 @@ export interface View {
 }
 
 export type Operation =
-  RtnetlinkOperation | NetnsOperation | SysctlOperation | ElementOperation | AcceptOperation;
+  | RtnetlinkOperation
+  | DeleteOperation
+  | NetnsOperation
+  | SysctlOperation
+  | ElementOperation
+  | AcceptOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -56,6 +61,13 @@ export interface RtnetlinkOperation {
   readonly undo?: NetlinkRequest | 'inverse';
   /** The name may have been taken, or the index, since we looked: worth looking again. */
   readonly creates?: true;
+}
+
+/** A link goes; gone already is success. */
+export interface DeleteOperation {
+  readonly via: 'delete';
+  readonly netns: NetnsPath | undefined;
+  readonly link: KernelLink;
 }
 
 export interface NetnsOperation {

@@ -1,0 +1,174 @@
+/** What rtnetlink answers and dumps say of links, addresses and routes. Pure. */
+import type { NetlinkMessage } from 'netlink/dist/structs.js';
+import { parseAddressMessage, parseRouteMessage } from 'netlink/dist/rt/structs.js';
+import { ipFromBytes } from '../address/ip.ts';
+import type { Ip } from '../address/ip.ts';
+import { macFromBytes } from '../address/mac.ts';
+import type { Mac } from '../address/mac.ts';
+import { networkOf, prefixOf } from '../address/prefix.ts';
+import type { Prefix } from '../address/prefix.ts';
+import { markOf } from './mark.ts';
+import { MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
+import type { NewRoute } from './rtnetlink.ts';
+import type { Mark } from './step.ts';
+
+/** linux/if_link.h, linux/if.h */
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
+const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
+const IFLA_GROUP = 27;
+const IFLA_LINK_NETNSID = 37;
+const IFLA_INFO_KIND = 1;
+const IFF_UP = 0x1;
+const IFF_LOWER_UP = 0x10000;
+const AF_INET6 = 10;
+const IFINFOMSG_LENGTH = 16;
+/** NLA_F_NESTED and NLA_F_NET_BYTEORDER are the two bits above. */
+const NLA_TYPE_MASK = 0x3fff;
+
+/** A link as the kernel shows it. */
+export interface KernelLink {
+  readonly name: string;
+  readonly index: number;
+  readonly kind?: string;
+  readonly mtu: number;
+  readonly mac?: Mac;
+  readonly up: boolean;
+  readonly carrier: boolean;
+  /** Index of the bridge that it is a port of; 0 = none. */
+  readonly master: number;
+  /** IFLA_LINK: index of the veth peer or of the lower device. */
+  readonly peerIndex?: number;
+  /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
+  readonly peerElsewhere: boolean;
+  readonly mark?: Mark;
+}
+
+/**
+ * By hand: the codec decodes all 60 attributes of a link, of which eight matter here, and takes ten times as long (400
+ * links: 15 ms, against 1.5 ms). Numbers are in the byte order of the machine, which is little-endian wherever Node runs but on s390x.
+ */
+export function decodeLink({ data }: NetlinkMessage): KernelLink {
+  const flags = data.readUInt32LE(8);
+  const seen: Seen = { name: '', mtu: 0, master: 0, peerElsewhere: false };
+  for (const { type, start, end } of attributes(data, IFINFOMSG_LENGTH, data.length)) {
+    takeLinkAttribute(seen, type, data, start, end);
+  }
+  const { alias, group, ...link } = seen;
+  const mark = markOf(alias, group);
+  return {
+    ...link,
+    index: data.readInt32LE(4),
+    up: (flags & IFF_UP) !== 0,
+    carrier: (flags & IFF_LOWER_UP) !== 0,
+    ...(mark !== undefined && { mark }),
+  };
+}
+
+type Seen = {
+  -readonly [K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'mark'>]: KernelLink[K];
+} & { alias?: string; group?: number };
+
+function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number, end: number): void {
+  switch (type) {
+    case IFLA_ADDRESS:
+      // A device without an Ethernet address has one of another length, or none.
+      if (end - start === 6) seen.mac = macFromBytes(data.subarray(start, end));
+      break;
+    case IFLA_IFNAME:
+      seen.name = textAt(data, start, end);
+      break;
+    case IFLA_MTU:
+      seen.mtu = data.readUInt32LE(start);
+      break;
+    case IFLA_LINK:
+      seen.peerIndex = data.readUInt32LE(start);
+      break;
+    case IFLA_MASTER:
+      seen.master = data.readUInt32LE(start);
+      break;
+    case IFLA_LINKINFO:
+      for (const info of attributes(data, start, end)) {
+        if (info.type === IFLA_INFO_KIND) seen.kind = textAt(data, info.start, info.end);
+      }
+      break;
+    case IFLA_IFALIAS:
+      seen.alias = textAt(data, start, end);
+      break;
+    case IFLA_GROUP:
+      seen.group = data.readUInt32LE(start);
+      break;
+    case IFLA_LINK_NETNSID:
+      seen.peerElsewhere = true;
+      break;
+  }
+}
+
+/** struct rtattr: length with its own 4 bytes, type, payload, padding to 4. */
+function* attributes(
+  data: Buffer,
+  from: number,
+  to: number,
+): Generator<{ readonly type: number; readonly start: number; readonly end: number }> {
+  for (let at = from; at + 4 <= to;) {
+    const length = data.readUInt16LE(at);
+    if (length < 4 || at + length > to) return;
+    yield { type: data.readUInt16LE(at + 2) & NLA_TYPE_MASK, start: at + 4, end: at + length };
+    at += (length + 3) & ~3;
+  }
+}
+
+/** Without the NUL at its end. */
+function textAt(data: Buffer, start: number, end: number): string {
+  return data.toString('utf8', start, end - 1);
+}
+
+export interface KernelAddress {
+  readonly index: number;
+  readonly prefix: Prefix;
+}
+
+export function decodeAddress(message: NetlinkMessage): KernelAddress | undefined {
+  const { data, attrs } = parseAddressMessage(message.data);
+  const own = attrs.local ?? attrs.address;
+  if (own === undefined) return undefined;
+  return { index: data.index ?? 0, prefix: prefixOf(ipFromBytes(own), data.prefixlen ?? 0) };
+}
+
+export interface KernelRoute {
+  readonly to: Prefix;
+  readonly via?: Ip;
+  readonly index?: number;
+  readonly table: number;
+  readonly ours: boolean;
+}
+
+/** Unicast routes only: local, broadcast and multicast ones come and go with addresses. */
+export function decodeRoute(message: NetlinkMessage): KernelRoute | undefined {
+  const { data, attrs } = parseRouteMessage(message.data);
+  if (data.type !== 'UNICAST') return undefined;
+  const any = data.family === AF_INET6 ? Buffer.alloc(16) : Buffer.alloc(4);
+  const via = attrs.gateway && ipFromBytes(attrs.gateway);
+  return {
+    to: prefixOf(ipFromBytes(attrs.dst ?? any), data.dstLen ?? 0),
+    table: attrs.table ?? data.table ?? 0,
+    ours: Number(data.protocol) === ROUTE_PROTOCOL,
+    ...(via !== undefined && { via }),
+    ...(attrs.oif !== undefined && { index: attrs.oif }),
+  };
+}
+
+/** Whether a dumped route is the one that we would add. */
+export function sameRoute(route: KernelRoute, { to, via, index }: NewRoute): boolean {
+  return (
+    route.ours &&
+    route.table === MAIN_TABLE &&
+    route.to === networkOf(to) &&
+    route.via === via &&
+    (index === undefined || route.index === index)
+  );
+}
