@@ -49,6 +49,9 @@ function main(argv: readonly string[]): void {
   rmSync(rootfs, { recursive: true, force: true });
   for (const folder of ['bin', 'app', 'data', 'run', 'tmp', 'proc', 'sys', 'dev', 'etc'])
     mkdirSync(join(rootfs, folder), { recursive: true });
+  // As on the host: Docker names its namespaces /var/run/docker/netns/….
+  mkdirSync(join(rootfs, 'var'));
+  symlinkSync('../run', join(rootfs, 'var/run'));
 
   addNode(rootfs);
   addFirewallTools(rootfs);

@@ -5,6 +5,8 @@
 # talk. Without one: two standalone sandboxes, inside network and mount namespaces of their own that end with this script.
 # Exit status: 0 when ping and page came through; else not.
 set -euo pipefail
+# Node and tsc would leave a cache in the temporary folder.
+export NODE_DISABLE_COMPILE_CACHE=1
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
@@ -72,6 +74,7 @@ prepare() {
 
 plugin=cnm-quickstart
 work=''
+had_table=no
 
 undo_docker() {
   local status=$?
@@ -83,6 +86,8 @@ undo_docker() {
   docker plugin disable -f $plugin > /dev/null 2>&1 || true
   docker plugin rm -f $plugin > /dev/null 2>&1 || true
   docker rmi -f cnm-quickstart-image > /dev/null 2>&1 || true
+  # The daemon leaves its table to the next one; here there is none.
+  [ $had_table = yes ] || nft delete table inet cnm 2> /dev/null || true
   [ -z "$work" ] || rm -rf "$work"
   note 'containers, network, plugin and image are gone'
   if [ "$status" = 0 ]; then farewell_docker; else printf '\n%sIt did not work (status %s).%s\n' "$red" "$status" "$plain"; fi
@@ -96,7 +101,7 @@ ${bold}What you saw${plain}
    A managed plugin with the driver cnm-bridge, two containers on a network of it, a ping and a web page between them.
    To keep it:   npm run build:plugin -- build/plugin
                  docker plugin create cnm-bridge build/plugin && docker plugin enable cnm-bridge
-                 docker network create -d cnm-bridge localnet
+                 docker network create -d cnm-bridge:latest localnet
    To undo that: docker network rm localnet; docker plugin disable cnm-bridge; docker plugin rm cnm-bridge
    More:         README.md
 TXT
@@ -120,6 +125,7 @@ with_docker() {
     die 'A cnmd is running on this machine already, and there can be one only. Try it: cnm network ls'
   fi
   docker network inspect cnm-quickstart > /dev/null 2>&1 && die 'There is a network cnm-quickstart already: docker network rm cnm-quickstart'
+  nft list table inet cnm > /dev/null 2>&1 && had_table=yes
   work=$(mktemp -d)
   trap undo_docker EXIT
   trap 'exit 130' INT
@@ -133,7 +139,7 @@ with_docker() {
 
   step 'A network, and two containers on it'
   make_image
-  quietly docker network create -d $plugin cnm-quickstart
+  quietly docker network create -d $plugin:latest cnm-quickstart
   quietly docker run -d --name cnm-quickstart-web --network cnm-quickstart cnm-quickstart-image /bin/httpd -f -h /www
   quietly docker run -d --name cnm-quickstart-client --network cnm-quickstart cnm-quickstart-image /bin/sleep 600
   local web

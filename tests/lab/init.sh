@@ -49,6 +49,8 @@ umount -l /run/outside
 rmdir /run/outside
 # As systemd has it on a real host, among the mounts of this namespace only: a managed plugin's mounts need it.
 mount --make-rshared /
+# As systemd has it: mounts of the host are seen in the mount namespaces that it makes afterwards (a managed plugin's).
+mount --make-rshared /
 ip link set lo up
 echo ready
 # Bash reaps whatever is orphaned to it.

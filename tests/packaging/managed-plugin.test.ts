@@ -124,6 +124,12 @@ t.test('the image', async (t) => {
 
   t.test('people on the host reach it: Docker’s names, and sandboxes of their own', async (t) => {
     t.match(await h.cnm('network', 'ls'), /n1 /, "Docker's name, asked through its API in /run");
+    const drawing = await h.cnm('network', 'inspect', 'n1');
+    t.match(
+      drawing,
+      /eth0 {2}up .*10\.9\.0\.10\/24/,
+      'what is inside a container, seen through its namespace in /run',
+    );
     await h.cnm('network', 'create', '--subnet', '10.7.0.0/24', 'own');
     await h.cnm('sandbox', 'create', 'web');
     await h.cnm('sandbox', 'join', 'web', '--network', 'own');
