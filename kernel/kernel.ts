@@ -33,7 +33,7 @@ export interface Kernel {
   remove(orphan: Orphan): Promise<void>;
   /** Call `listener` after changes made by others (debounced); returns the way to stop. Overruns become 'resync'. */
   watch(listener: (change: KernelChange) => void): () => void;
-  /** Load our nftables table if it is absent or of another version; elements are not kept (reconcile puts them back). */
+  /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   close(): Promise<void>;
 }
