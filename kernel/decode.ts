@@ -46,6 +46,8 @@ export interface KernelLink {
   /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
   readonly peerElsewhere: boolean;
   readonly mark?: Mark;
+  /** Not the kernel's to say: the link is being made by this very call, and what is done to it goes with it when the call fails. */
+  readonly made?: true;
 }
 
 /**
@@ -70,7 +72,7 @@ export function decodeLink({ data }: NetlinkMessage): KernelLink {
 }
 
 type Seen = {
-  -readonly [K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'mark'>]: KernelLink[K];
+  -readonly [K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'mark' | 'made'>]: KernelLink[K];
 } & { alias?: string; group?: number };
 
 function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number, end: number): void {

@@ -9,7 +9,7 @@ import { condense } from './plan.ts';
 import { namespacesOf, runsOf } from './runs.ts';
 import type { Plan, Step } from './step.ts';
 
-/** How often a run is tried whose create message failed because a name or an index was taken after we had looked. */
+/** How often a run is tried whose create message failed because a name was taken after we had looked. */
 const ATTEMPTS = 3;
 
 /** Called before each step, which then goes out alone, and after the last without one. */
@@ -19,13 +19,10 @@ export class Execution {
   readonly #means: Means;
   readonly #log: KernelLog;
   readonly #beforeStep: BeforeStep | undefined;
-  /** Choose new interface indexes. */
-  readonly #jump: () => void;
 
-  constructor(means: Means, log: KernelLog, jump: () => void, beforeStep?: BeforeStep) {
+  constructor(means: Means, log: KernelLog, beforeStep?: BeforeStep) {
     this.#means = means;
     this.#log = log;
-    this.#jump = jump;
     this.#beforeStep = beforeStep;
   }
 
@@ -56,21 +53,30 @@ export class Execution {
         return;
       }
       await this.#undo(performed.done);
-      this.#jump();
     }
   }
 
   /** Take back what was done, last first, as well as it goes: the error that led here is the one to report. */
   async #undo(done: readonly Done[]): Promise<void> {
+    let tasks: Task[] = [];
     for (const { task, undo } of done.toReversed()) {
-      if (undo === undefined) continue;
-      const operations = undo === 'inverse' ? this.#inverse(task.step) : [undo];
-      const { failures } = await perform(tasksOf(task.step, operations), this.#means, true);
-      for (const { error } of failures) {
-        this.#log.debug({ step: task.step, error: error.message }, 'not undone, or gone already');
+      if (undo === 'inverse') {
+        // It looks at what is there: what comes before must have happened.
+        await this.#undoTasks(tasks);
+        tasks = [...tasksOf(task.step, this.#inverse(task.step))];
+      } else if (undo !== undefined) {
+        tasks.push({ step: task.step, operation: undo });
       }
     }
+    await this.#undoTasks(tasks);
     this.#means.session.forget();
+  }
+
+  async #undoTasks(tasks: readonly Task[]): Promise<void> {
+    const { failures } = await perform(tasks, this.#means, true);
+    for (const { step, error } of failures) {
+      this.#log.debug({ step, error: error.message }, 'not undone, or gone already');
+    }
   }
 
   #inverse(step: Step): readonly Operation[] {

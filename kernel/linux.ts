@@ -116,11 +116,8 @@ class LinuxKernel implements Kernel {
       accepts: this.#accepts,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
-    const jump = (): void => {
-      this.#ground.indexes.jump();
-    };
     try {
-      return await act(new Execution(means, log, jump, beforeStep));
+      return await act(new Execution(means, log, beforeStep));
     } finally {
       session.close();
     }

@@ -220,5 +220,5 @@ function attempt(
 
 function undoOf({ netns, undo }: RtnetlinkOperation): Done['undo'] {
   if (undo === undefined || undo === 'inverse') return undo;
-  return { via: 'rtnetlink', netns, request: undo };
+  return 'via' in undo ? undo : { via: 'rtnetlink', netns, request: undo };
 }

@@ -69,7 +69,7 @@ export interface NewLink {
 
 /**
  * The index is ours to choose (`ip link add … index`): the messages behind this one in a batch name the link by it, and so
- * cannot hit a stranger's link when the name turns out to be taken.
+ * cannot hit a stranger's link when the name turns out to be taken. It must be free.
  * No MTU here: br_dev_newlink() would take it for a default, and the bridge would follow its ports' MTU again.
  */
 export function createBridge(link: NewLink): NetlinkRequest {
@@ -145,6 +145,10 @@ export function getLink(name: string): NetlinkRequest {
     flags: 0,
     data: linkBytes(0, {}, { ifname: name, extMask: SKIP_STATS }),
   };
+}
+
+export function getLinkAt(index: number): NetlinkRequest {
+  return { type: MessageType.GETLINK, flags: 0, data: linkBytes(index, {}, { extMask: SKIP_STATS }) };
 }
 
 export function dumpLinks(): NetlinkRequest {

@@ -4,13 +4,16 @@ import { closeSync, existsSync } from 'node:fs';
 import { KernelError } from './kernel.ts';
 import type { Place, View } from './kinds/kind.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
-import type { NetlinkSocket } from './netlink.ts';
+import type { NetlinkRequest, NetlinkSocket } from './netlink.ts';
 import { CURRENT_NETNS, holdsNetns, openNetns } from './netns.ts';
 import { decodeLink } from './decode.ts';
-import { getLink } from './rtnetlink.ts';
+import { getLink, getLinkAt } from './rtnetlink.ts';
 import type { KernelLink } from './decode.ts';
 import type { NetnsPath } from './step.ts';
 import type { Syscalls } from './syscall.ts';
+
+/** A link's description takes up to 4 KiB of the receive buffer: this many fit the default of 208 KiB. */
+const ASKED_AT_ONCE = 32;
 
 /** What outlives a session. */
 export interface Ground {
@@ -22,19 +25,14 @@ export interface Ground {
   readonly indexes: Indexes;
 }
 
-/** Interface indexes for links of ours. The kernel counts its own from 1; these are far above. */
+/** Interface indexes to try for links of ours. The kernel counts its own from 1; these are far above. */
 export class Indexes {
-  #next = 0;
-  constructor() {
-    this.jump();
-  }
+  /** Two daemons in one namespace, or one after the other, seldom count along the same row. */
+  #next = randomInt(1_000_000, 1_000_000_000);
+
   take(): number {
     this.#next += 1;
     return this.#next;
-  }
-  /** Somewhere else: two daemons in one namespace, or one after the other, must not count along the same row. */
-  jump(): void {
-    this.#next = randomInt(1_000_000, 1_000_000_000);
   }
 }
 
@@ -46,6 +44,9 @@ export class Session implements View {
   readonly #handles = new Map<NetnsPath | undefined, number>();
   /** By namespace and name; undefined: looked up, and not there. */
   readonly #links = new Map<NetnsPath | undefined, Map<string, KernelLink | undefined>>();
+
+  /** Indexes that were free when we looked. */
+  readonly #free = new Map<NetnsPath | undefined, number[]>();
 
   constructor(ground: Ground) {
     this.#ground = ground;
@@ -69,7 +70,7 @@ export class Session implements View {
     return netns === undefined || holdsNetns(netns);
   }
 
-  /** Look up the links that are not known yet, in one message batch per namespace. */
+  /** Look up the links that are not known yet, and indexes for those to be made, in one message batch per namespace. */
   look(places: readonly Place[]): void {
     const unknown = Map.groupBy(
       places.filter(({ netns, name }) => !this.#table(netns).has(name) && name !== ''),
@@ -77,12 +78,28 @@ export class Session implements View {
     );
     for (const [netns, asked] of unknown) {
       const names = [...new Set(asked.map(({ name }) => name))];
-      const { replies } = this.socket(netns).transact(names.map(getLink));
+      const indexes = asked.filter(({ make }) => make === true).map(() => this.#ground.indexes.take());
+      const found = this.#ask(netns, [...names.map(getLink), ...indexes.map(getLinkAt)]);
       names.forEach((name, i) => {
-        const reply = replies.get(i);
-        this.#table(netns).set(name, reply && decodeLink(reply));
+        this.#table(netns).set(name, found[i]);
       });
+      const free = indexes.filter((_, i) => found[names.length + i] === undefined);
+      this.#free.set(netns, [...(this.#free.get(netns) ?? []), ...free]);
     }
+  }
+
+  /** A link for each request, or undefined. */
+  #ask(netns: NetnsPath | undefined, requests: readonly NetlinkRequest[]): (KernelLink | undefined)[] {
+    const found: (KernelLink | undefined)[] = [];
+    for (let from = 0; from < requests.length; from += ASKED_AT_ONCE) {
+      const part = requests.slice(from, from + ASKED_AT_ONCE);
+      const { replies } = this.socket(netns).transact(part);
+      for (const i of part.keys()) {
+        const reply = replies.get(i);
+        found.push(reply && decodeLink(reply));
+      }
+    }
+    return found;
   }
 
   /** Forget what was looked up: others may have acted meanwhile. */
@@ -106,8 +123,18 @@ export class Session implements View {
     this.#table(netns).delete(name);
   }
 
-  newIndex(): number {
-    return this.#ground.indexes.take();
+  newIndex(netns: NetnsPath | undefined): number {
+    const found = this.#free.get(netns)?.pop();
+    if (found !== undefined) return found;
+    for (;;) {
+      const index = this.#ground.indexes.take();
+      if (
+        !this.socket(netns)
+          .transact([getLinkAt(index)])
+          .replies.has(0)
+      )
+        return index;
+    }
   }
 
   handle(netns: NetnsPath | undefined): number {

@@ -24,7 +24,7 @@ export const addrAdd: Kind<AddrAdd> = {
         request: addAddress(link.index, step.prefix),
         // On a link of ours the address is ours; on a stranger's it is the stranger's.
         tolerates: (errno) => errno === 'EEXIST' && link.mark !== undefined,
-        undo: deleteAddress(link.index, step.prefix),
+        ...(link.made === undefined && { undo: deleteAddress(link.index, step.prefix) }),
       },
     ];
   },

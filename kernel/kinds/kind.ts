@@ -21,6 +21,8 @@ export interface Kind<S extends Step> {
 export interface Place {
   readonly netns: NetnsPath | undefined;
   readonly name: string;
+  /** It is to be made if it is not there: an index for it is looked for on the way. */
+  readonly make?: true;
 }
 
 /** The links as they were looked up, and as the operations compiled since will leave them. */
@@ -30,8 +32,8 @@ export interface View {
   drop(netns: NetnsPath | undefined, name: string): void;
   /** It is to be looked up again before the next step: the operation leaves it in a state that only the kernel knows. */
   unknow(netns: NetnsPath | undefined, name: string): void;
-  /** An interface index that nobody uses, as far as we know. */
-  newIndex(): number;
+  /** An interface index that no link of the namespace has. */
+  newIndex(netns: NetnsPath | undefined): number;
   /** A descriptor of a namespace, open as long as the view is. */
   handle(netns: NetnsPath | undefined): number;
   /** The folder that `netns.add` makes its namespaces in. */
@@ -58,8 +60,8 @@ export interface RtnetlinkOperation {
    * What takes it back: requests made from what was looked up before, in the same namespace; `inverse`: the inverse of
    * the step, also when the operation failed, because it may have done a part. Absent: nothing, another operation's undo covers it.
    */
-  readonly undo?: NetlinkRequest | 'inverse';
-  /** The name may have been taken, or the index, since we looked: worth looking again. */
+  readonly undo?: NetlinkRequest | DeleteOperation | 'inverse';
+  /** The name may have been taken since we looked: worth looking again. */
   readonly creates?: true;
 }
 

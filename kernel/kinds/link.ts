@@ -4,7 +4,7 @@ import type { Facts, LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { mayBe, sameMark } from '../mark.ts';
-import { changeLink, createBridge, createVeth, deleteLink } from '../rtnetlink.ts';
+import { changeLink, createBridge, createVeth } from '../rtnetlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink } from '../rtnetlink.ts';
 import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
@@ -37,7 +37,7 @@ function change(
     via: 'rtnetlink',
     netns,
     request: changeLink(link.index, to),
-    ...(undo !== undefined && { undo: changeLink(link.index, undo) }),
+    ...(undo !== undefined && link.made === undefined && { undo: changeLink(link.index, undo) }),
   };
 }
 
@@ -47,7 +47,7 @@ export function endsOf(step: LinkAdd): readonly string[] {
 }
 
 export const linkAdd: Kind<LinkAdd> = {
-  looks: (step) => endsOf(step).map((name) => ({ netns: step.netns, name })),
+  looks: (step) => endsOf(step).map((name) => ({ netns: step.netns, name, make: true })),
 
   apply(step, view) {
     for (const name of endsOf(step)) checkName(name);
@@ -82,7 +82,11 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
 }
 
 function newBridge(step: LinkAdd, view: View): readonly Operation[] {
-  const link = { name: step.name, index: view.newIndex(), ...(step.mac !== undefined && { mac: step.mac }) };
+  const link = {
+    name: step.name,
+    index: view.newIndex(step.netns),
+    ...(step.mac !== undefined && { mac: step.mac }),
+  };
   const made = put(view, step, link);
   // The MTU by a change of its own: only br_change_mtu() makes the bridge keep it when ports come and go.
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
@@ -91,7 +95,7 @@ function newBridge(step: LinkAdd, view: View): readonly Operation[] {
       via: 'rtnetlink',
       netns: step.netns,
       request: createBridge(link),
-      undo: deleteLink(link.index),
+      undo: { via: 'delete', netns: step.netns, link: made },
       creates: true,
     },
     change(step.netns, made, { ...mtu, ...finish(step, view) }),
@@ -109,22 +113,23 @@ function newVeth(
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
   const link = {
     name: step.name,
-    index: view.newIndex(),
+    index: view.newIndex(step.netns),
     ...mtu,
     ...(step.mac !== undefined && { mac: step.mac }),
   };
-  const peer = { name, index: view.newIndex(), ...mtu, ...(mac !== undefined && { mac }) };
-  const made = [put(view, step, peer), put(view, step, link)];
+  const peer = { name, index: view.newIndex(step.netns), ...mtu, ...(mac !== undefined && { mac }) };
+  const inner = put(view, step, peer);
+  const outer = put(view, step, link);
   return [
     {
       via: 'rtnetlink',
       netns: step.netns,
       request: createVeth(link, peer),
-      undo: deleteLink(link.index),
+      undo: { via: 'delete', netns: step.netns, link: outer },
       creates: true,
     },
     // The peer first: an outer end that has its alias is then complete.
-    ...made.map((end) => change(step.netns, end, finish(step, view))),
+    ...[inner, outer].map((end) => change(step.netns, end, finish(step, view))),
   ];
 }
 
@@ -150,6 +155,7 @@ function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): Ker
     master: 0,
     peerElsewhere: false,
     mark: step.mark,
+    made: true,
     ...(mac !== undefined && { mac }),
   };
   view.put(step.netns, link);
