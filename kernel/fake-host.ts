@@ -6,6 +6,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { KernelError } from './kernel.ts';
+import { checkName } from './link-name.ts';
 import type { Mark, NetnsPath } from './step.ts';
 
 export interface FakeRoute {
@@ -94,17 +95,6 @@ export function addLink(
   };
   netns.links.set(link.name, made);
   return made;
-}
-
-/** dev_valid_name() of net/core/dev.c, and the 15 bytes of IFNAMSIZ. */
-export function checkName(name: string): void {
-  const bytes = Buffer.byteLength(name);
-  if (bytes > 0 && bytes <= 15 && name !== '.' && name !== '..' && !/[/:\s\0]/.test(name)) return;
-  throw new KernelError(
-    `link name ${JSON.stringify(name)}`,
-    'EINVAL',
-    'a name has 1 to 15 bytes without "/", ":" or white space',
-  );
 }
 
 /** ETH_MIN_MTU 68 and ETH_MAX_MTU 65535 for bridges and veths; `lo` has 65536. */

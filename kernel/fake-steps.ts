@@ -7,7 +7,6 @@ import {
   addLink,
   checkMac,
   checkMtu,
-  checkName,
   emptyNetns,
   enslave,
   fakeNetns,
@@ -17,6 +16,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
+import { checkName } from './link-name.ts';
 import type {
   AddrAdd,
   ForwardAccept,
