@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { openReader } from '../../store/reader.ts';
+import { Service } from '../lab/cnmd.ts';
 import { Hopeless, type Running, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { type Reply, unixHttp } from '../lab/unix-http.ts';
@@ -9,22 +10,26 @@ import { type Reply, unixHttp } from '../lab/unix-http.ts';
 const CRASH_DAEMON = join(import.meta.dirname, 'crash-daemon.ts');
 const CONTROL = '/run/cnm-crash.sock';
 
+type Environment = Readonly<Record<string, string>>;
+
 export class CrashDaemon {
   readonly #host: CnmHost;
+  readonly #env: Environment;
   #running: Running | undefined;
   #log = '';
 
-  constructor(host: CnmHost) {
+  constructor(host: CnmHost, env: Environment = {}) {
     this.#host = host;
+    this.#env = env;
   }
 
   /** Waits until it is ready: its control socket listens after the first reconcile is over. */
-  async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
+  async start(env: Environment = {}): Promise<void> {
     this.#keepLog();
-    const [node = '', , ...rest] = this.#host.cnmd.argv();
+    const [node = '', , ...rest] = new Service(this.#host, {}).argv();
     await this.#host.sh(`rm -f ${CONTROL}`);
     const running = this.#host.spawn([node, CRASH_DAEMON, ...rest], {
-      env: { ...COMPILED, CNM_CRASH_CONTROL: CONTROL, ...env },
+      env: { ...COMPILED, CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },
     });
     this.#running = running;
     await until('the daemon to be ready', 20_000, async () => {
@@ -164,9 +169,14 @@ function isLasting({ dst }: Record<string, unknown>): boolean {
 }
 
 function records(folder: string): readonly string[] {
+  return recordsOf(folder).map(([key, value]) => `${key} ${timeless(value)}`);
+}
+
+/** As they are on disk, beside the running daemon. */
+export function recordsOf(folder: string): readonly (readonly [key: string, value: unknown])[] {
   const reader = openReader(folder);
   try {
-    return reader.list('').map(([key, value]) => `${key} ${timeless(value)}`);
+    return reader.list('');
   } finally {
     reader.close();
   }
