@@ -84,7 +84,9 @@ class DockerUserChain implements ForwardAccepts {
   }
 
   async #change({ bridge, mark }: Pick<ForwardAccept, 'bridge' | 'mark'>, remove: boolean): Promise<void> {
-    this.#waiting.push({ ...checked({ bridge, network: mark.network.slice(0, 12) }), remove });
+    const accept = { bridge, network: mark.network.slice(0, 12) };
+    // For a name that is refused there are no rules; taking them away must succeed, or its plan could never be undone.
+    this.#waiting.push({ ...(remove ? accept : checked(accept)), remove });
     this.#next ??= this.#running.then(() => {
       const changes = this.#waiting;
       this.#waiting = [];

@@ -7,7 +7,7 @@ export function markText(mark: Mark): string {
 }
 
 export function describe(step: Step): string {
-  const inNetns = 'netns' in step && step.netns !== undefined ? `nsenter --net=${step.netns} ` : '';
+  const inNetns = 'netns' in step ? `nsenter --net=${step.netns} ` : '';
   return inNetns + command(step);
 }
 

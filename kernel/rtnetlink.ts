@@ -25,8 +25,8 @@ import { LINK_GROUP } from './mark.ts';
 import { NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 
-/** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'c' in ASCII. */
-export const ROUTE_PROTOCOL = 0x63;
+/** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'n' in ASCII, a number that iproute2's rt_protos gives nobody. */
+export const ROUTE_PROTOCOL = 0x6e;
 
 /** RT_TABLE_MAIN */
 export const MAIN_TABLE = 254;

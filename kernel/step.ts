@@ -75,7 +75,7 @@ export interface AddrAdd {
   readonly prefix: Prefix;
 }
 
-/** A route with our protocol number (RTPROT 0x63). `via` absent = on link. */
+/** A route with our protocol number (RTPROT 110). `via` absent = on link. */
 export interface RouteAdd {
   readonly do: 'route.add';
   readonly netns?: NetnsPath;

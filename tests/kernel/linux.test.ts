@@ -120,7 +120,7 @@ t.test('a network, an endpoint and a sandbox, as ip(8) shows them', async (t) =>
     t.match(link('lo', box), { flags: ['LOOPBACK', 'UP', 'LOWER_UP'] });
     t.match(link('eth0', box), { address: '02:42:0a:09:00:02', ifalias: `cnm ${NETWORK} ${ENDPOINT}` });
     t.same(addresses('eth0', box), ['10.9.0.2/24', 'fd00:9::2/64 nodad']);
-    const routes = ['-4', '-6'].flatMap((family) => ipJson(`${family} route show proto 99`, box));
+    const routes = ['-4', '-6'].flatMap((family) => ipJson(`${family} route show proto 110`, box));
     t.match(routes, [
       { dst: 'default', gateway: '10.9.0.1', dev: 'eth0' },
       { dst: '192.0.2.0/24', scope: 'link', dev: 'eth0' },
