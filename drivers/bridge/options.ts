@@ -54,12 +54,17 @@ function mtu(text: string | undefined): number | undefined {
 
 /**
  * What the kernel accepts as a name (net/core/dev.c, dev_valid_name: 1 to 15 bytes, no `/`, `:` or white space, not `.`
- * or `..`), narrowed to characters that nft and iptables take unquoted; `%` would make the kernel choose a number.
+ * or `..`; net/ipv4/devinet.c, sysctl_dev_name_is_allowed: not `all` or `default`), narrowed to what nft and iptables
+ * take unquoted and not for an option; `%` would make the kernel choose a number.
  */
 function bridgeName(text: string | undefined): string | undefined {
   if (text === undefined || text === '') return undefined;
-  if (/^[A-Za-z0-9_.-]{1,15}$/.test(text) && text !== '.' && text !== '..') return text;
-  throw invalid(BRIDGE_NAME, text, 'an interface name: 1 to 15 letters, digits, "_", "." or "-"');
+  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/.test(text) && text !== 'all' && text !== 'default') return text;
+  throw invalid(
+    BRIDGE_NAME,
+    text,
+    'an interface name: 1 to 15 letters, digits, "_", "." or "-", no "." or "-" first, and not "all" or "default"',
+  );
 }
 
 /** Room for the number that Docker appends, and never a digit last: `eth1` and number 0 would read as eth10. */

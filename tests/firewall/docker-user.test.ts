@@ -211,7 +211,9 @@ t.test('many at once, and a rival that changes the chain meanwhile', async (t) =
   });
   const steps = Array.from({ length: 20 }, (_, i) => step(`cnm-${i}`, String(i).padStart(12, 'c')));
   const rival = setInterval(() => {
-    sh('iptables-nft -I DOCKER-USER 1 -d 203.0.113.1/32 -j DROP; iptables-nft -D DOCKER-USER 1');
+    // Deleted by its text: its number may be one of ours by then.
+    const rule = 'DOCKER-USER -d 203.0.113.1/32 -j DROP';
+    sh(`iptables-nft -I ${rule}; iptables-nft -D ${rule}`);
   }, 5);
   await Promise.all(steps.map((one) => accepts.apply(one)));
   clearInterval(rival);
@@ -228,6 +230,7 @@ t.test('names that iptables would misread change nothing', async (t) => {
   for (const bridge of ['br+', '-j', 'a b', 'a"b', '', 'x;id', 'a\nCOMMIT', 'a'.repeat(16)]) {
     const failure: unknown = await accepts.apply(step(bridge)).catch((error: unknown) => error);
     t.match(failure, { name: 'KernelError', errno: 'EINVAL' }, JSON.stringify(bridge));
+    await t.resolves(accepts.revert(step(bridge)), 'and there is nothing to take away');
   }
   t.same(userChain('iptables-nft'), []);
 });
