@@ -12,7 +12,7 @@ import { fakeKernel, type FakeKernel } from './kernel/fake.ts';
 import { KernelError } from './kernel/kernel.ts';
 import { compose, type Overrides } from './main.ts';
 import { memoryStore } from './store/memory.ts';
-import type { Store, StoreNotice } from './store/store.ts';
+import type { StoreNotice } from './store/store.ts';
 
 const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
 const noEngine: EngineView = { networks: () => Promise.resolve(undefined) };
@@ -167,22 +167,27 @@ async function kernelWithOrphan(): Promise<FakeKernel> {
   return kernel;
 }
 
-function storeWith(notices: readonly StoreNotice[]): Store {
-  return { ...memoryStore(), notices };
-}
-
-t.test('at the start, what belongs to nothing is removed, but not when records were lost', async (t) => {
+t.test('at the start, what belongs to nothing is removed, but not when records may be lost', async (t) => {
   const clean = await kernelWithOrphan();
+  const configuration = configure(t);
+  // Any record shows that these are the records of this host.
+  const known = memoryStore({ 'ipam/ula': 'fd00:1:2::/48' });
   await (
-    await start(t, configure(t), { kernel: clean, store: storeWith([]) })
+    await start(t, configure(t), { kernel: clean, store: known })
   ).ready;
   t.notOk((await linkNames(clean)).includes('cnm-lost'), 'removed');
 
-  const salvaged: StoreNotice = { kind: 'damaged', keptAs: '/x', salvaged: 0, message: 'set aside' };
-  const doubtful = await kernelWithOrphan();
-  const configuration = configure(t);
+  const empty = await kernelWithOrphan();
   await (
-    await start(t, configuration, { kernel: doubtful, store: storeWith([salvaged]) })
+    await start(t, configure(t), { kernel: empty, store: memoryStore() })
+  ).ready;
+  t.ok((await linkNames(empty)).includes('cnm-lost'), 'kept: the state directory may be a wrong one');
+
+  const salvaged: StoreNotice = { kind: 'damaged', keptAs: '/x', salvaged: 1, message: 'set aside' };
+  const doubtful = await kernelWithOrphan();
+  const store = { ...known, notices: [salvaged] };
+  await (
+    await start(t, configuration, { kernel: doubtful, store })
   ).ready;
   t.ok(
     (await linkNames(doubtful)).includes('cnm-lost'),

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +12,7 @@ import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
 import { hostPrefixes } from './daemon/host-prefixes.ts';
 import { textLine } from './daemon/log-format.ts';
+import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { createUpkeep, logReport, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
@@ -21,7 +21,7 @@ import { reclaimLeases } from './inspect/standalone.ts';
 import { createIpam } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { createLeaseReclaimer } from './ipam/reclaim.ts';
-import type { Kernel } from './kernel/kernel.ts';
+import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
@@ -37,18 +37,10 @@ export interface Overrides {
   readonly pace?: Partial<Pace>;
 }
 
-export interface Daemon {
-  /** Resolves when records and kernel agree and requests are answered; rejects when the kernel refuses us. */
-  readonly ready: Promise<void>;
-  /** Lets what is under way finish and removes the sockets. Networks stay as they are: their traffic must not notice. */
-  close(): Promise<void>;
-}
-
 /** How long a request may wait for the start. dockerd gives a managed plugin 30 s for an answer. */
 const READY_BOUND_MS = 25_000;
 /** For requests under way when we are told to stop. Docker kills a plugin 10 s after the signal. */
 const DRAIN_MS = 6_000;
-const STOP_BOUND_MS = 9_000;
 
 /** Given back in the opposite order, at the end or when a later part cannot be had. */
 type Held = (() => Promise<void>)[];
@@ -170,13 +162,29 @@ async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<
   const began = performance.now();
   for (const notice of store.notices) log.warn(notice, noticeText(notice));
   await kernel.prepare();
-  // What a damaged file no longer tells us of looks like an orphan; it may well be a running container's.
-  const removeOrphans = !store.notices.some((notice) => notice.kind === 'damaged');
+  const removeOrphans = isComplete(store);
   logReport(log, await cnm.reconcile({ removeOrphans }));
+  if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases({ cnm, ipam, log });
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
   log.info({ version: version(), ...counts, ms: Math.round(performance.now() - began) }, 'ready');
+}
+
+/**
+ * Whether what no record tells of can be taken for an orphan. It may well be a running container's when a damaged file was
+ * set aside, or when there are no records at all: the state directory is then a wrong one, or that of the other form.
+ */
+function isComplete(store: Store): boolean {
+  return !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').length > 0;
+}
+
+async function tellOfOrphans(cnm: Cnm, log: Log): Promise<void> {
+  const { orphans } = await cnm.drift();
+  if (orphans.length === 0) return;
+  const advice =
+    'kept: no record tells of it, but records may be lost. See cnm doctor; cnm doctor --fix removes it';
+  log.warn({ orphans: orphans.length }, advice);
 }
 
 function noticeText(notice: StoreNotice): string {
@@ -207,52 +215,29 @@ function version(): string {
     : 'unknown';
 }
 
-function openLog({
-  logLevel,
-  logFormat,
-}: Configuration): Log & { fatal(fields: object, message: string): void } {
+function openLog({ logLevel, logFormat }: Configuration): ProcessLog {
   // Synchronous, so that the last words of a process that dies are not lost in a buffer.
   const output = pino.destination({ sync: true });
   const write = (line: string) => output.write(logFormat === 'json' ? line : textLine(line));
   return pino({ level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, { write });
 }
 
-/** Tells systemd (Type=notify). Node has no datagram sockets in the unix domain, so systemd's own tool does it. */
-function notifySystemd(log: Log): void {
-  if (process.env['NOTIFY_SOCKET'] === undefined) return;
-  execFile('systemd-notify', ['--ready'], (error) => {
-    if (error !== null) log.warn({ err: error }, 'systemd could not be told that the daemon is ready');
-  });
-}
-
-async function run(configuration: Configuration): Promise<void> {
-  const log = openLog(configuration);
-  const die = (message: string) => (error: unknown) => {
-    log.fatal({ err: error }, message);
-    process.exit(1);
-  };
-  // The state is safe at every point, and a process that goes on after what nobody foresaw is not.
-  process.on('uncaughtException', die('an error that nothing handles'));
-  process.on('unhandledRejection', die('a promise that nothing handles'));
-  const daemon = await compose(configuration, log);
-  const stop = (signal: string) => {
-    log.info({ signal }, 'stopping; networks stay as they are');
-    setTimeout(die('could not stop in time'), STOP_BOUND_MS, signal).unref();
-    daemon.close().then(() => process.exit(0), die('could not stop in order'));
-  };
-  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
-  await daemon.ready;
-  notifySystemd(log);
+function advice(error: unknown): string {
+  const denied = error instanceof KernelError && error.errno === 'EPERM';
+  return denied ? '. cnmd needs CAP_NET_ADMIN and CAP_SYS_ADMIN: run it as root' : '';
 }
 
 async function main(argv: readonly string[]): Promise<void> {
   const available = allDrivers.map(shortName);
   try {
     const request = parseConfiguration(argv, process.env, available);
-    if (request.do === 'run') await run(request.configuration);
-    else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${version()}\n`);
+    if (request.do === 'run') {
+      const { configuration } = request;
+      const log = openLog(configuration);
+      await runUntilSignal(log, () => compose(configuration, log));
+    } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${version()}\n`);
   } catch (error) {
-    process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}${advice(error)}\n`);
     process.exit(error instanceof ConfigurationError ? 2 : 1);
   }
 }

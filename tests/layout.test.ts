@@ -55,6 +55,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: [],
     builtins: [...PURE, 'node:http', 'node:net'],
   },
+  // It tells systemd that the daemon is ready.
+  'daemon/process.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:child_process'] },
   'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },
   'main.ts': { ours: ['*'], packages: ['pino'], builtins: ['*'] },
   'tests/': ANYTHING,
