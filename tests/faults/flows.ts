@@ -1,4 +1,4 @@
-/** `echo`: answers UDP on port 7. `ask ADDRESS`: 100 new UDP flows a second to it; SIGINT ends it after the last answers. */
+/** `echo ADDRESS`: answers UDP on its port 7. `ask ADDRESS`: 100 new UDP flows a second to it; SIGINT ends it after the last answers. */
 import { createSocket } from 'node:dgram';
 
 const [what, address = ''] = process.argv.slice(2);
@@ -10,7 +10,8 @@ function echo(): void {
   socket.on('message', (message, from) => {
     socket.send(message, from.port, from.address);
   });
-  socket.bind(7, () => process.stdout.write('ready\n'));
+  // Bound to the one address, or the answer would leave with the address of the link that it takes.
+  socket.bind(7, address, () => process.stdout.write('ready\n'));
 }
 
 function ask(): void {

@@ -19,7 +19,7 @@ import { FLOWS, newFlows, ping } from './probe.ts';
 t.test('running containers lose no packet', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ plugin: 'sockets' });
-  const echo = lab.world.spawn([NODE, FLOWS, 'echo']);
+  const echo = lab.world.spawn([NODE, FLOWS, 'echo', WORLD]);
   await until('the echo server', 5_000, () => echo.stdout.includes('ready') || undefined);
   await h.docker('network', 'create', '-d', 'cnm-bridge', '--ipam-driver', 'cnm-ipam', 'n1');
   await h.container('c1', 'n1');
@@ -42,7 +42,7 @@ t.test('running containers lose no packet', async (t) => {
     }
   };
 
-  t.test('while it is stopped with SIGTERM, absent for a second, and started', (t) =>
+  await t.test('while it is stopped with SIGTERM, absent for a second, and started', (t) =>
     during(t, async () => {
       await h.killPlugin('SIGTERM');
       await sleep(1_000);
@@ -50,7 +50,7 @@ t.test('running containers lose no packet', async (t) => {
     }),
   );
 
-  t.test('while it is killed with SIGKILL, and started', (t) =>
+  await t.test('while it is killed with SIGKILL, and started', (t) =>
     during(t, async () => {
       await h.killPlugin('SIGKILL');
       await sleep(300);
@@ -58,7 +58,7 @@ t.test('running containers lose no packet', async (t) => {
     }),
   );
 
-  t.test('while it is restarted three times on end', (t) =>
+  await t.test('while it is restarted three times on end', (t) =>
     during(t, async () => {
       for (let times = 0; times < 3; times += 1) {
         await h.killPlugin(times === 1 ? 'SIGKILL' : 'SIGTERM');
@@ -67,7 +67,7 @@ t.test('running containers lose no packet', async (t) => {
     }),
   );
 
-  t.test('while it is replaced by a version with another ruleset, and back', async (t) => {
+  await t.test('while it is replaced by a version with another ruleset, and back', async (t) => {
     const first = await rulesetVersion(h);
     const other = await otherVersion(h.dir);
     await during(t, async () => {
@@ -85,7 +85,7 @@ t.test('running containers lose no packet', async (t) => {
     });
   });
 
-  t.test('while doctor repairs, with nothing to repair and with a rule gone', (t) =>
+  await t.test('while doctor repairs, with nothing to repair and with a rule gone', (t) =>
     during(t, async () => {
       for (let times = 0; times < 3; times += 1) await h.cnm('doctor', '--fix');
       // Nothing that this traffic needs: an element too many, which the doctor takes away.
@@ -95,7 +95,8 @@ t.test('running containers lose no packet', async (t) => {
     }),
   );
 
-  t.equal((await h.tryCnm('doctor')).code, 0, 'and at the end nothing differs');
+  const { code, stdout, stderr } = await h.tryCnm('doctor');
+  t.equal(code, 0, `and at the end nothing differs: ${stdout}${stderr}`);
 });
 
 async function rulesetVersion(h: DockerHost): Promise<string> {
