@@ -32,6 +32,11 @@ async function each<T>(all: readonly T[], act: (one: T) => Promise<void>): Promi
   await Promise.all(all.map(act));
 }
 
+/** On a loaded machine the first packet may wait for a second neighbour solicitation, a second later. */
+function reaches(h: DockerHost, from: string, to: string): Promise<boolean> {
+  return h.containerPings(from, to, 3);
+}
+
 function create(h: DockerHost, name: string, ...options: string[]): Promise<string> {
   return h.docker('network', 'create', '--driver', 'cnm-bridge', ...options, name);
 }
@@ -68,7 +73,7 @@ t.test('cnm-bridge on Docker 20.10', async (t) => {
 
   t.test('B01 containers, gateway and host reach each other; the bridge is up', async (t) => {
     await each([c2.v4, c2.v6, '10.1.0.1', 'fd00:1::1'], async (address) => {
-      t.match(await ping(h, 'c1', address), '2 received', `c1 → ${address}`);
+      t.ok(await reaches(h, 'c1', address), `c1 → ${address}`);
     });
     t.match(await h.exec('c1', 'ping', '-4', '-c1', '-W1', 'c2'), `from c2.n1 (${c2.v4})`, 'by name');
     t.ok(await h.pings(c1.v4), 'the host reaches c1');
@@ -87,15 +92,15 @@ t.test('cnm-bridge on Docker 20.10', async (t) => {
       t.match(await ping(h, from, to), / 0 received/, `${from} → ${to}`);
     });
     t.ok(await h.pings(c3.v4), 'though the host reaches both');
-    t.ok(await h.containerPings('c3', WORLD), 'and c3 the world');
+    t.ok(await reaches(h, 'c3', WORLD), 'and c3 the world');
   });
 
   t.test('B04 an internal network has no way out', async (t) => {
     await create(h, 'quiet', '--internal', '--subnet=10.3.0.0/24');
     await Promise.all([h.container('in1', 'quiet'), h.container('in2', 'quiet')]);
     const in2 = await attached(h, 'in2', 'quiet');
-    t.match(await ping(h, 'in1', '10.3.0.1'), '2 received', 'its gateway address');
-    t.match(await ping(h, 'in1', in2.v4), '2 received', 'each other');
+    t.ok(await reaches(h, 'in1', '10.3.0.1'), 'its gateway address');
+    t.ok(await reaches(h, 'in1', in2.v4), 'each other');
     for (const address of [h.address, ELSEWHERE]) {
       t.match(await ping(h, 'in1', address), 'Network is unreachable', address);
     }
@@ -164,13 +169,13 @@ t.test('cnm-bridge on Docker 20.10', async (t) => {
       const routes = await h.inContainer('c2', 'ip', family, 'route', 'show', 'default');
       t.equal(routes.trim().split('\n').length, 1, `one default route: ${routes}`);
     }
-    t.match(await ping(h, 'c2', c1.v4), '2 received', 'the peer on n1');
-    t.match(await ping(h, 'c2', c3.v4), '2 received', 'the peer on n2');
-    t.match(await ping(h, 'c2', c3.v6), '2 received');
-    t.ok(await h.containerPings('c2', WORLD));
+    t.ok(await reaches(h, 'c2', c1.v4), 'the peer on n1');
+    t.ok(await reaches(h, 'c2', c3.v4), 'the peer on n2');
+    t.ok(await reaches(h, 'c2', c3.v6));
+    t.ok(await reaches(h, 'c2', WORLD));
     t.match(await ping(h, 'c1', c3.v4), / 0 received/, 'it does not join the two');
     await h.docker('network', 'disconnect', 'n2', 'c2');
-    t.match(await ping(h, 'c2', c1.v4), '2 received', 'and n1 is as before');
+    t.ok(await reaches(h, 'c2', c1.v4), 'and n1 is as before');
   });
 
   t.test("B17 the bridge's MAC is the same through ten attachments", async (t) => {
@@ -230,8 +235,8 @@ async function sources(t: Test, h: DockerHost, r: Host, v4: string, v6: string):
     (argv) => r.spawnNet(argv),
     '-i eth0 icmp or icmp6',
     async () => {
-      t.ok(await h.containerPings('c1', r.address));
-      t.ok(await h.containerPings('c1', r.address6));
+      t.ok(await reaches(h, 'c1', r.address));
+      t.ok(await reaches(h, 'c1', r.address6));
     },
   );
   t.match(out, `IP ${h.address} > ${r.address}: ICMP echo request`);
@@ -241,8 +246,8 @@ async function sources(t: Test, h: DockerHost, r: Host, v4: string, v6: string):
   const c2 = await attached(h, 'c2', 'n1');
   const multicast = 'echo hello | socat -u - UDP4-DATAGRAM:239.1.2.3:5000,ip-multicast-ttl=8';
   const peer = await capture(await inside(h, 'c2'), '-i eth0 icmp or icmp6 or udp', async () => {
-    t.ok(await h.containerPings('c1', c2.v4));
-    t.ok(await h.containerPings('c1', c2.v6));
+    t.ok(await reaches(h, 'c1', c2.v4));
+    t.ok(await reaches(h, 'c1', c2.v6));
     await h.inContainer('c1', 'sh', '-c', multicast);
   });
   t.match(peer, `IP ${v4} > ${c2.v4}: ICMP echo request`, 'a peer of the subnet sees the real source');
@@ -263,15 +268,15 @@ async function namedBridge(t: Test, h: DockerHost, r: Host): Promise<void> {
   await create(h, 'mine', '--subnet=10.5.0.0/24', ...named('x'));
   await h.container('m1', 'mine');
   t.equal((await portsOf(h, 'x')).length, 2, 'the container is a port of it');
-  t.ok(await h.containerPings('m1', '10.5.0.1'));
-  t.ok(await h.containerPings('m1', WORLD));
+  t.ok(await reaches(h, 'm1', '10.5.0.1'));
+  t.ok(await reaches(h, 'm1', WORLD));
   const { v4 } = await attached(h, 'm1', 'mine');
   t.ok(await h.pings(v4));
   const seen = await capture(
     (argv) => r.spawnNet(argv),
     '-i eth1 icmp',
     async () => {
-      t.ok(await h.containerPings('m1', '10.5.0.9'), 'a machine of the LAN that the bridge is part of');
+      t.ok(await reaches(h, 'm1', '10.5.0.9'), 'a machine of the LAN that the bridge is part of');
     },
   );
   t.match(seen, `IP ${v4} > 10.5.0.9: ICMP echo request`, 'B06 which sees the real source');

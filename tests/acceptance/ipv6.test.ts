@@ -1,0 +1,175 @@
+/*
+ * IPv6 on Docker Engine 20.10 (V01 to V05), on 28.5 and without Docker (networks that have nothing else).
+ *
+ *   world 2001:db8:ffff::1 ── uplink ── eth0 h1: dockerd 20.10 + cnm-bridge
+ *                                 │           ├── dual  10.6.0.0/24, fd00:6::/64      ── c1, c2 02:42:ac:11:00:02
+ *                                 │           ├── local 10.7.0.0/24, fe80:1234::/64   ── l1, l2
+ *                                 │           ├── four  10.8.0.0/24                   ── v4
+ *                                 │           └── six   fd00:66::/64 alone            ── sandboxes s1, s2
+ *                                 └──── eth0 h2: dockerd 28.5 + cnm-bridge
+ *                                             └── six   fd00:67::/64 alone            ── x1, x2
+ */
+import t from 'tap';
+import type { Test } from 'tap';
+import type { NetworkView } from '../../inspect/views.ts';
+import { until } from '../lab/command.ts';
+import type { DockerHost } from '../lab/docker-host.ts';
+import { IMAGE } from '../lab/image.ts';
+import { openLab, WORLD, WORLD6 } from '../lab/lab.ts';
+import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { attached, bridgeOf, portsOf } from './observe.ts';
+
+/** Seconds. On a loaded machine the first packet may wait for a second neighbour solicitation, a second later. */
+const PATIENCE = 3;
+
+function create(h: DockerHost, name: string, ...options: string[]): Promise<string> {
+  return h.docker('network', 'create', '--driver', 'cnm-bridge', ...options, name);
+}
+
+t.test('IPv6 on Docker 20.10', async (t) => {
+  const lab = await openLab(t);
+  const h = await lab.dockerHost({ plugin: 'sockets' });
+  await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
+  // The first sandbox makes the folder for all.
+  await h.cnm('sandbox', 'create', 'first');
+  await h.cnm('sandbox', 'rm', 'first');
+  const before = await snapshot(h);
+
+  t.test('V05 the first packet goes through within a second of the start', (t) => firstPacket(t, h));
+
+  t.test('V01 by address and by name, and out by the gateway', async (t) => {
+    await h.container('c1', 'dual');
+    await h.container('c2', 'dual', '--mac-address', '02:42:ac:11:00:02');
+    const [c1, c2] = await Promise.all([attached(h, 'c1', 'dual'), attached(h, 'c2', 'dual')]);
+    t.match(c1.v6, /^fd00:6::/);
+    t.ok(await h.containerPings('c1', c2.v6, PATIENCE));
+    t.ok(await h.containerPings('c2', c1.v6, PATIENCE));
+    t.match(await h.inContainer('c1', 'dig', '+short', '@127.0.0.11', 'AAAA', 'c2'), c2.v6);
+    t.match(await h.exec('c1', 'ping', '-6', '-c1', `-W${PATIENCE}`, 'c2'), `(${c2.v6})`, 'by name');
+    const route = await h.inContainer('c1', 'ip', '-6', 'route', 'show', 'default');
+    t.match(route, /^default via fd00:6::1 dev eth0 [^\n]*\n$/);
+    t.ok(await h.containerPings('c1', 'fd00:6::1', PATIENCE), 'the gateway');
+    t.ok(await h.containerPings('c1', WORLD6, PATIENCE), 'the world');
+    t.ok(await h.pings(c1.v6), 'the host reaches it');
+  });
+
+  t.test('V02 the link-local address that belongs to a chosen MAC answers', async (t) => {
+    // Both ends make their link-local address themselves and look for a double first (RFC 4862 section 5.4).
+    const answers = async () => (await h.containerPings('c1', 'fe80::42:acff:fe11:2%eth0')) || undefined;
+    t.ok(await until('the link-local address', 6000, answers));
+    t.match(await h.inContainer('c2', 'ip', 'link', 'show', 'eth0'), '02:42:ac:11:00:02');
+  });
+
+  t.test('V03 a subnet of link-local addresses', async (t) => {
+    await create(h, 'local', '--subnet=10.7.0.0/24', '--ipv6', '--subnet=fe80:1234::/64');
+    await Promise.all([h.container('l1', 'local'), h.container('l2', 'local')]);
+    const l2 = await attached(h, 'l2', 'local');
+    t.match(l2.v6, /^fe80:1234::/);
+    // An address of fe80::/10 needs its interface, whatever names it (RFC 4007 section 11).
+    t.match(
+      await h.exec('l1', 'ping', '-6', '-I', 'eth0', '-c1', `-W${PATIENCE}`, 'l2'),
+      `(${l2.v6}`,
+      'by name',
+    );
+    t.match(await h.exec('l1', 'ping', '-6', '-c1', '-W1', 'fe80:1234::1%eth0'), '1 received', 'the gateway');
+    await h.docker('rm', '--force', 'l1', 'l2');
+    await h.docker('network', 'rm', 'local');
+  });
+
+  t.test('V04 without --ipv6 there is none', async (t) => {
+    await create(h, 'four', '--subnet=10.8.0.0/24');
+    await h.container('v4', 'four');
+    t.equal(await h.inContainer('v4', 'ip', '-6', 'address', 'show', 'dev', 'eth0'), '');
+    t.equal((await attached(h, 'v4', 'four')).v6, '');
+    t.equal(await h.inContainer('v4', 'ip', '-6', 'route', 'show', 'dev', 'eth0'), '');
+    const bridge = await bridgeOf(h, 'four');
+    t.equal(await h.net('ip', '-6', 'address', 'show', 'dev', bridge), '', 'nor on the bridge');
+    for (const port of await portsOf(h, bridge)) {
+      t.equal(await h.net('ip', '-6', 'address', 'show', 'dev', port), '', 'nor on its port');
+    }
+    t.ok(await h.containerPings('v4', WORLD, PATIENCE));
+    await h.docker('rm', '--force', 'v4');
+    await h.docker('network', 'rm', 'four');
+  });
+
+  t.test('IPv6 alone, without Docker', async (t) => {
+    await h.cnm('network', 'create', '--ipv4=false', '--ipv6', '--subnet=fd00:66::/64', 'six');
+    const addresses: string[] = [];
+    for (const name of ['s1', 's2']) {
+      await h.cnm('sandbox', 'create', name);
+      const joined = await h.cnm('sandbox', 'join', name, '--network', 'six', '--json');
+      addresses.push(...(JSON.parse(joined) as { addresses: string[] }).addresses);
+    }
+    t.same(
+      addresses.map((address) => address.startsWith('fd00:66::')),
+      [true, true],
+      'one address each',
+    );
+    const inside = async (...argv: string[]) => h.tryCnm('sandbox', 'exec', 's1', '--', ...argv);
+    t.equal((await inside('ip', '-4', 'address', 'show', 'dev', 'eth0')).stdout, '', 'no IPv4');
+    const ping = ['ping', '-n', '-c1', '-W1'];
+    t.equal((await inside(...ping, addresses[1]?.replace(/\/.*/, '') ?? '')).code, 0, 's1 → s2');
+    t.equal((await inside(...ping, 'fd00:66::1')).code, 0, 'the gateway');
+    t.equal((await inside(...ping, WORLD6)).code, 0, 'the world');
+    t.not((await inside(...ping, WORLD)).code, 0);
+    const [view] = JSON.parse(await h.cnm('network', 'inspect', 'six', '--json')) as NetworkView[];
+    t.same(
+      view?.bridge?.addresses.filter((address) => !address.startsWith('fe80:')),
+      ['fd00:66::1/64'],
+    );
+    t.equal(await h.net('ip', '-4', 'address', 'show', 'dev', view?.bridgeName ?? ''), '');
+    await h.cnm('sandbox', 'rm', 's1', 's2');
+    await h.cnm('network', 'rm', 'six');
+  });
+
+  t.test('an MTU that is too small for IPv6 is refused by name', async (t) => {
+    const small = ['-o', 'com.docker.network.driver.mtu=1279', '--ipv6', '--subnet=fd00:9::/64', 'small'];
+    const { code, stderr } = await h.tryDocker('network', 'create', '-d', 'cnm-bridge', ...small);
+    t.equal(code, 1);
+    t.match(stderr, 'cannot be "1279" on a network with IPv6: it must be at least 1280');
+  });
+
+  t.test('nothing is left', async (t) => {
+    await h.docker('rm', '--force', 'c1', 'c2');
+    await h.docker('network', 'rm', 'dual');
+    await assertRestored(t, h, before);
+  });
+});
+
+t.test('IPv6 alone on Docker 28.5', async (t) => {
+  const lab = await openLab(t);
+  const h = await lab.dockerHost({ engine: '28.5', plugin: 'sockets' });
+  await create(h, 'six', '--ipv4=false', '--ipv6', '--subnet=fd00:67::/64');
+  await Promise.all([h.container('x1', 'six'), h.container('x2', 'six')]);
+  const x2 = await attached(h, 'x2', 'six');
+  t.equal(x2.v4, '');
+  t.equal(await h.inContainer('x1', 'ip', '-4', 'address', 'show', 'dev', 'eth0'), '');
+  t.ok(await h.containerPings('x1', x2.v6, PATIENCE));
+  t.match(await h.exec('x1', 'ping', '-c1', `-W${PATIENCE}`, 'x2'), `(${x2.v6})`, 'by name');
+  t.ok(await h.containerPings('x1', WORLD6, PATIENCE));
+  t.notOk(await h.containerPings('x1', WORLD));
+});
+
+/** The network, the container and its first packet: nothing waits for duplicate address detection. */
+async function firstPacket(t: Test, h: DockerHost): Promise<void> {
+  await create(h, 'dual', '--subnet=10.6.0.0/24', '--ipv6', '--subnet=fd00:6::/64');
+  const ping = ['ping', '-6', '-n', '-c1', '-W1'];
+  const first = await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, ...ping, 'fd00:6::1');
+  t.match(first.stdout, '1 received', 'to the gateway, which is as new');
+  await h.container('peer', 'dual');
+  const { v6 } = await attached(h, 'peer', 'dual');
+  const second = await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, ...ping, v6);
+  t.match(second.stdout, '1 received', 'to a neighbour');
+  t.notMatch(
+    await h.inContainer('peer', 'ip', '-6', 'address', 'show', 'scope', 'global'),
+    /tentative|dadfailed/,
+  );
+  await h.docker('rm', '--force', 'peer');
+  // In our own sandboxes it is we who add the address.
+  await h.cnm('network', 'create', '--ipv4=false', '--ipv6', '--subnet=fd00:65::/64', 'quick');
+  await h.cnm('sandbox', 'create', 'q');
+  await h.cnm('sandbox', 'join', 'q', '--network', 'quick');
+  t.equal((await h.tryCnm('sandbox', 'exec', 'q', '--', ...ping, WORLD6)).code, 0, 'a sandbox to the world');
+  await h.cnm('sandbox', 'rm', 'q');
+  await h.cnm('network', 'rm', 'quick');
+}
