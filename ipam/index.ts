@@ -246,7 +246,9 @@ function checkedAddress({ parent }: Range, address: Ip): Ip {
   }
   const lease = parent.leases.get(address);
   if (lease === undefined) return address;
-  const holder = lease.purpose === 'gateway' ? 'the gateway' : (lease.name ?? 'an endpoint');
+  // Docker asks for an auxiliary address exactly as for an endpoint's.
+  const other = lease.name ?? 'an endpoint or set aside with --aux-address';
+  const holder = lease.purpose === 'gateway' ? 'the gateway' : other;
   throw new CnmError(
     'address-taken',
     `Address already in use: ${address} of ${parent.prefix} is held by ${holder}`,
