@@ -223,6 +223,11 @@ t.test('nothing of a failed open stays', async (t) => {
   await t.rejects(openStore(join(file, 'below')), { name: 'StoreError', errno: 'ENOTDIR' });
 });
 
+t.test('a folder that cannot be made is an error, also where the file system lies about why', async (t) => {
+  // Below /proc nothing can be made, and the kernel says ENOENT although the parent is there.
+  await t.rejects(openStore('/proc/cnm/state'), { name: 'StoreError', errno: 'ENOENT' });
+});
+
 t.test('writes of one turn share one commit', async (t) => {
   const directory = t.testdir();
   const store = await opened(t, directory);

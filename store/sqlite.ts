@@ -1,6 +1,6 @@
 /** The embedded store: one SQLite database, one writer, everything in memory for reading. */
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { encodeChanges } from './encode.ts';
 import type { Encoded } from './encode.ts';
@@ -37,7 +37,7 @@ export async function openStore(directory: string, options: StoreOptions = {}): 
 
 function open(directory: string, options: StoreOptions): Store {
   if (!existsSync(directory)) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     chmodSync(directory, 0o700);
   }
   const lock = lockDirectory(directory);
@@ -170,5 +170,21 @@ class SqliteStore implements Store {
     this.#mirror.set(key, row?.text);
     if (row === undefined) this.#ids.delete(key);
     else this.#ids.set(key, row.id);
+  }
+}
+
+/**
+ * As `mkdir -p`. Not Node's `recursive`, which never returns where the file system answers ENOENT although the parent is there,
+ * as below /proc.
+ */
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(directory) === directory) throw error;
+    makeDirectory(dirname(directory));
+    mkdirSync(directory, { mode: 0o700 });
   }
 }
