@@ -2,7 +2,7 @@
 /*
  *   h1: dockerd 20.10, cnmd ── n1 (cnm-bridge) ── 20 containers at a time, 200 in all
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import t from 'tap';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { IMAGE } from '../lab/image.ts';
@@ -41,7 +41,8 @@ t.test('L07: 200 containers come and go; nothing stays and nothing grows', async
   const seconds = (performance.now() - began) / 1000;
   t.comment(`${BATCH * BATCHES} containers in ${seconds.toFixed(0)} s`);
   t.comment(`RSS of cnmd, MB: ${[before.process, ...figures].map(({ rss }) => rss.toFixed(0)).join(' ')}`);
-  t.comment(`descriptors of cnmd: ${[before.process, ...figures].map(({ fds }) => fds).join(' ')}`);
+  const descriptors = [before.process, ...figures].map(({ fds, connections }) => `${fds}+${connections}`);
+  t.comment(`descriptors of cnmd, and connections of Docker: ${descriptors.join(' ')}`);
 
   const held = await holdings(h);
   t.same(held.kernel, before.held.kernel, 'links, addresses, routes, rules and namespaces as before');
@@ -50,6 +51,8 @@ t.test('L07: 200 containers come and go; nothing stays and nothing grows', async
   t.same(await dockerRules(h), before.docker, "and Docker's own tables as before");
   const last = figures.at(-1) ?? before.process;
   t.equal(last.fds, before.process.fds, 'descriptors as before');
+  // Go's http.Transport keeps two idle connections to each address (DefaultMaxIdleConnsPerHost), for each of its clients.
+  t.ok(last.connections <= 8, `${last.connections} connections are kept by Docker`);
   t.ok(last.rss - before.process.rss < 60, `RSS grew by ${(last.rss - before.process.rss).toFixed(1)} MB`);
 });
 
@@ -89,7 +92,9 @@ async function dockerRules(h: DockerHost): Promise<readonly string[]> {
 }
 
 interface ProcessFigures {
+  /** Without the connections that Docker keeps open. */
   readonly fds: number;
+  readonly connections: number;
   /** In MB. */
   readonly rss: number;
 }
@@ -97,6 +102,20 @@ interface ProcessFigures {
 async function processOf(h: DockerHost): Promise<ProcessFigures> {
   const pid = await h.cnmd.pid();
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const fds = await readdir(`/proc/${pid}/fd`);
-  return { fds: fds.length, rss: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1024 };
+  const kept = await connectionsOf(pid);
+  const links = await Promise.all(
+    (await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => 'closed')),
+  );
+  const connections = links.filter((link) => kept.has(link)).length;
+  const fds = links.length - connections;
+  return { fds, connections, rss: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1024 };
+}
+
+/** Accepted on a plugin's socket: they bear its path, in state 03, connected (net/unix/af_unix.c, unix_seq_show). */
+async function connectionsOf(pid: number): Promise<ReadonlySet<string>> {
+  const lines = (await readFile(`/proc/${pid}/net/unix`, 'utf8'))
+    .split('\n')
+    .map((line) => line.split(/\s+/));
+  const accepted = lines.filter((fields) => fields[5] === '03' && fields[7]?.includes('/plugins/') === true);
+  return new Set(accepted.map((fields) => `socket:[${fields[6] ?? ''}]`));
 }
