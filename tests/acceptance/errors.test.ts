@@ -188,6 +188,13 @@ t.test('what cannot be, with Docker 20.10', async (t) => {
     await h.docker('network', 'rm', 'quiet', 'n8');
   });
 
+  t.test('E09: a container that is on the network already', async (t) => {
+    const before = await snapshot(h);
+    const again = await h.tryDocker('network', 'connect', 'live', 'c1');
+    t.match(again, { code: 1, stderr: /endpoint with name c1 already exists in network live/ });
+    await assertRestored(t, h, before);
+  });
+
   t.test('hostile bytes at every socket', async (t) => {
     const before = await snapshot(h);
     const sockets = ['cnm-bridge', 'cnm-ipam'].map((name) => h.outside(`${PLUGIN_FOLDER}/${name}.sock`));

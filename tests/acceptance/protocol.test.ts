@@ -423,6 +423,25 @@ t.test('the plugin protocol with Docker 20.10', async (t) => {
   });
 });
 
+// Of P19 only the question: the options with which a network needs no gateway are not there yet.
+t.test('Docker 28.5 asks about gateways before it makes a network', async (t) => {
+  const lab = await openLab(t);
+  const h = await lab.dockerHost({ engine: '28.5', plugin: 'sockets' });
+  const recorded = await record(t, h, 'recorded');
+  await h.docker('network', 'create', '-d', 'recorded', '--internal', '--subnet', '10.60.0.0/24', 'n19');
+  t.same(
+    recorded.exchanges.slice(1).map(({ method, status }) => [method.replace('NetworkDriver.', ''), status]),
+    [
+      ['GetCapabilities', 200],
+      ['GwAllocCheck', 200],
+      ['CreateNetwork', 200],
+    ],
+  );
+  t.same(recorded.exchanges[2]?.reply, { SkipIPv4: false, SkipIPv6: false });
+  await h.container('c1', 'n19');
+  t.ok(await h.containerPings('c1', '10.60.0.1'), 'the host keeps the address that it was given');
+});
+
 /** 50 containers that start at once on one network, and stop at once. */
 async function fifty(t: Test, h: DockerHost, NetworkID: string, Pool: string): Promise<void> {
   const before = await snapshot(h);
