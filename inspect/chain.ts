@@ -2,6 +2,8 @@
  * The chain from a sandbox to the rules of its network, put together from records (what should be) and facts (what is).
  * Pure, and of no driver in particular: which links belong to an endpoint is read from its stored plan.
  */
+import { compareIp } from '../address/ip.ts';
+import { addressOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
@@ -47,7 +49,7 @@ export function networkView(
     ...(device !== undefined && { bridgeName: device }),
     ...(bridge && { bridge }),
     rules: device === undefined ? [] : rulesOf(device, facts),
-    members: endpoints.map((endpoint) => endpointView(endpoint, network, picture)),
+    members: endpoints.map((endpoint) => endpointView(endpoint, network, picture)).sort(byAddress),
     differences: differences.filter((one) => one.object === 'network' && one.id === network.id),
   };
 }
@@ -85,7 +87,24 @@ export function sandboxView(
 ): SandboxView {
   const { id, name, state, createdAt, path } = sandbox;
   const own = differences.filter((one) => one.object === 'sandbox' && one.id === id);
-  return { id, name, state, createdAt, path, exists: facts.netns.has(path), members, differences: own };
+  const exists = facts.netns.has(path);
+  return {
+    ...{ id, name, state, createdAt, path, exists },
+    members: [...members].sort(byInterface),
+    differences: own,
+  };
+}
+
+/** Records come in the order of their ids after a restart: a drawing must not change with it. */
+function byAddress(a: EndpointView, b: EndpointView): number {
+  const [one, other] = [a.addresses[0], b.addresses[0]];
+  if (one !== undefined && other !== undefined) return compareIp(addressOf(one), addressOf(other));
+  return a.id.localeCompare(b.id);
+}
+
+function byInterface(a: EndpointView, b: EndpointView): number {
+  const named = (a.inside?.name ?? '').localeCompare(b.inside?.name ?? '', 'en', { numeric: true });
+  return named === 0 ? byAddress(a, b) : named;
 }
 
 /** What the endpoint looks like from inside its namespace, or why that cannot be seen. */
