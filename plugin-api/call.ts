@@ -122,13 +122,15 @@ const SUBJECTS = {
   PoolID: 'pool',
   Pool: 'pool',
   Address: 'address',
+  AddressIPv6: 'address6',
 } as const;
 
-/** What a call is about, for the log: ids as short as `docker network ls` shows them. */
+/** What a call is about, for the log: ids as short as `docker network ls` shows them; of CreateEndpoint the addresses, too. */
 function subjects(body: unknown): Record<string, string> {
   const found: Record<string, string> = {};
   if (typeof body !== 'object' || body === null) return found;
-  for (const [name, value] of Object.entries(body)) {
+  for (const [name, value] of Object.entries(body) as [string, unknown][]) {
+    if (name === 'Interface') Object.assign(found, subjects(value));
     if (typeof value !== 'string' || value === '' || !Object.hasOwn(SUBJECTS, name)) continue;
     const shown = name === 'NetworkID' || name === 'EndpointID' ? 12 : 128;
     found[SUBJECTS[name as keyof typeof SUBJECTS]] = value.slice(0, shown);
