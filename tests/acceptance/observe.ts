@@ -62,5 +62,5 @@ export type Tcpdump = (argv: readonly string[]) => Running;
 /** Puts `cnm` into the host's path, as the package would. */
 export async function installCommand(h: DockerHost): Promise<void> {
   const script = `#!/bin/sh\nexec ${NODE} ${REPOSITORY}/inspect/cnm.ts "$@"\n`;
-  await h.sh('cat > /usr/local/bin/cnm && chmod +x /usr/local/bin/cnm', { input: script });
+  await h.sh('cat > /usr/bin/cnm && chmod +x /usr/bin/cnm', { input: script });
 }
