@@ -5,7 +5,7 @@ import type { Plan } from '../kernel/step.ts';
 import type { Driver } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
-import type { NetworkId, NetworkRecord } from './model.ts';
+import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import { messageOf, type Records } from './records.ts';
 
@@ -18,6 +18,8 @@ export interface Context {
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
   readonly now: () => Date;
+  /** Addresses of endpoints that are being created: two at once must not both find one free. */
+  readonly claimed: Set<string>;
 }
 
 /** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */
@@ -36,6 +38,20 @@ export function networkOf(context: Context, id: NetworkId): NetworkRecord {
   const network = context.records.network(id);
   if (network === undefined) throw new CnmError('network-unknown', `There is no network ${id}`);
   return network;
+}
+
+/** Endpoints of one network side by side, operations of one endpoint one after another, none while the network is made or deleted. */
+export function inEndpoint<T>(
+  context: Context,
+  network: NetworkId,
+  endpoint: EndpointId,
+  work: () => Promise<T>,
+): Promise<T> {
+  return context.queues.share(network, () => context.queues.run(endpointKey(network, endpoint), work));
+}
+
+export function endpointKey(network: NetworkId, endpoint: EndpointId): string {
+  return `${network}/${endpoint}`;
 }
 
 /** Applies a plan; a kernel error becomes one that a person can read, with the kernel's own words in it. */

@@ -46,13 +46,23 @@ const life: readonly (readonly [string, (cnm: Cnm) => Promise<unknown>])[] = [
   ['createEndpoint', (cnm) => cnm.createEndpoint(ofDocker)],
   ['join', (cnm) => cnm.join(network.id, ofDocker.id, '/var/run/docker/netns/x')],
   ['createSandbox', (cnm) => cnm.createSandbox('web')],
-  ['joinSandbox', (cnm) => cnm.joinSandbox('web', standalone)],
+  ['joinSandbox', (cnm) => joinOnce(cnm)],
   ['leaveSandbox', (cnm) => cnm.leaveSandbox('web', network.id)],
   ['deleteSandbox', (cnm) => cnm.deleteSandbox('web')],
   ['leave', (cnm) => cnm.leave(network.id, ofDocker.id)],
   ['deleteEndpoint', (cnm) => cnm.deleteEndpoint(network.id, ofDocker.id)],
   ['deleteNetwork', (cnm) => cnm.deleteNetwork(network.id)],
 ];
+
+/** As `cnm sandbox join` does it: who asks again asks for a new endpoint at a new address, unless the sandbox has joined. */
+let joins = 0;
+function joinOnce(cnm: Cnm): Promise<unknown> {
+  if (cnm.endpoints().some(({ attachment }) => attachment?.kind === 'cnm')) return Promise.resolve();
+  joins += 1;
+  const number = 3 + (joins % 200);
+  const addresses = { address: prefix(`10.1.0.${number}/24`), addressV6: prefix(`fd00:1::${number}/64`) };
+  return cnm.joinSandbox('web', { ...standalone, ...addresses, id: `e2${String(joins).padStart(62, '0')}` });
+}
 
 class Killed extends Error {}
 

@@ -4,9 +4,19 @@ import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
 import type { Plan } from '../kernel/step.ts';
 import type { EndpointAnswer } from './cnm.ts';
-import { abandon, apply, type Context, driverOf, networkOf, revert } from './context.ts';
+import {
+  abandon,
+  apply,
+  type Context,
+  driverOf,
+  endpointKey,
+  inEndpoint,
+  networkOf,
+  revert,
+} from './context.ts';
 import { CnmError } from './errors.ts';
 import type {
+  Attachment,
   EndpointId,
   EndpointRecord,
   EndpointSpec,
@@ -17,14 +27,21 @@ import type {
 } from './model.ts';
 
 export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
-  return context.queues.run(spec.network, async () => {
+  return inEndpoint(context, spec.network, spec.id, async () => {
     const record = await establishEndpoint(context, spec);
     return spec.mac === undefined ? { mac: record.mac } : {};
   });
 }
 
-/** To be called in the network's queue. */
-export async function establishEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointRecord> {
+/**
+ * To be called in the network's queue. `attachment`: where it is going to be at once; recorded from the start, so that a
+ * crash before it is there undoes the endpoint as a whole.
+ */
+export async function establishEndpoint(
+  context: Context,
+  spec: EndpointSpec,
+  attachment?: Attachment,
+): Promise<EndpointRecord> {
   const network = networkOf(context, spec.network);
   if (network.state !== 'ready')
     throw new CnmError(
@@ -32,10 +49,24 @@ export async function establishEndpoint(context: Context, spec: EndpointSpec): P
       `Network ${spec.network} is being ${network.state === 'removing' ? 'deleted' : 'created'}`,
     );
   const known = context.records.endpoint(spec.network, spec.id);
-  if (known?.state === 'ready') return sameEndpoint(known, spec);
+  if (known?.state === 'ready' && known.attachment?.state !== 'applying') return sameEndpoint(known, spec);
   if (known !== undefined) await dismantleEndpoint(context, known);
-  await assertAddressFree(context, spec);
-  const record = planEndpoint(context, network, spec);
+  const release = claimAddresses(context, spec);
+  try {
+    await assertAddressFree(context, spec);
+    return await makeEndpoint(context, network, spec, attachment);
+  } finally {
+    release();
+  }
+}
+
+async function makeEndpoint(
+  context: Context,
+  network: NetworkRecord,
+  spec: EndpointSpec,
+  attachment: Attachment | undefined,
+): Promise<EndpointRecord> {
+  const record = { ...planEndpoint(context, network, spec), ...(attachment && { attachment }) };
   await context.records.putEndpoint(record);
   try {
     await apply(context, `create endpoint ${spec.id.slice(0, 12)}`, record.plan);
@@ -54,13 +85,13 @@ export async function establishEndpoint(context: Context, spec: EndpointSpec): P
 }
 
 export function deleteEndpoint(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
-  return context.queues.run(network, async () => {
+  return inEndpoint(context, network, id, async () => {
     const endpoint = context.records.endpoint(network, id);
     if (endpoint !== undefined) await dismantleEndpoint(context, endpoint);
   });
 }
 
-/** To be called in the network's queue. Brings a record of any state to nothing, wherever its link is. */
+/** To be called in the endpoint's queue, or in the network's. Brings a record of any state to nothing, wherever its link is. */
 export async function dismantleEndpoint(context: Context, endpoint: EndpointRecord): Promise<void> {
   if (endpoint.state !== 'removing') await context.records.putEndpoint({ ...endpoint, state: 'removing' });
   await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholePlan(endpoint));
@@ -74,7 +105,7 @@ export function join(
   id: EndpointId,
   sandboxKey: string,
 ): Promise<JoinInfo> {
-  return context.queues.run(network, async () => {
+  return inEndpoint(context, network, id, async () => {
     const endpoint = endpointOf(context, network, id);
     const held = endpoint.attachment;
     if (held !== undefined && held.key !== sandboxKey) {
@@ -95,7 +126,7 @@ export function join(
 
 /** Docker brings the link back by itself, before or after this. */
 export function leave(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
-  return context.queues.run(network, async () => {
+  return inEndpoint(context, network, id, async () => {
     const endpoint = context.records.endpoint(network, id);
     if (endpoint?.attachment?.kind !== 'docker') return;
     await context.records.putEndpoint(omit(endpoint, 'attachment'));
@@ -109,7 +140,7 @@ export function programExternal(
   id: EndpointId,
   ports: readonly PortBinding[],
 ): Promise<void> {
-  return context.queues.run(network, async () => {
+  return inEndpoint(context, network, id, async () => {
     const endpoint = endpointOf(context, network, id);
     const driver = driverOf(context, networkOf(context, network).driver);
     if (ports.length === 0) return;
@@ -128,7 +159,7 @@ export function programExternal(
 }
 
 export function revokeExternal(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
-  return context.queues.run(network, async () => {
+  return inEndpoint(context, network, id, async () => {
     const endpoint = context.records.endpoint(network, id);
     if (endpoint?.external === undefined) return;
     await revert(context, `unpublish the ports of endpoint ${id.slice(0, 12)}`, endpoint.external.plan);
@@ -192,8 +223,29 @@ async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<
       { endpoint: other.id.slice(0, 12), address: shared },
       'a lost endpoint gives its address to a new one',
     );
-    await dismantleEndpoint(context, other);
+    await context.queues.run(endpointKey(spec.network, other.id), async () => {
+      const still = context.records.endpoint(spec.network, other.id);
+      if (still !== undefined) await dismantleEndpoint(context, still);
+    });
   }
+}
+
+/** Between the look at the records and the record of its own an endpoint has only this to keep its addresses. */
+function claimAddresses(context: Context, { network, address, addressV6 }: EndpointSpec): () => void {
+  const wanted = [address, addressV6].flatMap((one) =>
+    one === undefined ? [] : [`${network} ${addressOf(one)}`],
+  );
+  const taken = wanted.find((claim) => context.claimed.has(claim));
+  if (taken !== undefined) {
+    throw new CnmError(
+      'endpoint-conflict',
+      `Address ${taken.split(' ')[1] ?? ''} is being given to another endpoint of this network`,
+    );
+  }
+  for (const claim of wanted) context.claimed.add(claim);
+  return () => {
+    for (const claim of wanted) context.claimed.delete(claim);
+  };
 }
 
 function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {

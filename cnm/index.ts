@@ -27,7 +27,16 @@ export interface CnmOptions {
 export function createCnm(options: CnmOptions): Cnm {
   const { kernel, store, drivers, log, runDir, now = () => new Date() } = options;
   const records = new Records(store);
-  const context: Context = { kernel, records, drivers, queues: new Queues(), log, runDir, now };
+  const context: Context = {
+    kernel,
+    records,
+    drivers,
+    queues: new Queues(),
+    log,
+    runDir,
+    now,
+    claimed: new Set(),
+  };
   const gate = new Gate();
   return {
     drivers,

@@ -104,6 +104,24 @@ t.test('an address is held once: a lost endpoint of Docker gives way, a living o
   );
 });
 
+t.test('two endpoints that want one address at the same moment: one of them gets it', async (t) => {
+  const { cnm } = setup();
+  await cnm.createNetwork(network(1));
+  const twins = [endpoint(1, 2), { ...endpoint(1, 2), id: 'ff'.repeat(32) }];
+  const results = await Promise.allSettled(twins.map((twin) => cnm.createEndpoint(twin)));
+  t.same(results.map((result) => result.status).sort(), ['fulfilled', 'rejected']);
+  t.equal(cnm.endpoints().length, 1);
+  // The network goes while endpoints are coming: they come whole or not at all.
+  const coming = Array.from({ length: 30 }, (_, n) =>
+    cnm.createEndpoint(endpoint(1, n + 10)).catch(() => undefined),
+  );
+  await cnm.deleteNetwork(network(1).id);
+  await Promise.all(coming);
+  t.same(cnm.endpoints(), []);
+  t.same(cnm.networks(), []);
+  t.same((await cnm.drift()).orphans, []);
+});
+
 t.test('sandboxes: two networks, the default route passes on, names are reused', async (t) => {
   const { cnm, kernel } = setup();
   const before = kernel.snapshot();

@@ -36,3 +36,24 @@ t.test('different keys run side by side', async (t) => {
   await waiting;
   t.ok(idle);
 });
+
+t.test('shared work runs side by side, after and before exclusive work', async (t) => {
+  const queues = new Queues();
+  const log: string[] = [];
+  const work = (name: string) => async () => {
+    log.push(`${name} begins`);
+    await turn();
+    log.push(`${name} ends`);
+  };
+  await Promise.all([
+    queues.run('n', work('create')),
+    queues.share('n', work('a')),
+    queues.share('n', work('b')),
+    queues.run('n', work('delete')),
+    queues.share('n', work('c')),
+  ]);
+  t.same(log.slice(0, 2), ['create begins', 'create ends']);
+  t.same(log.slice(2, 4), ['a begins', 'b begins'], 'both are in');
+  t.same(log.slice(6), ['delete begins', 'delete ends', 'c begins', 'c ends']);
+  await queues.idle();
+});

@@ -6,7 +6,7 @@ import type { Facts } from '../kernel/facts.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
@@ -18,7 +18,6 @@ interface Desired {
   readonly object: Difference['object'];
   readonly id: string;
   readonly network?: string;
-  readonly queue: string;
   readonly plan: Plan;
   readonly endpoint?: EndpointRecord;
 }
@@ -56,28 +55,34 @@ async function settle(context: Context, failed: string[]): Promise<{ undone: str
   const finished: string[] = [];
   const note = (state: string, what: string) => (state === 'applying' ? undone : finished).push(what);
   for (const { network, id } of context.records.endpoints().filter(isCutOff)) {
-    await inQueue(context, failed, network, async () => {
-      const endpoint = context.records.endpoint(network, id);
-      if (endpoint === undefined || !isCutOff(endpoint)) return;
-      await dismantleEndpoint(context, endpoint);
-      note(endpoint.state === 'removing' ? 'removing' : 'applying', `endpoint ${id}`);
-    });
+    await attempt(failed, () =>
+      inEndpoint(context, network, id, async () => {
+        const endpoint = context.records.endpoint(network, id);
+        if (endpoint === undefined || !isCutOff(endpoint)) return;
+        await dismantleEndpoint(context, endpoint);
+        note(endpoint.state === 'removing' ? 'removing' : 'applying', `endpoint ${id}`);
+      }),
+    );
   }
   for (const { id } of context.records.networks().filter((network) => network.state !== 'ready')) {
-    await inQueue(context, failed, id, async () => {
-      const network = context.records.network(id);
-      if (network === undefined || network.state === 'ready') return;
-      await dismantleNetwork(context, network);
-      note(network.state, `network ${id}`);
-    });
+    await attempt(failed, () =>
+      context.queues.run(id, async () => {
+        const network = context.records.network(id);
+        if (network === undefined || network.state === 'ready') return;
+        await dismantleNetwork(context, network);
+        note(network.state, `network ${id}`);
+      }),
+    );
   }
   for (const { id } of context.records.sandboxes().filter((sandbox) => sandbox.state !== 'ready')) {
-    await inQueue(context, failed, id, async () => {
-      const sandbox = context.records.sandbox(id);
-      if (sandbox === undefined || sandbox.state === 'ready') return;
-      await dismantleSandbox(context, sandbox);
-      note(sandbox.state, `sandbox ${sandbox.name}`);
-    });
+    await attempt(failed, () =>
+      context.queues.run(id, async () => {
+        const sandbox = context.records.sandbox(id);
+        if (sandbox === undefined || sandbox.state === 'ready') return;
+        await dismantleSandbox(context, sandbox);
+        note(sandbox.state, `sandbox ${sandbox.name}`);
+      }),
+    );
   }
   return { undone, finished };
 }
@@ -93,8 +98,7 @@ function isCutOff(endpoint: EndpointRecord): boolean {
 
 /** In the object's queue, against fresh facts: what was missing a moment ago may have been deleted on purpose since. */
 async function repair(context: Context, found: Difference): Promise<Difference | undefined> {
-  const queue = found.object === 'endpoint' ? found.network : found.id;
-  return context.queues.run(queue ?? found.id, async () => {
+  return inQueue(context, found, async () => {
     const now = desired(context).find((one) => one.object === found.object && one.id === found.id);
     if (now === undefined) return undefined;
     const current = difference(
@@ -107,6 +111,10 @@ async function repair(context: Context, found: Difference): Promise<Difference |
     context.log.info({ [found.object]: found.id.slice(0, 12), steps: current.missing.length }, 'repaired');
     return current;
   });
+}
+
+function inQueue<T>(context: Context, { network, id }: Difference, work: () => Promise<T>): Promise<T> {
+  return network === undefined ? context.queues.run(id, work) : inEndpoint(context, network, id, work);
 }
 
 function isFirewall(step: Step): boolean {
@@ -135,11 +143,11 @@ function desired(context: Context): readonly Desired[] {
     ...records
       .sandboxes()
       .filter(ready)
-      .map(({ id, plan }) => ({ object: 'sandbox' as const, id, queue: id, plan })),
+      .map(({ id, plan }) => ({ object: 'sandbox' as const, id, plan })),
     ...records
       .networks()
       .filter(ready)
-      .map(({ id, plan }) => ({ object: 'network' as const, id, queue: id, plan })),
+      .map(({ id, plan }) => ({ object: 'network' as const, id, plan })),
     ...records
       .endpoints()
       .filter((endpoint) => !isCutOff(endpoint))
@@ -147,7 +155,6 @@ function desired(context: Context): readonly Desired[] {
         object: 'endpoint' as const,
         id: endpoint.id,
         network: endpoint.network,
-        queue: endpoint.network,
         plan: wholePlan(endpoint),
         endpoint,
       })),
@@ -216,15 +223,6 @@ function nameOf(orphan: Orphan): string {
 
 function element(set: NftElement['set'], key: string, data: string): NftElement {
   return { do: 'nft.element', set, key: key.split(' . '), ...(data !== '' && { data: data.split(' . ') }) };
-}
-
-async function inQueue(
-  context: Context,
-  failed: string[],
-  queue: string,
-  work: () => Promise<void>,
-): Promise<void> {
-  await attempt(failed, () => context.queues.run(queue, work));
 }
 
 async function attempt<T>(failed: string[], work: () => Promise<T>): Promise<T | undefined> {

@@ -2,10 +2,17 @@
 import { randomBytes } from 'node:crypto';
 import { addressOf, familyOfPrefix, prefix } from '../address/prefix.ts';
 import type { Plan, RouteAdd, Step } from '../kernel/step.ts';
-import { abandon, apply, type Context, PLANNING, revert } from './context.ts';
+import { abandon, apply, type Context, inEndpoint, PLANNING, revert } from './context.ts';
 import { dismantleEndpoint, establishEndpoint, joinInfo } from './endpoints.ts';
 import { CnmError } from './errors.ts';
-import type { EndpointRecord, EndpointSpec, JoinInfo, NetworkId, SandboxRecord } from './model.ts';
+import type {
+  Attachment,
+  EndpointRecord,
+  EndpointSpec,
+  JoinInfo,
+  NetworkId,
+  SandboxRecord,
+} from './model.ts';
 
 export async function createSandbox(context: Context, name: string): Promise<SandboxRecord> {
   const record = await context.queues.run(PLANNING, () => planSandbox(context, name));
@@ -51,7 +58,7 @@ export async function dismantleSandbox(context: Context, sandbox: SandboxRecord)
   await context.records.dropSandbox(sandbox.id);
 }
 
-/** Sandbox first, then network: the one order in which two queues are ever held together. */
+/** Sandbox first, then network, then endpoint: the one order in which queues are ever held together. */
 export function joinSandbox(
   context: Context,
   reference: string,
@@ -69,7 +76,7 @@ export function joinSandbox(
         `Sandbox ${sandbox.name} has an endpoint on this network already: ${there.id}`,
       );
     }
-    return context.queues.run(spec.network, () => attach(context, sandbox, spec));
+    return inEndpoint(context, spec.network, spec.id, () => attach(context, sandbox, spec));
   });
 }
 
@@ -83,7 +90,7 @@ export function leaveSandbox(
     const sandbox = sandboxOf(context, id);
     const endpoint = endpointsIn(context, sandbox).find((candidate) => candidate.network === network);
     if (endpoint === undefined) return undefined;
-    await context.queues.run(network, () => dismantleEndpoint(context, endpoint));
+    await inEndpoint(context, network, endpoint.id, () => dismantleEndpoint(context, endpoint));
     await inheritDefaultRoute(context, sandbox);
     return endpoint;
   });
@@ -134,7 +141,8 @@ async function planSandbox(context: Context, name: string): Promise<SandboxRecor
 
 /** In the queues of both. The endpoint is made, then moved in; if it cannot be, nothing of it stays. */
 async function attach(context: Context, sandbox: SandboxRecord, spec: EndpointSpec): Promise<EndpointRecord> {
-  const endpoint = await establishEndpoint(context, spec);
+  const underWay: Attachment = { kind: 'cnm', key: sandbox.id, plan: [], state: 'applying' };
+  const endpoint = await establishEndpoint(context, spec, underWay);
   if (endpoint.attachment?.state === 'ready') return endpoint;
   const plan = attachmentPlan(context, sandbox, endpoint, joinInfo(context, endpoint));
   const attachment = { kind: 'cnm', key: sandbox.id, plan } as const;
