@@ -165,6 +165,45 @@ t.test('killed at every point, started again, the life goes on to its end and le
   }
 });
 
+t.test(
+  'killed while a sandbox leaves the network with its default route: another one carries it',
+  async (t) => {
+    const second = secondNetwork();
+    const joined = async (kernel: FakeKernel, store: Store, death?: Death) => {
+      const cnm = born(kernel, store);
+      await cnm.createNetwork(network);
+      await cnm.createNetwork(second);
+      await cnm.createSandbox('web');
+      await cnm.joinSandbox('web', standalone);
+      const address = { address: prefix('10.2.0.3/24'), addressV6: prefix('fd00:2::3/64') };
+      await cnm.joinSandbox('web', { ...standalone, ...address, id: 'e3'.repeat(32), network: second.id });
+      return born(kernel, store, death);
+    };
+    const whole = new Death(Infinity);
+    await (await joined(fakeKernel(), memoryStore(), whole)).leaveSandbox('web', network.id);
+    t.ok(whole.points > 5);
+    for (let at = 0; at < whole.points; at += 1) {
+      const kernel = fakeKernel();
+      const store = memoryStore();
+      const mortalOne = await joined(kernel, store, new Death(at));
+      await t.rejects(mortalOne.leaveSandbox('web', network.id));
+      const cnm = born(kernel, store);
+      await cnm.reconcile();
+      const [sandbox] = cnm.sandboxes();
+      const { netns } = await kernel.facts({ netns: [sandbox?.path ?? ''] });
+      const routes = netns.get(sandbox?.path ?? '')?.routes.map(({ to }) => to);
+      const defaults = routes?.filter((to) => to.endsWith('/0')).sort();
+      t.same(defaults, ['0.0.0.0/0', '::/0'], `point ${at}: a default route of each family`);
+    }
+  },
+);
+
+function secondNetwork(): NetworkSpec {
+  const ipv4 = { addressSpace: '', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} };
+  const ipv6 = { addressSpace: '', pool: prefix('fd00:2::/64'), gateway: prefix('fd00:2::1/64'), aux: {} };
+  return { ...network, id: 'a2'.repeat(32), name: 'second', ipv4: [ipv4], ipv6: [ipv6] };
+}
+
 t.test('a store that fails (ENOSPC) at any write: an error, and nothing half made', async (t) => {
   for (let failing = 0; failing < 12; failing += 1) {
     const kernel = fakeKernel();

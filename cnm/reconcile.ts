@@ -11,7 +11,7 @@ import { dismantleEndpoint, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
 import { messageOf } from './records.ts';
-import { dismantleSandbox } from './sandboxes.ts';
+import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
 
 /** One stored object with everything that should exist for it, in the order in which it is made. */
 interface Desired {
@@ -37,13 +37,41 @@ export async function reconcile(context: Context, removeOrphans: boolean): Promi
   const { undone, finished } = await settle(context, failed);
   await context.kernel.prepare();
   const { differences } = await drift(context);
+  const repaired = await repairAll(context, differences, failed);
+  await passOnDefaultRoutes(context, failed);
+  const removed = removeOrphans ? await removeAll(context, failed) : [];
+  return { undone, finished, repaired, removed, failed };
+}
+
+/**
+ * Puts back links, addresses and routes alone. The firewall is not looked at: reading Docker's chains costs processes, and links
+ * change with every container that Docker starts.
+ */
+export async function repairLinks(context: Context): Promise<ReconcileReport> {
+  const failed: string[] = [];
+  const wanted = desired(context).map((one) => ({
+    ...one,
+    plan: one.plan.filter((step) => !isFirewall(step)),
+  }));
+  const facts = await context.kernel.facts({ plans: wanted.map((one) => one.plan), firewall: false });
+  const differences = wanted
+    .map((one) => difference(context, one, facts))
+    .filter((one) => one.missing.length > 0);
+  const repaired = await repairAll(context, differences, failed);
+  return { undone: [], finished: [], repaired, removed: [], failed };
+}
+
+async function repairAll(
+  context: Context,
+  differences: readonly Difference[],
+  failed: string[],
+): Promise<readonly Difference[]> {
   const repaired: Difference[] = [];
   for (const one of differences.filter((candidate) => candidate.repairable)) {
     const done = await attempt(failed, () => repair(context, one));
     if (done !== undefined) repaired.push(done);
   }
-  const removed = removeOrphans ? await removeAll(context, failed) : [];
-  return { undone, finished, repaired, removed, failed };
+  return repaired;
 }
 
 /**
@@ -115,6 +143,18 @@ async function repair(context: Context, found: Difference): Promise<Difference |
 
 function inQueue<T>(context: Context, { network, id }: Difference, work: () => Promise<T>): Promise<T> {
   return network === undefined ? context.queues.run(id, work) : inEndpoint(context, network, id, work);
+}
+
+/** A crash within a leave may have undone the endpoint with the default route and not yet have given it to the next one. */
+async function passOnDefaultRoutes(context: Context, failed: string[]): Promise<void> {
+  for (const { id } of context.records.sandboxes()) {
+    await attempt(failed, () =>
+      context.queues.run(id, async () => {
+        const sandbox = context.records.sandbox(id);
+        if (sandbox?.state === 'ready') await inheritDefaultRoute(context, sandbox);
+      }),
+    );
+  }
 }
 
 function isFirewall(step: Step): boolean {

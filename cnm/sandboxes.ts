@@ -217,7 +217,7 @@ function defaultRoutes(
 }
 
 /** When the endpoint with the default route has left, the next one that has a gateway takes over. */
-async function inheritDefaultRoute(context: Context, sandbox: SandboxRecord): Promise<void> {
+export async function inheritDefaultRoute(context: Context, sandbox: SandboxRecord): Promise<void> {
   const remaining = endpointsIn(context, sandbox);
   for (const endpoint of remaining) {
     const attachment = endpoint.attachment;
@@ -230,7 +230,8 @@ async function inheritDefaultRoute(context: Context, sandbox: SandboxRecord): Pr
       attachment: { ...attachment, plan: [...attachment.plan, ...routes] },
     });
     await apply(context, `give sandbox ${sandbox.name} its next default route`, routes);
-    return;
+    // It may have a gateway of one family only: the other's may be at the next endpoint.
+    return inheritDefaultRoute(context, sandbox);
   }
 }
 
