@@ -62,6 +62,8 @@ export interface Cnm {
   drift(): Promise<Drift>;
   /** Repair what is ours, remove orphans that bear our mark, touch nothing else. */
   reconcile(options?: { readonly removeOrphans: boolean }): Promise<ReconcileReport>;
+  /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
+  repairLinks(): Promise<ReconcileReport>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */
   dryRun(spec: NetworkSpec): Promise<Plan>;
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */

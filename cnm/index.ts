@@ -9,7 +9,7 @@ import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import { Queues } from './queue.ts';
-import { drift, reconcile } from './reconcile.ts';
+import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import * as sandboxes from './sandboxes.ts';
 
@@ -63,6 +63,7 @@ export function createCnm(options: CnmOptions): Cnm {
     drift: () => drift(context),
     reconcile: ({ removeOrphans } = { removeOrphans: true }) =>
       gate.pass(() => reconcile(context, removeOrphans)),
+    repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     close: () => gate.close(() => context.queues.idle()),
   };

@@ -162,3 +162,23 @@ t.test('after close nothing is let in, and what was inside has ended', async (t)
 function withoutSysctls(key: string, value: unknown): unknown {
   return key === 'sysctls' ? undefined : value;
 }
+
+t.test('repairLinks puts back links, and leaves the firewall to reconcile', async (t) => {
+  const { cnm, kernel } = setup();
+  await cnm.createNetwork(network(1));
+  await cnm.createEndpoint(endpoint(1, 2));
+  const whole = kernel.snapshot();
+  const links = cnm
+    .networks()
+    .flatMap(({ plan }) => plan)
+    .flatMap((step) => (step.do === 'link.add' ? [step.name] : []));
+  for (const link of links) kernel.destroyLink(link);
+  const { repaired, failed } = await cnm.repairLinks();
+  t.same(failed, []);
+  t.equal(repaired.length, 2, 'the bridge, and its port');
+  t.same(kernel.snapshot(), whole);
+  kernel.flushFirewall();
+  t.same((await cnm.repairLinks()).repaired, []);
+  await cnm.reconcile();
+  t.same(kernel.snapshot(), whole);
+});

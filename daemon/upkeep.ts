@@ -54,9 +54,12 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
   const { cnm, kernel, engine, log, leases, pace: given } = parts;
   const pace = { ...PACE, ...given };
   const { minimumAge, interval } = pace;
+  let firewallToo = false;
   const repair = new Chore('the repair after a change in the kernel', log, async () => {
+    const all = firewallToo;
+    firewallToo = false;
     // Repair only: what nobody accounts for may be an operation of ours that is under way.
-    logReport(log, await cnm.reconcile({ removeOrphans: false }));
+    logReport(log, await (all ? cnm.reconcile({ removeOrphans: false }) : cnm.repairLinks()));
   });
   const reclaimer = createReclaimer({ cnm, kernel, view: engine, log, minimumAge, interval });
   let suspiciousUntil = 0;
@@ -75,6 +78,7 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
     start() {
       unwatch = kernel.watch((change) => {
         log.debug(change, 'others changed something in the kernel');
+        if (change.what !== 'links') firewallToo = true;
         repair.within(pace.repairAfter);
       });
       this.suspectLoss();
@@ -96,7 +100,9 @@ export function logReport(log: Log, report: ReconcileReport): void {
   if (undone.length > 0) log.warn({ undone }, 'undone: a crash had cut it off');
   if (finished.length > 0) log.warn({ finished }, 'removed: a crash had cut its removal off');
   if (repaired.length > 0) {
-    const what = repaired.map(({ object, id, missing }) => `${object} ${id}: ${missing.length} steps`);
+    const what = repaired.map(
+      ({ object, id, missing }) => `${object} ${id.slice(0, 12)}: ${missing.length} steps`,
+    );
     log.warn({ repaired: what }, 'put back what was missing in the kernel');
   }
   if (removed.length > 0)
