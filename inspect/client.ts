@@ -166,7 +166,8 @@ function errorOf(answer: unknown): string | undefined {
 
 function unreachable(socket: string, error: Error & { readonly code?: unknown }): string {
   const start =
-    'Start it with: systemctl start cnmd (or: cnmd), or name its socket with --socket or CNM_SOCKET';
+    'Start it with: systemctl start cnmd (or: cnmd), or name its socket with --socket or CNM_SOCKET; ' +
+    "a managed plugin's is DockerRootDir/plugins/ID/propagated-mount/cnm.sock, printed by packaging/plugin-socket.sh NAME";
   switch (error.code) {
     case 'ENOENT':
       return `The daemon is not running: there is no socket ${socket}. ${start}`;
