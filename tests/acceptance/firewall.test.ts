@@ -144,6 +144,14 @@ t.test('cnm-bridge under Docker 20.10’s firewall', async (t) => {
     t.ok(await h.containerPings('c2', WORLD));
     await h.sh(`iptables -D DOCKER-USER -s ${c1.v4} -d ${WORLD} -j DROP; iptables -A DOCKER-USER -j RETURN`);
     t.ok(await within(5, 'all to flow', flows));
+    await h.sh(`iptables -I DOCKER-USER -s 10.4.0.0/24 -d ${WORLD} -j DROP`);
+    await h.docker(...create, '--subnet=10.4.0.0/24', 'n4');
+    await h.container('c4', 'n4');
+    t.notOk(await h.containerPings('c4', WORLD), 'one that stood there before the network');
+    t.ok(await h.containerPings('c4', '198.51.100.1', 3), 'which else gets out');
+    await h.docker('rm', '--force', 'c4');
+    await h.docker('network', 'rm', 'n4');
+    await h.sh(`iptables -D DOCKER-USER -s 10.4.0.0/24 -d ${WORLD} -j DROP`);
   });
 
   t.test('§1.8 strangers’ rules and the user’s settings are as they were', async (t) => {

@@ -24,8 +24,8 @@ function run(h: DockerHost, name: string, network: string): Promise<string> {
 t.test('scenarios', async (t) => {
   const lab = await openLab(t);
   const [h, other] = await Promise.all([
-    lab.dockerHost({ name: 'h1', plugin: 'sockets' }),
-    lab.dockerHost({ name: 'h2', plugin: 'sockets' }),
+    lab.dockerHost({ plugin: 'sockets' }),
+    lab.dockerHost({ plugin: 'sockets' }),
   ]);
 
   t.test('12 the log of one docker run is a page that tells the story', (t) => story(t, h));

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run, tryRun } from './command.ts';
 import { cacheFolder } from './image.ts';
@@ -20,8 +20,8 @@ export async function engineTree(engine: Engine): Promise<string> {
 /** overlay2 where a folder can hold an overlay's upper layer, else vfs, which copies whole images. */
 export async function storageDriver(folder: string): Promise<'overlay2' | 'vfs'> {
   if (process.env['CNM_LAB_OVERLAY'] === 'no') return 'vfs';
-  const probe = join(folder, 'probe');
-  for (const sub of ['lower', 'upper', 'work', 'merged']) await mkdir(join(probe, sub), { recursive: true });
+  const probe = await mkdtemp(join(folder, 'probe-'));
+  for (const sub of ['lower', 'upper', 'work', 'merged']) await mkdir(join(probe, sub));
   const options = `lowerdir=${probe}/lower,upperdir=${probe}/upper,workdir=${probe}/work`;
   const script = `mount -t overlay overlay -o ${options} ${probe}/merged`;
   // In a mount namespace of its own, which takes the mount with it.

@@ -64,6 +64,7 @@ export class Lab {
   readonly #folder: string;
   readonly #hosts: Host[] = [];
   #segments = 0;
+  #booted = 0;
   #onUplink = 0;
 
   constructor(name: string, folder: string, world: Host) {
@@ -82,7 +83,9 @@ export class Lab {
   }
 
   async #boot(options: HostOptions, tree: string): Promise<BootedHost> {
-    const name = options.name ?? `h${this.#hosts.length + 1}`;
+    // Counted here, not by #hosts: several may boot at once.
+    this.#booted += 1;
+    const name = options.name ?? `h${this.#booted}`;
     return boot({ name, lab: this.name, folder: this.#folder, tree });
   }
 
