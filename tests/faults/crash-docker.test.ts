@@ -1,4 +1,3 @@
-// lab: timeout 600
 /*
  * cnmd is killed at points of every operation of a real Engine and started again at once; Docker's own retry comes.
  *

@@ -113,7 +113,7 @@ for file in /run/cnm/netns/* /run/netns/*; do
   echo "namespace $file"
   nsenter --net="$file" bash -c "$(declare -f dump); dump $file"
 done
-nft list table inet cnm 2>/dev/null | sed 's/^/text nft /'
+echo "nft host $(nft -j list table inet cnm 2>/dev/null)"
 { iptables-save -t filter; ip6tables-save -t filter; } | grep cnm | sed 's/^/text iptables /'
 true`;
 
@@ -137,11 +137,28 @@ function kernelLines(line: string): readonly string[] {
   const text = rest.join(' ');
   if (what === 'namespace') return [line];
   if (what === 'text') return [`${where}: ${text.trim()}`];
+  if (what === 'nft') return text === '' ? [] : nft(JSON.parse(text) as NftListing);
   const list = (text === '' ? [] : JSON.parse(text)) as readonly Record<string, unknown>[];
   if (what === 'links') return list.filter((one) => one['ifname'] !== 'lo').map((one) => link(where, one));
   if (what === 'addresses') return list.flatMap((one) => addresses(where, one));
   if (what === 'routes') return list.filter(isLasting).map((one) => route(where, one));
   return [];
+}
+
+interface NftListing {
+  readonly nftables: readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
+}
+
+/** Handles count up; elements come in no order of ours. */
+function nft({ nftables }: NftListing): readonly string[] {
+  return nftables.flatMap(({ set, rule, chain }) => [
+    ...((set?.['elem'] ?? []) as readonly unknown[]).map(
+      (element) => `nft: ${String(set?.['name'])} ${JSON.stringify(element)}`,
+    ),
+    ...[set, chain, rule].flatMap((one) =>
+      one === undefined ? [] : `nft: ${JSON.stringify({ ...one, elem: undefined, handle: undefined })}`,
+    ),
+  ]);
 }
 
 function link(where: string, one: Record<string, unknown>): string {

@@ -1,4 +1,3 @@
-// lab: timeout 400
 /*
  * The real daemon on a host without Docker is killed with SIGKILL at every point of every operation and started again.
  *
