@@ -1,3 +1,4 @@
+// lab: timeout 900
 /*
  * As crash-points.test.ts, for what `cnm` asks for itself; and the daemon killed at every point of its own start.
  *
