@@ -48,9 +48,14 @@ async function type(host: Host, shell: string): Promise<Output> {
 
 t.test('every block is run here, or is one that this test cannot run', (t) => {
   const others = blocks(readme).filter(({ where }) => where === undefined);
-  t.equal(others.length, 2, 'the quickstart (its own test) and the installation as a service (systemd)');
+  t.equal(
+    others.length,
+    3,
+    'the quickstart (its own test), the tests (this run), and the installation under systemd',
+  );
   t.match(others[0]?.shell, /npm run quickstart/);
-  t.match(others[1]?.shell, /systemctl/);
+  t.match(others[1]?.shell, /npm test/);
+  t.match(others[2]?.shell, /systemctl/);
   t.end();
 });
 
