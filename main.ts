@@ -163,7 +163,7 @@ async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<
   for (const notice of store.notices) log.warn(notice, noticeText(notice));
   await kernel.prepare();
   const removeOrphans = isComplete(store);
-  logReport(log, await cnm.reconcile({ removeOrphans }));
+  logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases({ cnm, ipam, log });
   upkeep.start();

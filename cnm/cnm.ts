@@ -61,7 +61,11 @@ export interface Cnm {
   /** What differs between the store and the kernel. Changes nothing. */
   drift(): Promise<Drift>;
   /** Repair what is ours, remove orphans that bear our mark, touch nothing else. */
-  reconcile(options?: { readonly removeOrphans: boolean }): Promise<ReconcileReport>;
+  reconcile(options?: {
+    readonly removeOrphans: boolean;
+    /** False = leave the host's forwarding to dockerd, for networks of Docker's (see reconcile.ts). Default true. */
+    readonly forwarding?: boolean;
+  }): Promise<ReconcileReport>;
   /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
   repairLinks(): Promise<ReconcileReport>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */

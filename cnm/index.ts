@@ -61,8 +61,7 @@ export function createCnm(options: CnmOptions): Cnm {
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
     drift: () => drift(context),
-    reconcile: ({ removeOrphans } = { removeOrphans: true }) =>
-      gate.pass(() => reconcile(context, removeOrphans)),
+    reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     close: () => gate.close(() => context.queues.idle()),

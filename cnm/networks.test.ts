@@ -182,3 +182,26 @@ t.test('repairLinks puts back links, and leaves the firewall to reconcile', asyn
   await cnm.reconcile();
   t.same(kernel.snapshot(), whole);
 });
+
+t.test(
+  'after a reboot forwarding is dockerd’s to switch on, for its networks; for ours it is ours',
+  async (t) => {
+    for (const [origin, wanted] of [
+      ['docker', '0'],
+      ['cnm', '1'],
+    ] as const) {
+      const { cnm, kernel } = setup();
+      await cnm.createNetwork(network(1, { origin, name: 'n' }));
+      await kernel.apply([{ do: 'sysctl.set', key: 'net.ipv4.ip_forward', value: '0', keep: true }]);
+      await cnm.reconcile({ removeOrphans: true, forwarding: false });
+      await cnm.repairLinks();
+      const key = 'net.ipv4.ip_forward';
+      const plans = [[{ do: 'sysctl.set', key, value: '1', keep: true }]] as const;
+      const value = async () => (await kernel.facts({ plans })).host.sysctls.get(key);
+      t.equal(await value(), wanted);
+      t.equal((await cnm.drift()).differences.length, origin === 'docker' ? 1 : 0, 'the doctor sees it');
+      await cnm.reconcile();
+      t.equal(await value(), '1', 'and doctor --fix switches it on');
+    }
+  },
+);

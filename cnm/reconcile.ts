@@ -32,12 +32,25 @@ export async function drift(context: Context): Promise<Drift> {
   return { differences, orphans: orphans(context, facts), rulesetCurrent: facts.rulesetCurrent };
 }
 
-export async function reconcile(context: Context, removeOrphans: boolean): Promise<ReconcileReport> {
+export interface ReconcileOptions {
+  readonly removeOrphans: boolean;
+  /**
+   * False = do not switch forwarding on for networks of Docker's. dockerd sets its FORWARD policy to DROP only when it is the one
+   * that switches ip_forward on (libnetwork.md §1.2): a daemon that restores its networks before dockerd starts would leave
+   * the host forwarding for everybody. Default true.
+   */
+  readonly forwarding?: boolean;
+}
+
+export async function reconcile(
+  context: Context,
+  { removeOrphans, forwarding = true }: ReconcileOptions,
+): Promise<ReconcileReport> {
   const failed: string[] = [];
   const { undone, finished } = await settle(context, failed);
   await context.kernel.prepare();
   const { differences } = await drift(context);
-  const repaired = await repairAll(context, differences, failed);
+  const repaired = await repairAll(context, differences, failed, forwarding);
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
   return { undone, finished, repaired, removed, failed };
@@ -57,7 +70,7 @@ export async function repairLinks(context: Context): Promise<ReconcileReport> {
   const differences = wanted
     .map((one) => difference(context, one, facts))
     .filter((one) => one.missing.length > 0);
-  const repaired = await repairAll(context, differences, failed);
+  const repaired = await repairAll(context, differences, failed, false);
   return { undone: [], finished: [], repaired, removed: [], failed };
 }
 
@@ -65,10 +78,11 @@ async function repairAll(
   context: Context,
   differences: readonly Difference[],
   failed: string[],
+  forwarding: boolean,
 ): Promise<readonly Difference[]> {
   const repaired: Difference[] = [];
   for (const one of differences.filter((candidate) => candidate.repairable)) {
-    const done = await attempt(failed, () => repair(context, one));
+    const done = await attempt(failed, () => repair(context, one, forwarding));
     if (done !== undefined) repaired.push(done);
   }
   return repaired;
@@ -125,7 +139,11 @@ function isCutOff(endpoint: EndpointRecord): boolean {
 }
 
 /** In the object's queue, against fresh facts: what was missing a moment ago may have been deleted on purpose since. */
-async function repair(context: Context, found: Difference): Promise<Difference | undefined> {
+async function repair(
+  context: Context,
+  found: Difference,
+  forwarding: boolean,
+): Promise<Difference | undefined> {
   return inQueue(context, found, async () => {
     const now = desired(context).find((one) => one.object === found.object && one.id === found.id);
     if (now === undefined) return undefined;
@@ -134,10 +152,12 @@ async function repair(context: Context, found: Difference): Promise<Difference |
       now,
       await context.kernel.facts({ plans: [now.plan], firewall: now.plan.some(isFirewall) }),
     );
-    if (current.missing.length === 0) return undefined;
-    await context.kernel.apply(current.missing);
-    context.log.info({ [found.object]: found.id.slice(0, 12), steps: current.missing.length }, 'repaired');
-    return current;
+    const ofDocker = context.records.network(found.id)?.origin === 'docker';
+    const missing = current.missing.filter((step) => forwarding || !ofDocker || !isForwarding(step));
+    if (missing.length === 0) return undefined;
+    await context.kernel.apply(missing);
+    context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
+    return { ...current, missing };
   });
 }
 
@@ -156,6 +176,17 @@ async function passOnDefaultRoutes(context: Context, failed: string[]): Promise<
     );
   }
 }
+
+/** The host's own switches, which dockerd turns on when it starts. */
+function isForwarding(step: Step): boolean {
+  return step.do === 'sysctl.set' && step.netns === undefined && FORWARDING.has(step.key);
+}
+
+const FORWARDING = new Set([
+  'net.ipv4.ip_forward',
+  'net.ipv6.conf.default.forwarding',
+  'net.ipv6.conf.all.forwarding',
+]);
 
 function isFirewall(step: Step): boolean {
   return step.do === 'nft.element' || step.do === 'forward.accept';

@@ -59,7 +59,10 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
     const all = firewallToo;
     firewallToo = false;
     // Repair only: what nobody accounts for may be an operation of ours that is under way.
-    logReport(log, await (all ? cnm.reconcile({ removeOrphans: false }) : cnm.repairLinks()));
+    logReport(
+      log,
+      await (all ? cnm.reconcile({ removeOrphans: false, forwarding: false }) : cnm.repairLinks()),
+    );
   });
   const reclaimer = createReclaimer({ cnm, kernel, view: engine, log, minimumAge, interval });
   let suspiciousUntil = 0;
