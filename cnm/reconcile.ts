@@ -35,7 +35,7 @@ export async function drift(context: Context): Promise<Drift> {
 export interface ReconcileOptions {
   readonly removeOrphans: boolean;
   /**
-   * False = do not switch forwarding on for networks of Docker's. dockerd sets its FORWARD policy to DROP only when it is the one
+   * False = do not switch net.ipv4.ip_forward on for networks of Docker's. dockerd sets its FORWARD policy to DROP only when it is the one
    * that switches ip_forward on (libnetwork.md §1.2): a daemon that restores its networks before dockerd starts would leave
    * the host forwarding for everybody. Default true.
    */
@@ -177,16 +177,10 @@ async function passOnDefaultRoutes(context: Context, failed: string[]): Promise<
   }
 }
 
-/** The host's own switches, which dockerd turns on when it starts. */
+/** The host's own switch, which dockerd turns on when it starts. It leaves IPv6 alone unless its own networks want it. */
 function isForwarding(step: Step): boolean {
-  return step.do === 'sysctl.set' && step.netns === undefined && FORWARDING.has(step.key);
+  return step.do === 'sysctl.set' && step.netns === undefined && step.key === 'net.ipv4.ip_forward';
 }
-
-const FORWARDING = new Set([
-  'net.ipv4.ip_forward',
-  'net.ipv6.conf.default.forwarding',
-  'net.ipv6.conf.all.forwarding',
-]);
 
 function isFirewall(step: Step): boolean {
   return step.do === 'nft.element' || step.do === 'forward.accept';
