@@ -119,7 +119,7 @@ true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {
   const [dump, ...views] = await Promise.all([
-    host.sh(DUMP),
+    host.sh(DUMP, { timeout: 30_000 }),
     ...['networks', 'endpoints', 'sandboxes', 'drift'].map((what) => admin(host, 'GET', `/v1/${what}`)),
   ]);
   const [networks, endpoints, sandboxes, doctor] = views.map(({ body }) => body);

@@ -125,7 +125,8 @@ export class Running {
   async kill(signal: NodeJS.Signals = 'SIGTERM'): Promise<Output | undefined> {
     if (this.alive) {
       const pid = await this.pid().catch(() => undefined);
-      if (pid !== undefined) signalIfThere(pid, signal);
+      // Without a child yet, or any more, it is the outer process that does not get on.
+      signalIfThere(pid ?? this.outerPid, signal);
       // nsenter stops itself with its child (util-linux, sys-utils/nsenter.c, continue_as_child), and then
       // neither passes on nor notices the child's end.
       if (signal !== 'SIGSTOP') signalIfThere(this.outerPid, 'SIGCONT');
