@@ -24,7 +24,8 @@ export interface EndpointAnswer {
 
 /**
  * Every operation is idempotent: the same request again is success with the same answer; a delete or leave of something
- * unknown is success. Operations of one network run one after another, those of different networks side by side.
+ * unknown is success. A network is created and deleted alone; its endpoints run side by side, the operations of one endpoint one
+ * after another.
  * All throw CnmError.
  */
 export interface Cnm {
