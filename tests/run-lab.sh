@@ -74,7 +74,10 @@ for file in "${files[@]}"; do
   if [ "$f" -gt 0 ]; then
     printf '\n==== %s (exit status %s)\n' "$file" "$status"
     [ "$status" != 124 ] && [ "$status" != 137 ] || echo '==== killed, or stopped at its time limit'
-    tail -n 400 "$result.out" 2>/dev/null
+    # What failed, and the daemons' words: whoever reads CI's record may be shown the first lines alone.
+    grep -A 30 '^ *not ok' "$result.out" 2>/dev/null | head -n 120
+    echo '==== the end of its output'
+    tail -n 250 "$result.out" 2>/dev/null
   fi
 done
 echo "$passed passed, $failed failed"

@@ -3,7 +3,7 @@
  * count of the points at which a crash makes a difference: before each step of the kernel, and before and after each
  * write of the store. Takes cnmd's arguments.
  *
- * `CNM_CRASH_AT=N` kills it with SIGKILL at its N-th point (from 0), start-up included. `CNM_CRASH_CONTROL=PATH`: a socket
+ * `CNM_CRASH_AT=N` kills it with SIGKILL at the N-th point (from 0) of its start. `CNM_CRASH_CONTROL=PATH`: a socket
  * that answers `arm N` (forget what was counted, die at the N-th point from now; `arm` alone only counts) and `points`
  * (the names of the points since then, one line as JSON). `CNM_CRASH_PACE=quick`: reclaims without waiting.
  */
@@ -110,6 +110,8 @@ async function mortalDaemon(configuration: Configuration): Promise<void> {
   });
   const daemon = await compose(configuration, log, { kernel, store, pace });
   await daemon.ready;
+  // A start that has fewer points is survived; what upkeep does later is not part of it.
+  death.arm(Infinity);
   const control = process.env['CNM_CRASH_CONTROL'];
   if (control !== undefined) await listenControl(control, death);
   process.once('SIGTERM', () => {
