@@ -66,5 +66,7 @@ export interface Facts {
   readonly rulesetCurrent: boolean;
   /** Complete accept groups (see ForwardAccept) in DOCKER-USER; `chain` tells which families have the chain at all. */
   readonly accepts: readonly AcceptRule[];
+  /** Ports that this daemon holds, as `proto address port`. */
+  readonly heldPorts: ReadonlySet<string>;
   readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
 }
