@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `cnm` command. Loads only the subject that is asked for, so that it answers before one notices. */
 import { Command, CommanderError } from 'commander';
+import { ownVersion } from './cli/own-version.ts';
 import { type Terminal, terminal } from './cli/terminal.ts';
 
 /** Exit statuses, as docs/operations.md lists them. */
@@ -45,6 +46,7 @@ async function main(args: readonly string[]): Promise<number> {
   const own = terminal(process);
   const program = new Command('cnm')
     .description('Container networks, endpoints and sandboxes of the CNM suite')
+    .version(`cnm ${ownVersion()}`, '--version', 'the version of this command')
     .enablePositionalOptions()
     .exitOverride();
   const asked = args.find((argument) => SUBJECTS.some(({ name }) => name === argument));

@@ -122,9 +122,9 @@ function* attributes(
   }
 }
 
-/** Without the NUL at its end. */
+/** With or without a NUL at its end: NLA_STRING allows both. */
 function textAt(data: Buffer, start: number, end: number): string {
-  return data.toString('utf8', start, end - 1);
+  return data.toString('utf8', start, data[end - 1] === 0 ? end - 1 : end);
 }
 
 export interface KernelAddress {

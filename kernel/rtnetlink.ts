@@ -4,12 +4,7 @@
  */
 import { AttrStream } from 'netlink/dist/structs.js';
 import type { StreamData } from 'netlink/dist/structs.js';
-import {
-  formatInfo,
-  formatLinkProtocolInfoInet6,
-  formatVethInfo,
-  In6AddrGenMode,
-} from 'netlink/dist/rt/ifla.js';
+import { formatLinkProtocolInfoInet6, In6AddrGenMode } from 'netlink/dist/rt/ifla.js';
 import type { LinkAttrs } from 'netlink/dist/rt/ifla.js';
 import {
   formatAddressMessage,
@@ -35,6 +30,10 @@ export const ROUTE_PROTOCOL = 0x63;
 
 /** RT_TABLE_MAIN */
 export const MAIN_TABLE = 254;
+/** linux/if_link.h, linux/veth.h */
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const VETH_INFO_PEER = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 /** The codec's type lists the numbers that have names; others pass through it as they are. */
@@ -74,13 +73,27 @@ export interface NewLink {
  * No MTU here: br_dev_newlink() would take it for a default, and the bridge would follow its ports' MTU again.
  */
 export function createBridge(link: NewLink): NetlinkRequest {
-  return newLink(link, { linkinfo: bytes(formatInfo({ kind: 'bridge' })) });
+  return newLink(link, { linkinfo: linkInfo('bridge') });
 }
 
 /** Both ends in one message; each has our group from its first moment. */
 export function createVeth(link: NewLink, peer: NewLink): NetlinkRequest {
-  const data = bytes(formatVethInfo({ peer: linkBytes(peer.index, {}, identity(peer)) }));
-  return newLink(link, { linkinfo: bytes(formatInfo({ kind: 'veth', data })) });
+  const peerInfo = padded(linkBytes(peer.index, {}, identity(peer)));
+  return newLink(link, {
+    linkinfo: linkInfo('veth', (out) => {
+      out.push(VETH_INFO_PEER, peerInfo);
+    }),
+  });
+}
+
+/** As ip(8) has it: the kind without a NUL, and padded; the codec's formatInfo() does neither. */
+function linkInfo(kind: string, data?: StreamData): Buffer {
+  return padded(
+    bytes((out) => {
+      out.push(IFLA_INFO_KIND, Buffer.from(kind));
+      if (data !== undefined) out.push(IFLA_INFO_DATA, data);
+    }),
+  );
 }
 
 function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
@@ -93,10 +106,10 @@ function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
 
 function identity({ name, mac, mtu }: NewLink): LinkAttrs {
   return {
-    ifname: name,
     group: LINK_GROUP,
     ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
     ...(mtu !== undefined && { mtu }),
+    ifname: name,
   };
 }
 
@@ -115,7 +128,7 @@ export function changeLink(index: number, change: LinkChange): NetlinkRequest {
   return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up }, attrs) };
 }
 
-const NO_LINK_LOCAL = bytes(formatLinkProtocolInfoInet6({ addrGenMode: In6AddrGenMode.NONE }));
+const NO_LINK_LOCAL = padded(bytes(formatLinkProtocolInfoInet6({ addrGenMode: In6AddrGenMode.NONE })));
 
 export function deleteLink(index: number): NetlinkRequest {
   return { type: MessageType.DELLINK, flags: 0, data: linkBytes(index, {}, {}) };
@@ -229,6 +242,10 @@ export function dumpRoutes(family: 4 | 6): NetlinkRequest {
     );
   });
   return { type: MessageType.GETROUTE, flags: 0, data };
+}
+
+function padded(data: Buffer): Buffer {
+  return Buffer.concat([data, Buffer.alloc(-data.length & 3)]);
 }
 
 function bytes(stream: StreamData): Buffer {

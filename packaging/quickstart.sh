@@ -64,7 +64,7 @@ prepare() {
   need_packages "$@"
   if [ ! -x node_modules/.bin/node ]; then
     command -v npm > /dev/null || die 'npm is not installed: apt-get install npm, or get Node from nodejs.org'
-    show npm ci --no-audit --no-fund
+    show npm ci --no-audit --no-fund --loglevel=error
   fi
   export PATH="$PWD/node_modules/.bin:$PATH"
   note "all there: node $(node --version), $(nft --version | cut -d' ' -f1,2), Linux $(uname -r)"

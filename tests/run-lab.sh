@@ -73,7 +73,7 @@ for file in "${files[@]}"; do
   passed=$((passed + p)) failed=$((failed + f))
   if [ "$f" -gt 0 ]; then
     printf '\n==== %s (exit status %s)\n' "$file" "$status"
-    [ "$status" != 124 ] && [ "$status" != 137 ] || echo '==== stopped at its time limit'
+    [ "$status" != 124 ] && [ "$status" != 137 ] || echo '==== killed, or stopped at its time limit'
     tail -n 400 "$result.out" 2>/dev/null
   fi
 done

@@ -1,7 +1,7 @@
 /** `cnm version` */
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { fields } from '../render/table.ts';
+import { ownVersion } from './own-version.ts';
 import { client, type Common, common, type Terminal } from './terminal.ts';
 
 export function versionCommand(version: Command, own: Terminal): void {
@@ -20,17 +20,4 @@ export function versionCommand(version: Command, own: Terminal): void {
     ]);
     own.print(lines.join('\n') + '\n');
   });
-}
-
-/** One folder higher when built: dist/inspect/cli instead of inspect/cli. */
-function ownVersion(): string {
-  for (const up of ['../../package.json', '../../../package.json']) {
-    try {
-      const text = readFileSync(new URL(up, import.meta.url), 'utf8');
-      return (JSON.parse(text) as { readonly version: string }).version;
-    } catch {
-      // Not here.
-    }
-  }
-  return 'unknown';
 }

@@ -126,6 +126,9 @@ export class Running {
     if (this.alive) {
       const pid = await this.pid().catch(() => undefined);
       if (pid !== undefined) signalIfThere(pid, signal);
+      // nsenter stops itself with its child (util-linux, sys-utils/nsenter.c, continue_as_child), and then
+      // neither passes on nor notices the child's end.
+      if (signal !== 'SIGSTOP') signalIfThere(this.outerPid, 'SIGCONT');
     }
     return signal === 'SIGSTOP' || signal === 'SIGCONT' || signal === 'SIGUSR1' || signal === 'SIGUSR2'
       ? undefined

@@ -62,8 +62,9 @@ export class Managed implements Daemon {
     return join(this.#data, 'state');
   }
 
-  /** Through a link that `start` makes: the path in Docker's folder is longer than a socket's may be (unix(7)). */
-  readonly adminSocket = '/run/cnm-data/cnm.sock';
+  get adminSocket(): string {
+    return join(this.#data, 'cnm.sock');
+  }
 
   async #api(method: string, path: string, body?: unknown): Promise<Reply> {
     const reply = await unixHttp(this.#host.outside(DOCKER_SOCKET), method, path, body, 120_000);
@@ -96,7 +97,6 @@ export class Managed implements Daemon {
       if (more.length > 0) await this.#api('POST', `/plugins/${name}/set`, more);
       await this.#api('POST', `/plugins/${name}/enable?timeout=30`);
     }
-    await this.#host.run(['ln', '--symbolic', '--force', '--no-dereference', this.#data, '/run/cnm-data']);
     await until('the managed plugin to answer', 20_000, async () => {
       for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');
       return true;

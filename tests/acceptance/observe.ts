@@ -1,0 +1,66 @@
+/** What the acceptance tests look at from outside: Docker's answers, and packets where they arrive. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Running } from '../lab/command.ts';
+import { until } from '../lab/command.ts';
+import type { DockerHost } from '../lab/docker-host.ts';
+import { NODE, REPOSITORY } from '../lab/host.ts';
+
+export interface Attached {
+  readonly v4: string;
+  readonly v6: string;
+  readonly mac: string;
+}
+
+/** A container's addresses on a network, without prefix lengths, as `docker inspect` has them. Empty = none. */
+export async function attached(h: DockerHost, container: string, network: string): Promise<Attached> {
+  const fields = '{{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}';
+  const format = `{{with index .NetworkSettings.Networks ${JSON.stringify(network)}}}${fields}{{end}}`;
+  const [v4 = '', v6 = '', mac = ''] = (await h.docker('inspect', '--format', format, container)).split(' ');
+  return { v4, v6, mac };
+}
+
+/** The name that drivers/bridge/README.md says the network's bridge has. */
+export async function bridgeOf(h: DockerHost, network: string): Promise<string> {
+  const id = await h.docker('network', 'inspect', '--format', '{{.Id}}', network);
+  return `cnm${id.slice(0, 12)}`;
+}
+
+/** A field of a link as `ip -j` has it. */
+export async function linkField(h: DockerHost, link: string, field: string): Promise<unknown> {
+  const [found] = JSON.parse(await h.net('ip', '-j', 'link', 'show', 'dev', link)) as Record<
+    string,
+    unknown
+  >[];
+  return found?.[field];
+}
+
+/** The ports of a bridge, by name. */
+export async function portsOf(h: DockerHost, bridge: string): Promise<readonly string[]> {
+  const json = await h.net('ip', '-j', 'link', 'show', 'master', bridge);
+  const ports = json.trim() === '' ? [] : (JSON.parse(json) as { ifname?: string }[]);
+  return ports.flatMap(({ ifname }) => (ifname === undefined ? [] : [ifname])).sort();
+}
+
+/** What tcpdump sees of `filter` while `act` runs and for a moment after, one line a packet. */
+export async function capture(
+  tcpdump: Tcpdump,
+  filter: string,
+  act: () => Promise<unknown>,
+): Promise<string> {
+  const running = tcpdump(['tcpdump', '-lnn', '--immediate-mode', ...filter.split(' ')]);
+  await until('tcpdump to listen', 10_000, () => running.stderr.includes('listening on') || undefined);
+  await act();
+  // What was sent last has arrived: the ways here are microseconds long.
+  await sleep(100);
+  await running.kill('SIGINT');
+  return running.stdout;
+}
+
+/** Starts it where it shall listen: `(argv) => h.spawnNet(argv)`. */
+export type Tcpdump = (argv: readonly string[]) => Running;
+
+/** Puts `cnm` into the host's path, as the package would. */
+export async function installCommand(h: DockerHost): Promise<void> {
+  const script = `#!/bin/sh\nexec ${NODE} ${REPOSITORY}/inspect/cnm.ts "$@"\n`;
+  await h.sh('cat > /usr/local/bin/cnm && chmod +x /usr/local/bin/cnm', { input: script });
+}
