@@ -18,6 +18,8 @@ export interface Context {
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
   readonly now: () => Date;
+  /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
+  readonly ephemeral: { next: number };
 }
 
 /** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */

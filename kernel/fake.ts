@@ -133,6 +133,10 @@ class MemoryKernel implements FakeKernel {
     if (first instanceof Error) throw first;
   }
 
+  sysctl(key: string): string | undefined {
+    return this.#state.host.sysctls.get(key);
+  }
+
   facts(query: Parameters<Kernel['facts']>[0] = {}): ReturnType<Kernel['facts']> {
     return Promise.resolve(fakeFacts(this.#state, query));
   }

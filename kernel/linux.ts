@@ -139,6 +139,10 @@ class LinuxKernel implements Kernel {
     };
   }
 
+  sysctl(key: string): string | undefined {
+    return readSysctl(key);
+  }
+
   async #acceptFacts(): Promise<Pick<Facts, 'accepts' | 'acceptChain'>> {
     const { accepts, acceptChain, problems } = await this.#accepts.dump();
     for (const problem of problems) this.#options.log.warn({}, problem);
