@@ -2,7 +2,7 @@
 import { getString } from 'netlink/dist/structs.js';
 import { attribute, attributes, decodeElement, encodeElement } from './element.ts';
 import type { ElementText } from './element.ts';
-import { NLM_F_ACK, NLM_F_CREATE } from './netlink.ts';
+import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import { SETS, TABLE } from './ruleset.ts';
 import type { NftSetName } from './step.ts';
@@ -38,15 +38,17 @@ export interface ElementChange {
 
 /**
  * The requests of one transaction: begin, the changes in order, end. The change of request i is `changes[i - 1]`.
+ * @param exclusive An element that is there already fails the transaction with EEXIST; else it is success.
  * @throws KernelError EINVAL for text that is not of the set's type.
  */
-export function batch(changes: readonly ElementChange[]): readonly NetlinkRequest[] {
+export function batch(changes: readonly ElementChange[], exclusive = false): readonly NetlinkRequest[] {
+  const add = NLM_F_CREATE | (exclusive ? NLM_F_EXCL : 0);
   return [
     { type: NFNL_MSG_BATCH_BEGIN, flags: 0, data: nfgenmsg(0, NFNL_SUBSYS_NFTABLES) },
     ...changes.map((change, i) => ({
       type: message(change.remove ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM),
       // The answers come when the whole batch is done: to know the last one's is to know them all.
-      flags: (change.remove ? 0 : NLM_F_CREATE) | (i === changes.length - 1 ? NLM_F_ACK : 0),
+      flags: (change.remove ? 0 : add) | (i === changes.length - 1 ? NLM_F_ACK : 0),
       data: elementList(change),
     })),
     { type: NFNL_MSG_BATCH_END, flags: 0, data: nfgenmsg(0, NFNL_SUBSYS_NFTABLES) },

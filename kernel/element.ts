@@ -16,6 +16,8 @@ export type FieldType = 'ifname' | 'ipv4_addr' | 'ipv6_addr' | 'inet_proto' | 'i
 export interface SetType {
   readonly key: readonly FieldType[];
   readonly data?: readonly FieldType[];
+  /** Keys may be ranges (nft's `flags interval`). Costs more per lookup and per change than a plain key, which is a hash. */
+  readonly interval?: boolean;
 }
 
 /** An element as text, one string per field. Ranges are `8000-8010` for a port and `10.0.0.0/24` for an address. */

@@ -16,6 +16,9 @@ export interface LinkFact {
   readonly carrier: boolean;
   /** Name of the bridge that this link is a port of. */
   readonly master?: string;
+  /** Of a bridge's port, as in LinkMaster; absent for other links. */
+  readonly isolated?: boolean;
+  readonly hairpin?: boolean;
   /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
   readonly peerIndex?: number;
   readonly peerElsewhere?: boolean;

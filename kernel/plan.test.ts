@@ -82,6 +82,7 @@ function facts(host: NetnsFacts, rest: Partial<Facts> = {}): Facts {
     rulesetCurrent: true,
     accepts: [],
     acceptChain: { v4: false, v6: false },
+    heldPorts: new Set(),
     ...rest,
   };
 }

@@ -47,7 +47,7 @@ export interface LinkMaster {
   readonly netns?: NetnsPath;
   readonly link: string;
   readonly master: string;
-  /** No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
+  /** Absent: false, for both. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
   readonly isolated?: boolean;
   /** Frames may leave by the port that they came in by (IFLA_BRPORT_MODE): a container reaches its own published port. */
   readonly hairpin?: boolean;
