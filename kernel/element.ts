@@ -47,8 +47,9 @@ export function encodeElement(type: SetType, element: ElementText): Buffer {
   if (!from.equals(to)) {
     parts.push(attribute(NFTA_SET_ELEM_KEY_END | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, to)));
   }
-  if (type.data !== undefined) {
-    const data = encodeFields(type.data, element.data ?? [], 'first');
+  // An element is deleted by its key alone.
+  if (type.data !== undefined && element.data !== undefined) {
+    const data = encodeFields(type.data, element.data, 'first');
     parts.push(attribute(NFTA_SET_ELEM_DATA | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, data)));
   }
   return attribute(NFTA_LIST_ELEM | NLA_F_NESTED, Buffer.concat(parts));

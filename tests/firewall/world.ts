@@ -129,24 +129,41 @@ export async function capture(machine: Machine, filter: string, act: () => void)
   return out.trim();
 }
 
-/** Our table's elements as `nft` sees them, by set: the other end of our own encoder. */
+/** Our table's elements as `nft` sees them, by set, `key : data` for a map: the other end of our own encoder. */
 export function nftElements(): Record<string, readonly string[]> {
   const { nftables } = JSON.parse(sh('nft -j list table inet cnm')) as {
-    nftables: { set?: { name: string; elem?: readonly unknown[] } }[];
-  };
-  const text = (element: unknown): string => {
-    if (typeof element === 'string') return element;
-    const { concat } = element as { concat: readonly string[] };
-    return concat.join(' . ');
+    nftables: { set?: NftSet; map?: NftSet }[];
   };
   return Object.fromEntries(
-    nftables.flatMap(({ set }) =>
-      set !== undefined && (SET_NAMES as readonly string[]).includes(set.name)
-        ? [[set.name, (set.elem ?? []).map(text).sort()]]
-        : [],
-    ),
+    nftables.flatMap(({ set, map }) => {
+      const one = set ?? map;
+      if (one === undefined || !(SET_NAMES as readonly string[]).includes(one.name)) return [];
+      return [[one.name, (one.elem ?? []).map(map === undefined ? nftText : pairText).sort()]];
+    }),
   );
 }
+
+interface NftSet {
+  readonly name: string;
+  readonly elem?: readonly unknown[];
+}
+
+function pairText(element: unknown): string {
+  const [key, data] = element as readonly [unknown, unknown];
+  return `${nftText(key)} : ${nftText(data)}`;
+}
+
+/** libnftables-json(5). */
+function nftText(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  const { concat, range } = value as { concat?: readonly unknown[]; range?: readonly unknown[] };
+  return concat?.map(nftText).join(' . ') ?? range?.map(nftText).join('-') ?? JSON.stringify(value);
+}
+
+/** What `nftElements` answers when nothing is in our sets. */
+export const NO_ELEMENTS: Record<string, readonly string[]> = Object.fromEntries(
+  SET_NAMES.map((name) => [name, []]),
+);
 
 export function sh(command: string): string {
   return execFileSync('/bin/sh', ['-ec', command], {
