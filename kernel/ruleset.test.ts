@@ -6,7 +6,9 @@ const rules = text
   .split('\n')
   .map((line) => line.trim())
   .filter(
-    (line) => /(?:accept|drop|return|masquerade|goto \w+|map @\w+)$/.test(line) && !line.startsWith('#'),
+    (line) =>
+      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+)$/.test(line) &&
+      !line.startsWith('#'),
   );
 
 t.test('one transaction that replaces the table, whether it is there or not', (t) => {

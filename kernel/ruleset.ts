@@ -146,6 +146,26 @@ const OUTPUT: Chain = {
   rules: TO_TRANSLATION,
 };
 
+/**
+ * A published port asked for at ::1, after its translation. No answer can come back: the kernel takes a packet for ::1 from `lo` only
+ * (rt6_need_strict()), and has no route_localnet for IPv6. Refused at once, a client that tries the addresses of `localhost` one by one
+ * goes on to 127.0.0.1, where it is served.
+ */
+const REFUSED: Chain = {
+  name: 'refused',
+  hook: 'type filter hook output priority filter; policy accept;',
+  rules: [
+    {
+      why: 'A connection.',
+      rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 meta l4proto tcp reject with tcp reset',
+    },
+    {
+      why: 'Anything else: the sender gets EPERM.',
+      rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 reject',
+    },
+  ],
+};
+
 /** Packets that the host forwards into one of our bridges. */
 const INTO: Chain = {
   name: 'into_bridge',
@@ -265,6 +285,7 @@ const CHAINS: readonly Chain[] = [
   TRANSLATE6,
   PREROUTING,
   OUTPUT,
+  REFUSED,
   INTO,
   FORWARD,
   POSTROUTING,

@@ -3,6 +3,7 @@
  * named namespace beside it, which `close` takes away.
  */
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { enterFreshNetns } from '../kernel/namespace.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import type { Firewall } from '../../kernel/nftables.ts';
@@ -33,6 +34,8 @@ export interface Machine {
   run(command: string): string;
   /** Whether one echo is answered within a second. */
   reaches(address: string): boolean;
+  /** What the server at `tcp:ADDRESS:PORT` or `udp:…` answers within a second (an IPv6 address in brackets); 'nothing' if nothing. */
+  ask(server: string, options?: string): string;
 }
 
 /** @param part Prefix of the namespaces' names, so that one file's cannot meet another's. */
@@ -73,12 +76,48 @@ function addMachine(netns: string, name: string, options: MachineOptions): Machi
     netns,
     run: (command) => sh(`exec ${inside} ${command}`),
     reaches: (address) => pings(`${inside} `, address),
+    ask: (server, options) => ask(`${inside} `, server, options),
   };
 }
 
 /** Whether the host itself reaches the address. */
 export function hostReaches(address: string): boolean {
   return pings('', address);
+}
+
+/** What a server answers the host itself. */
+export function hostAsks(server: string): string {
+  return ask('', server);
+}
+
+/** @param options Of socat's address, for example `,bind=192.0.2.2`. */
+function ask(inside: string, server: string, options = ''): string {
+  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
+  const family = address.startsWith('[') ? '6' : '4';
+  const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
+  try {
+    const target = `${proto.toUpperCase()}${family}:${address}${timeout}${options}`;
+    const answer = sh(`echo | ${inside}timeout 2 socat -T 1 - ${target}`).trim();
+    return answer === '' ? 'nothing' : answer;
+  } catch {
+    return 'nothing';
+  }
+}
+
+/** Starts answerer.ts, in a machine or on the host. Returns what ends it. */
+export async function serve(
+  netns: string | undefined,
+  name: string,
+  ports: readonly string[],
+): Promise<() => void> {
+  const [command, ...prefix] =
+    netns === undefined ? [process.execPath] : ['ip', 'netns', 'exec', netns, process.execPath];
+  const script = new URL('answerer.ts', import.meta.url).pathname;
+  const child = spawn(command, [...prefix, script, name, ...ports], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  return () => {
+    child.kill();
+  };
 }
 
 function pings(inside: string, address: string): boolean {
