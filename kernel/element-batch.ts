@@ -33,7 +33,11 @@ const LIST_BYTES = 60_000;
 export interface ElementChange {
   readonly remove: boolean;
   readonly set: NftSetName;
-  readonly elements: readonly ElementText[];
+  readonly elements: readonly EncodedElement[];
+}
+
+export interface EncodedElement extends ElementText {
+  readonly bytes: Buffer;
 }
 
 /**
@@ -60,15 +64,16 @@ export function changesOf(
   remove: boolean,
   steps: readonly (ElementText & { set: NftSetName })[],
 ): ElementChange[] {
-  const changes: { set: NftSetName; elements: ElementText[]; bytes: number }[] = [];
+  const changes: { set: NftSetName; elements: EncodedElement[]; length: number }[] = [];
   for (const { set, ...element } of steps) {
-    const bytes = encodeElement(SETS[set], element).length;
+    const encoded = { ...element, bytes: encodeElement(SETS[set], element) };
+    const { length } = encoded.bytes;
     const open = changes.findLast((change) => change.set === set);
-    if (open !== undefined && open.bytes + bytes <= LIST_BYTES) {
-      open.elements.push(element);
-      open.bytes += bytes;
+    if (open !== undefined && open.length + length <= LIST_BYTES) {
+      open.elements.push(encoded);
+      open.length += length;
     } else {
-      changes.push({ set, elements: [element], bytes });
+      changes.push({ set, elements: [encoded], length });
     }
   }
   return changes.map(({ set, elements }) => ({ remove, set, elements }));
@@ -130,10 +135,7 @@ function elementList({ set, elements }: ElementChange): Buffer {
     nfgenmsg(NFPROTO_INET, 0),
     text(NFTA_TABLE, TABLE),
     text(NFTA_SET_ELEM_LIST_SET, set),
-    attribute(
-      NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED,
-      Buffer.concat(elements.map((element) => encodeElement(SETS[set], element))),
-    ),
+    attribute(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, Buffer.concat(elements.map(({ bytes }) => bytes))),
   ]);
 }
 

@@ -41,7 +41,7 @@ const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, 
 /** One NFTA_LIST_ELEM. @throws KernelError EINVAL for text that is not of the set's type. */
 export function encodeElement(type: SetType, element: ElementText): Buffer {
   const from = encodeFields(type.key, element.key, 'first');
-  const to = encodeFields(type.key, element.key, 'last');
+  const to = isRange(type.key, element.key) ? encodeFields(type.key, element.key, 'last') : from;
   const parts = [attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, from))];
   // An interval over concatenated fields (pipapo) carries both ends of all fields.
   if (!from.equals(to)) {
@@ -53,6 +53,11 @@ export function encodeElement(type: SetType, element: ElementText): Buffer {
     parts.push(attribute(NFTA_SET_ELEM_DATA | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, data)));
   }
   return attribute(NFTA_LIST_ELEM | NLA_F_NESTED, Buffer.concat(parts));
+}
+
+/** Whether a field has two ends. Interface names may have the signs of a range in them. */
+function isRange(types: readonly FieldType[], fields: readonly string[]): boolean {
+  return fields.some((field, i) => types[i] !== 'ifname' && /[-/]/.test(field));
 }
 
 /** The element in a NFTA_LIST_ELEM's payload. */

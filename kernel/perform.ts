@@ -97,8 +97,8 @@ function batches(tasks: readonly Task[]): readonly Batch[] {
 }
 
 /** A firewall transaction must not be cut, and links that go together cost as much as one. */
-function hasRoom([{ operation }, ...rest]: Batch): boolean {
-  return operation.via !== 'rtnetlink' || rest.length + 1 < BATCH;
+function hasRoom(batch: Batch): boolean {
+  return batch[0].operation.via !== 'rtnetlink' || batch.length < BATCH;
 }
 
 function belongTogether(a: Operation, b: Operation): boolean {

@@ -1,5 +1,6 @@
 /** Who holds a port of this host, for the words of an error: looked up only then, because it reads all of /proc. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import { familyOf, ipBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { isAny } from './ports.ts';
@@ -78,8 +79,10 @@ function processWith(inode: string, proc: string): string | undefined {
     );
 }
 
+/** The program's file; `comm` is what the process calls its main thread, which for Node is no name (`MainThread`). */
 function nameOf(pid: string, proc: string): string {
-  return readText(`${proc}/${pid}/comm`).trim() || 'a process';
+  const file = link(`${proc}/${pid}/exe`)?.replace(/ \(deleted\)$/, '');
+  return file === undefined ? readText(`${proc}/${pid}/comm`).trim() : basename(file);
 }
 
 // Processes come and go while they are looked at.
