@@ -283,6 +283,24 @@ t.test('a loopback address of the host is the host’s alone', async (t) => {
   t.end();
 });
 
+t.test('icc=false in an unprotected network: not by way of the gateway either', async (t) => {
+  const pair = element('same_bridge', 'cnm-a . cnm-a');
+  const step = element('unprotected4', 'cnm-a');
+  await kernel.revert([pair]);
+  await kernel.apply([step, port('h-a1', true), port('h-a2', true)]);
+  a2.run('ip route add 10.1.0.11/32 via 10.1.0.1');
+  a1.run('ip route add 10.1.0.12/32 via 10.1.0.1');
+  sh('sysctl -q -w net.bridge.bridge-nf-call-iptables=0');
+  check(t, [
+    ['a2', a2, 'tcp:10.1.0.11:80', 'nothing'],
+    ['lan', lan, 'tcp:10.1.0.11:80', 'a1 192.0.2.2'],
+  ]);
+  a2.run('ip route del 10.1.0.11/32');
+  a1.run('ip route del 10.1.0.12/32');
+  await kernel.revert([step]);
+  await kernel.apply([pair, port('h-a1', false), port('h-a2', false)]);
+});
+
 t.test('nat-unprotected: the container’s own ports are open, in one family', async (t) => {
   const step = element('unprotected4', 'cnm-b');
   await kernel.apply([step]);
