@@ -20,6 +20,8 @@ export interface Context {
   readonly now: () => Date;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;
+  /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
+  readonly ephemeral: { next: number };
 }
 
 /** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */

@@ -3,10 +3,18 @@
  * nothing, remembers nothing, imports no other driver and of `kernel/` only types. Deletes, rollback, restart, repair and
  * `cnm doctor` need no driver code: they follow from the stored plans.
  */
+import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Plan } from '../kernel/step.ts';
-import type { EndpointSpec, JoinInfo, NetworkRecord, NetworkSpec, PortBinding } from './model.ts';
+import type {
+  EndpointSpec,
+  JoinInfo,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  PublishedPort,
+} from './model.ts';
 
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
@@ -35,10 +43,31 @@ export interface Driver {
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
   join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;
 
+  /** Published ports. Absent = the driver publishes none, and a request with ports is refused. */
+  readonly publishing?: Publishing;
+}
+
+export interface Publishing {
   /**
-   * The plan that publishes ports of an endpoint that is its container's gateway. Absent = the driver publishes none, and
-   * a request with ports is refused.
-   * @throws CnmError `option-invalid`.
+   * Which host addresses each binding takes, and to which container address it goes; none when the binding needs no port of the
+   * host (a routed network). Pure.
+   * @throws CnmError `option-invalid` for a host address that cannot be served.
    */
-  external?(network: NetworkSpec, endpoint: EndpointSpec, ports: readonly PortBinding[]): Plan;
+  requests(
+    network: NetworkSpec,
+    endpoint: EndpointSpec,
+    ports: readonly PortBinding[],
+  ): readonly PublishRequest[];
+
+  /** The plan that publishes ports whose numbers have been chosen. Its inverse unpublishes them. Pure. */
+  plan(network: NetworkSpec, published: readonly PublishedPort[]): Plan;
+}
+
+/** One container port on one or more host addresses, which all get the same port number out of `from`..`to` (0..0: an ephemeral one). */
+export interface PublishRequest {
+  readonly proto: number;
+  readonly port: number;
+  readonly targets: readonly { readonly hostIp?: Ip; readonly ip: Ip }[];
+  readonly from: number;
+  readonly to: number;
 }

@@ -23,7 +23,6 @@ import type {
   JoinInfo,
   NetworkId,
   NetworkRecord,
-  PortBinding,
 } from './model.ts';
 
 export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
@@ -133,40 +132,6 @@ export function leave(context: Context, network: NetworkId, id: EndpointId): Pro
   });
 }
 
-/** The host's side of an endpoint that became its container's gateway: published ports. */
-export function programExternal(
-  context: Context,
-  network: NetworkId,
-  id: EndpointId,
-  ports: readonly PortBinding[],
-): Promise<void> {
-  return inEndpoint(context, network, id, async () => {
-    const endpoint = endpointOf(context, network, id);
-    const driver = driverOf(context, networkOf(context, network).driver);
-    if (ports.length === 0) return;
-    if (driver.external === undefined) {
-      throw new CnmError(
-        'option-invalid',
-        `${driver.name} does not publish ports yet; start the container without -p`,
-      );
-    }
-    if (endpoint.external?.state === 'ready' && isDeepStrictEqual(endpoint.external.ports, ports)) return;
-    const plan = driver.external(networkOf(context, network), endpoint, ports);
-    await context.records.putEndpoint({ ...endpoint, external: { ports, plan, state: 'applying' } });
-    await apply(context, `publish the ports of endpoint ${id.slice(0, 12)}`, plan);
-    await context.records.putEndpoint({ ...endpoint, external: { ports, plan, state: 'ready' } });
-  });
-}
-
-export function revokeExternal(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
-  return inEndpoint(context, network, id, async () => {
-    const endpoint = context.records.endpoint(network, id);
-    if (endpoint?.external === undefined) return;
-    await revert(context, `unpublish the ports of endpoint ${id.slice(0, 12)}`, endpoint.external.plan);
-    await context.records.putEndpoint(omit(endpoint, 'external'));
-  });
-}
-
 /** Everything that exists in the kernel for an endpoint, in the order in which it was made. */
 export function wholePlan(endpoint: EndpointRecord): Plan {
   return [...endpoint.plan, ...(endpoint.attachment?.plan ?? []), ...(endpoint.external?.plan ?? [])];
@@ -268,7 +233,7 @@ export async function isAlive(context: Context, endpoint: EndpointRecord): Promi
   );
 }
 
-function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {
+export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {
   const rest = { ...endpoint };
   Reflect.deleteProperty(rest, field);
   return rest;

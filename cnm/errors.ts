@@ -22,6 +22,8 @@ export const ERROR_CODES = {
   'sandbox-busy': 409,
   'pool-overlap': 409,
   'address-taken': 409,
+  /** A port of the host that somebody holds: the message names address, port and who. */
+  'port-taken': 409,
   'pool-exhausted': 409,
   /** The kernel refused: carries operation, errno and the kernel's own words. */
   kernel: 500,

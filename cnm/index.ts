@@ -8,6 +8,7 @@ import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
+import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
@@ -36,6 +37,7 @@ export function createCnm(options: CnmOptions): Cnm {
     runDir,
     now,
     claimed: new Set(),
+    ephemeral: { next: 0 },
   };
   const gate = new Gate();
   return {
@@ -47,9 +49,9 @@ export function createCnm(options: CnmOptions): Cnm {
     join: (network, id, key) => gate.pass(() => endpoints.join(context, network, id, key)),
     leave: (network, id) => gate.pass(() => endpoints.leave(context, network, id)),
     programExternalConnectivity: (network, id, ports) =>
-      gate.pass(() => endpoints.programExternal(context, network, id, ports)),
+      gate.pass(() => publish.programExternal(context, network, id, ports)),
     revokeExternalConnectivity: (network, id) =>
-      gate.pass(() => endpoints.revokeExternal(context, network, id)),
+      gate.pass(() => publish.revokeExternal(context, network, id)),
     createSandbox: (name) => gate.pass(() => sandboxes.createSandbox(context, name)),
     deleteSandbox: (reference) => gate.pass(() => sandboxes.deleteSandbox(context, reference)),
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),

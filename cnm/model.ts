@@ -88,8 +88,24 @@ export interface EndpointRecord extends EndpointSpec {
   readonly createdAt: string;
   readonly plan: Plan;
   readonly attachment?: Attachment;
-  /** External connectivity as programmed: the bindings with their host ports chosen, and their plan. */
-  readonly external?: { readonly ports: readonly PortBinding[]; readonly plan: Plan; readonly state: State };
+  /** External connectivity as programmed: what was asked for, what it became, and its plan. */
+  readonly external?: External;
+}
+
+/** One port as it is published: on `hostIp` and `hostPort`, or (neither: routed) on the container's own address. */
+export interface PublishedPort {
+  readonly proto: number;
+  readonly ip: Ip;
+  readonly port: number;
+  readonly hostIp?: Ip;
+  readonly hostPort?: number;
+}
+
+export interface External {
+  readonly requested: readonly PortBinding[];
+  readonly published: readonly PublishedPort[];
+  readonly plan: Plan;
+  readonly state: State;
 }
 
 /** A sandbox of ours: a network namespace with a name. */

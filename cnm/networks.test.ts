@@ -73,18 +73,25 @@ t.test('unknown things: deletes succeed, the rest says what is unknown', async (
   await t.rejects(cnm.join(network(1).id, 'e', '/x'), { code: 'endpoint-unknown' });
 });
 
-t.test('ports: none is fine, some are refused, and nothing is changed', async (t) => {
+t.test('ports: none is fine, a taken one is refused, and nothing is changed by it', async (t) => {
   const { cnm, kernel } = setup();
   await cnm.createNetwork(network(1));
   await cnm.createEndpoint(endpoint(1, 2));
-  const before = kernel.snapshot();
+  await cnm.createEndpoint(endpoint(1, 3));
+  const none = kernel.snapshot();
   await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, []);
+  t.same(kernel.snapshot(), none);
   const port = { proto: 6, port: 80, hostPort: 8080, hostPortEnd: 8080 };
-  await t.rejects(cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, [port]), {
-    code: 'option-invalid',
-    message: /-p/,
+  await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, [port]);
+  const one = kernel.snapshot();
+  t.same(one.heldPorts, ['tcp 0.0.0.0 8080']);
+  await t.rejects(cnm.programExternalConnectivity(network(1).id, endpoint(1, 3).id, [port]), {
+    code: 'port-taken',
+    message: /8080\/tcp.*endpoint/,
   });
-  t.same(kernel.snapshot(), before);
+  t.same(kernel.snapshot(), one);
+  await cnm.revokeExternalConnectivity(network(1).id, endpoint(1, 2).id);
+  t.same(kernel.snapshot(), none);
 });
 
 t.test('an address is held once: a lost endpoint of Docker gives way, a living one does not', async (t) => {

@@ -10,6 +10,7 @@ import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
+import { unpublish } from './publish.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
 
@@ -101,7 +102,8 @@ async function settle(context: Context, failed: string[]): Promise<{ undone: str
       inEndpoint(context, network, id, async () => {
         const endpoint = context.records.endpoint(network, id);
         if (endpoint === undefined || !isCutOff(endpoint)) return;
-        await dismantleEndpoint(context, endpoint);
+        if (onlyPorts(endpoint)) await unpublish(context, endpoint);
+        else await dismantleEndpoint(context, endpoint);
         note(endpoint.state === 'removing' ? 'removing' : 'applying', `endpoint ${id}`);
       }),
     );
@@ -134,8 +136,13 @@ function isCutOff(endpoint: EndpointRecord): boolean {
   return (
     endpoint.state !== 'ready' ||
     endpoint.attachment?.state === 'applying' ||
-    endpoint.external?.state === 'applying'
+    (endpoint.external !== undefined && endpoint.external.state !== 'ready')
   );
+}
+
+/** Publishing alone was cut off: the container may live on without its ports, and asks for them again when it starts. */
+function onlyPorts(endpoint: EndpointRecord): boolean {
+  return endpoint.state === 'ready' && endpoint.attachment?.state !== 'applying';
 }
 
 /** In the object's queue, against fresh facts: what was missing a moment ago may have been deleted on purpose since. */

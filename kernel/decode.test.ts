@@ -3,7 +3,7 @@ import t from 'tap';
 import { decodeAddress, decodeLink, decodeRoute, sameRoute } from './decode.ts';
 import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
-import { addAddress, addRoute, changeLink, createBridge, createVeth } from './rtnetlink.ts';
+import { addAddress, addRoute, changeLink, changePort, createBridge, createVeth } from './rtnetlink.ts';
 
 function message(data: Uint8Array): Parameters<typeof decodeLink>[0] {
   return { type: 16, flags: 0, seq: 1, port: 0, data: Buffer.from(data) };
@@ -14,6 +14,20 @@ t.test('a link that was just made: our group, no alias', (t) => {
   t.match(link, { name: 'br0', index: 7, kind: 'bridge', up: false, master: 0, mark: { network: '' } });
   const veth = createVeth({ index: 8, name: 'a', mtu: 1300 }, { index: 9, name: 'b' });
   t.match(decodeLink(message(veth.data)), { name: 'a', index: 8, kind: 'veth', mtu: 1300 });
+  t.end();
+});
+
+t.test('the settings of a bridge’s port', (t) => {
+  for (const flags of [
+    { isolated: true, hairpin: false },
+    { isolated: false, hairpin: true },
+  ]) {
+    const { data } = changePort(7, flags);
+    t.match(decodeLink(message(data)), flags);
+    // The same numbers mean something else in other masters.
+    const bond = Buffer.from(Buffer.from(data).toString('latin1').replace('bridge', 'bondXX'), 'latin1');
+    t.notOk('isolated' in decodeLink(message(bond)));
+  }
   t.end();
 });
 

@@ -23,6 +23,10 @@ const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_SLAVE_KIND = 4;
+const IFLA_INFO_SLAVE_DATA = 5;
+const IFLA_BRPORT_MODE = 4;
+const IFLA_BRPORT_ISOLATED = 33;
 const IFF_UP = 0x1;
 const IFF_LOWER_UP = 0x10000;
 const AF_INET6 = 10;
@@ -41,6 +45,9 @@ export interface KernelLink {
   readonly carrier: boolean;
   /** Index of the bridge that it is a port of; 0 = none. */
   readonly master: number;
+  /** Of a bridge's port: whether it is isolated from other isolated ones, and whether frames may leave as they came in. */
+  readonly isolated?: boolean;
+  readonly hairpin?: boolean;
   /** IFLA_LINK: index of the veth peer or of the lower device. */
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
@@ -94,9 +101,7 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
       seen.master = data.readUInt32LE(start);
       break;
     case IFLA_LINKINFO:
-      for (const info of attributes(data, start, end)) {
-        if (info.type === IFLA_INFO_KIND) seen.kind = textAt(data, info.start, info.end);
-      }
+      takeInfo(seen, data, start, end);
       break;
     case IFLA_IFALIAS:
       seen.alias = textAt(data, start, end);
@@ -107,6 +112,23 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
     case IFLA_LINK_NETNSID:
       seen.peerElsewhere = true;
       break;
+  }
+}
+
+/** What the link is, and what it is to its master, whose kind comes before its data (rtnl_link_slave_info_fill()). */
+function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
+  let master = '';
+  for (const { type, start, end } of attributes(data, from, to)) {
+    if (type === IFLA_INFO_KIND) seen.kind = textAt(data, start, end);
+    if (type === IFLA_INFO_SLAVE_KIND) master = textAt(data, start, end);
+    if (type === IFLA_INFO_SLAVE_DATA && master === 'bridge') takePort(seen, data, start, end);
+  }
+}
+
+function takePort(seen: Seen, data: Buffer, from: number, to: number): void {
+  for (const { type, start } of attributes(data, from, to)) {
+    if (type === IFLA_BRPORT_ISOLATED) seen.isolated = data[start] === 1;
+    if (type === IFLA_BRPORT_MODE) seen.hairpin = data[start] === 1;
   }
 }
 

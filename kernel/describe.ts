@@ -1,4 +1,5 @@
 /** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
+import { isAny, portsText } from './ports.ts';
 import type { LinkAdd, Mark, Step } from './step.ts';
 
 /** The text of a link's alias, as `ip -d link` shows it. */
@@ -16,7 +17,12 @@ function command(step: Step): string {
     case 'link.add':
       return linkAdd(step);
     case 'link.master':
-      return `ip link set ${step.link} master ${step.master}`;
+      return words(
+        `ip link set ${step.link} master ${step.master}`,
+        step.isolated === true || step.hairpin === true ? `&& bridge link set dev ${step.link}` : undefined,
+        step.isolated === true ? 'isolated on' : undefined,
+        step.hairpin === true ? 'hairpin on' : undefined,
+      );
     case 'link.up':
       return `ip link set ${step.link} up`;
     case 'link.move':
@@ -31,6 +37,14 @@ function command(step: Step): string {
       return `nft add element inet cnm ${step.set} { ${step.key.join(' . ')}${step.data ? ` : ${step.data.join(' . ')}` : ''} }`;
     case 'forward.accept':
       return `iptables -I DOCKER-USER -i|-o ${step.bridge} -j ACCEPT`;
+    case 'port.hold':
+      return `hold ${portsText(step)}`;
+    case 'conntrack.forget':
+      return words(
+        `conntrack -D -p ${step.proto}`,
+        isAny(step.address) ? undefined : `--orig-dst ${step.address}`,
+        `--orig-port-dst ${step.port}${step.portEnd === undefined ? '' : `-${step.portEnd}`}`,
+      );
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }

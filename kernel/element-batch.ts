@@ -2,7 +2,7 @@
 import { getString } from 'netlink/dist/structs.js';
 import { attribute, attributes, decodeElement, encodeElement } from './element.ts';
 import type { ElementText } from './element.ts';
-import { NLM_F_ACK, NLM_F_CREATE } from './netlink.ts';
+import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import { SETS, TABLE } from './ruleset.ts';
 import type { NftSetName } from './step.ts';
@@ -33,20 +33,26 @@ const LIST_BYTES = 60_000;
 export interface ElementChange {
   readonly remove: boolean;
   readonly set: NftSetName;
-  readonly elements: readonly ElementText[];
+  readonly elements: readonly EncodedElement[];
+}
+
+export interface EncodedElement extends ElementText {
+  readonly bytes: Buffer;
 }
 
 /**
  * The requests of one transaction: begin, the changes in order, end. The change of request i is `changes[i - 1]`.
+ * @param exclusive An element that is there already fails the transaction with EEXIST; else it is success.
  * @throws KernelError EINVAL for text that is not of the set's type.
  */
-export function batch(changes: readonly ElementChange[]): readonly NetlinkRequest[] {
+export function batch(changes: readonly ElementChange[], exclusive = false): readonly NetlinkRequest[] {
+  const add = NLM_F_CREATE | (exclusive ? NLM_F_EXCL : 0);
   return [
     { type: NFNL_MSG_BATCH_BEGIN, flags: 0, data: nfgenmsg(0, NFNL_SUBSYS_NFTABLES) },
     ...changes.map((change, i) => ({
       type: message(change.remove ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM),
       // The answers come when the whole batch is done: to know the last one's is to know them all.
-      flags: (change.remove ? 0 : NLM_F_CREATE) | (i === changes.length - 1 ? NLM_F_ACK : 0),
+      flags: (change.remove ? 0 : add) | (i === changes.length - 1 ? NLM_F_ACK : 0),
       data: elementList(change),
     })),
     { type: NFNL_MSG_BATCH_END, flags: 0, data: nfgenmsg(0, NFNL_SUBSYS_NFTABLES) },
@@ -58,15 +64,16 @@ export function changesOf(
   remove: boolean,
   steps: readonly (ElementText & { set: NftSetName })[],
 ): ElementChange[] {
-  const changes: { set: NftSetName; elements: ElementText[]; bytes: number }[] = [];
+  const changes: { set: NftSetName; elements: EncodedElement[]; length: number }[] = [];
   for (const { set, ...element } of steps) {
-    const bytes = encodeElement(SETS[set], element).length;
+    const encoded = { ...element, bytes: encodeElement(SETS[set], element) };
+    const { length } = encoded.bytes;
     const open = changes.findLast((change) => change.set === set);
-    if (open !== undefined && open.bytes + bytes <= LIST_BYTES) {
-      open.elements.push(element);
-      open.bytes += bytes;
+    if (open !== undefined && open.length + length <= LIST_BYTES) {
+      open.elements.push(encoded);
+      open.length += length;
     } else {
-      changes.push({ set, elements: [element], bytes });
+      changes.push({ set, elements: [encoded], length });
     }
   }
   return changes.map(({ set, elements }) => ({ remove, set, elements }));
@@ -128,10 +135,7 @@ function elementList({ set, elements }: ElementChange): Buffer {
     nfgenmsg(NFPROTO_INET, 0),
     text(NFTA_TABLE, TABLE),
     text(NFTA_SET_ELEM_LIST_SET, set),
-    attribute(
-      NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED,
-      Buffer.concat(elements.map((element) => encodeElement(SETS[set], element))),
-    ),
+    attribute(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, Buffer.concat(elements.map(({ bytes }) => bytes))),
   ]);
 }
 

@@ -16,6 +16,8 @@ export type FieldType = 'ifname' | 'ipv4_addr' | 'ipv6_addr' | 'inet_proto' | 'i
 export interface SetType {
   readonly key: readonly FieldType[];
   readonly data?: readonly FieldType[];
+  /** Keys may be ranges (nft's `flags interval`). Costs more per lookup and per change than a plain key, which is a hash. */
+  readonly interval?: boolean;
 }
 
 /** An element as text, one string per field. Ranges are `8000-8010` for a port and `10.0.0.0/24` for an address. */
@@ -39,17 +41,23 @@ const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, 
 /** One NFTA_LIST_ELEM. @throws KernelError EINVAL for text that is not of the set's type. */
 export function encodeElement(type: SetType, element: ElementText): Buffer {
   const from = encodeFields(type.key, element.key, 'first');
-  const to = encodeFields(type.key, element.key, 'last');
+  const to = isRange(type.key, element.key) ? encodeFields(type.key, element.key, 'last') : from;
   const parts = [attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, from))];
   // An interval over concatenated fields (pipapo) carries both ends of all fields.
   if (!from.equals(to)) {
     parts.push(attribute(NFTA_SET_ELEM_KEY_END | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, to)));
   }
-  if (type.data !== undefined) {
-    const data = encodeFields(type.data, element.data ?? [], 'first');
+  // An element is deleted by its key alone.
+  if (type.data !== undefined && element.data !== undefined) {
+    const data = encodeFields(type.data, element.data, 'first');
     parts.push(attribute(NFTA_SET_ELEM_DATA | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, data)));
   }
   return attribute(NFTA_LIST_ELEM | NLA_F_NESTED, Buffer.concat(parts));
+}
+
+/** Whether a field has two ends. Interface names may have the signs of a range in them. */
+function isRange(types: readonly FieldType[], fields: readonly string[]): boolean {
+  return fields.some((field, i) => types[i] !== 'ifname' && /[-/]/.test(field));
 }
 
 /** The element in a NFTA_LIST_ELEM's payload. */

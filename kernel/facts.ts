@@ -16,6 +16,9 @@ export interface LinkFact {
   readonly carrier: boolean;
   /** Name of the bridge that this link is a port of. */
   readonly master?: string;
+  /** Of a bridge's port, as in LinkMaster; absent for other links. */
+  readonly isolated?: boolean;
+  readonly hairpin?: boolean;
   /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
   readonly peerIndex?: number;
   readonly peerElsewhere?: boolean;
@@ -66,5 +69,7 @@ export interface Facts {
   readonly rulesetCurrent: boolean;
   /** Complete accept groups (see ForwardAccept) in DOCKER-USER; `chain` tells which families have the chain at all. */
   readonly accepts: readonly AcceptRule[];
+  /** Ports that this daemon holds, as `proto address port`. */
+  readonly heldPorts: ReadonlySet<string>;
   readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
 }

@@ -28,6 +28,7 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
     rulesetCurrent: firewall && state.elements !== undefined,
     accepts: firewall ? [...state.accepts] : [],
     acceptChain: firewall ? { ...state.acceptChain } : { v4: false, v6: false },
+    heldPorts: state.ports.ours(),
   };
 }
 
@@ -47,8 +48,10 @@ function netnsFacts(netns: FakeNetns, steps: readonly Step[]): NetnsFacts {
   };
 }
 
+const NO_FLAGS = { isolated: false, hairpin: false };
+
 function linkFact(link: FakeLink): LinkFact {
-  const { name, index, kind, mtu, mac, up, master, peer, mark } = link;
+  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
@@ -62,7 +65,7 @@ function linkFact(link: FakeLink): LinkFact {
     carrier,
     ...(kind !== undefined && { kind }),
     ...(mac !== undefined && { mac }),
-    ...(master !== undefined && { master: master.name }),
+    ...(master !== undefined && { master: master.name, ...port }),
     ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
     ...(mark !== undefined && { mark }),
   };

@@ -28,6 +28,8 @@ export interface FakeLink {
   linkLocal: boolean;
   mark?: Mark;
   master?: FakeLink;
+  /** Of the port that it is; without a master they mean nothing. */
+  port?: { readonly isolated: boolean; readonly hairpin: boolean };
   peer?: FakeLink;
   readonly addresses: Set<Prefix>;
   /** Values of `net.{ipv4,ipv6}.{conf,neigh}.<this link>.*` that were set, by `ipv6.conf.accept_ra`: they move and die with the link. */

@@ -15,6 +15,7 @@ import {
   sysctlSlot,
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
+import type { FakePorts } from './fake-ports.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
 import type {
@@ -29,6 +30,7 @@ import type {
   NetnsPath,
   NftElement,
   NftSetName,
+  PortHold,
   RouteAdd,
   Step,
   SysctlSet,
@@ -42,6 +44,7 @@ export interface FakeState {
   elements: Map<NftSetName, Map<string, string>> | undefined;
   accepts: AcceptRule[];
   readonly acceptChain: { v4: boolean; v6: boolean };
+  readonly ports: FakePorts;
   readonly readOnlySysctls: boolean;
 }
 
@@ -69,6 +72,11 @@ export function doStep(state: FakeState, step: Step): Undo {
       return nftElement(state, step);
     case 'forward.accept':
       return forwardAccept(state, step);
+    case 'port.hold':
+      return portHold(state, step);
+    case 'conntrack.forget':
+      // There are no connections in memory.
+      return undefined;
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -101,6 +109,11 @@ export function undoStep(state: FakeState, step: Step): void {
     }
     case 'route.add':
       undoRouteAdd(state, step);
+      return;
+    case 'port.hold':
+      state.ports.release(step);
+      return;
+    case 'conntrack.forget':
       return;
     case 'sysctl.set':
       // A stored plan does not know the former value; a link's sysctls die with the link.
@@ -210,10 +223,16 @@ function undoLinkAdd(state: FakeState, step: LinkAdd): void {
 function linkMaster(state: FakeState, step: LinkMaster): Undo {
   const link = linkAt(state, step.netns, step.link);
   const master = linkAt(state, step.netns, step.master);
-  const before = link.master;
-  if (before === master) return undefined;
-  enslave(link, master);
+  const { master: before, port } = link;
+  const flags = { isolated: step.isolated ?? false, hairpin: step.hairpin ?? false };
+  if (before === master && port?.isolated === flags.isolated && port.hairpin === flags.hairpin)
+    return undefined;
+  if (before !== master) enslave(link, master);
+  link.port = flags;
   return () => {
+    // A port that comes back to its former bridge is a new one there.
+    if (before === master && port !== undefined) link.port = port;
+    else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
   };
@@ -373,6 +392,14 @@ function forwardAccept(state: FakeState, step: ForwardAccept): Undo {
   state.accepts.push(...added);
   return () => {
     state.accepts = state.accepts.filter((rule) => !added.includes(rule));
+  };
+}
+
+function portHold({ ports }: FakeState, step: PortHold): Undo {
+  const fresh = ports.hold(step);
+  if (fresh.length === 0) return undefined;
+  return () => {
+    ports.release(step, fresh);
   };
 }
 

@@ -7,11 +7,13 @@ import type { Prefix } from '../address/prefix.ts';
 import { fakeFacts } from './fake-facts.ts';
 import { addLink, enslave, fakeNetns, moveLink, removeLink } from './fake-host.ts';
 import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
+import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
 import type { Kernel, KernelChange, Orphan } from './kernel.ts';
 import { missing } from './plan.ts';
+import type { Ports } from './ports.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
 export type { StrangerLink } from './fake-host.ts';
@@ -55,6 +57,8 @@ export interface FakeKernel extends Kernel {
   destroyLink(name: string, path?: NetnsPath): void;
   /** Someone deletes an address by hand. */
   destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void;
+  /** Another process takes a port, or a range of them. */
+  occupyPort(ports: Ports, process: string): void;
   /** `nft flush ruleset`: our table is gone. */
   flushFirewall(): void;
   /** Docker (re)starts: its chains appear, empty of our rules. */
@@ -82,6 +86,7 @@ class MemoryKernel implements FakeKernel {
       elements: options.prepared === false ? undefined : new Map(),
       accepts: [],
       acceptChain: { ...(options.acceptChain ?? { v4: false, v6: false }) },
+      ports: new FakePorts(),
       readOnlySysctls: options.readOnlySysctls ?? false,
     };
     const { host } = this.#state;
@@ -131,6 +136,10 @@ class MemoryKernel implements FakeKernel {
       }
     }
     if (first instanceof Error) throw first;
+  }
+
+  sysctl(key: string): string | undefined {
+    return this.#state.host.sysctls.get(key);
   }
 
   facts(query: Parameters<Kernel['facts']>[0] = {}): ReturnType<Kernel['facts']> {
@@ -225,6 +234,10 @@ class MemoryKernel implements FakeKernel {
     this.#emit('links');
   }
 
+  occupyPort(ports: Ports, process: string): void {
+    this.#state.ports.occupy(ports, process);
+  }
+
   flushFirewall(): void {
     this.#state.elements = undefined;
     this.#emit('firewall');
@@ -237,7 +250,7 @@ class MemoryKernel implements FakeKernel {
   }
 
   snapshot(): unknown {
-    const { host, netns, elements, accepts, acceptChain } = this.#state;
+    const { host, netns, elements, accepts, acceptChain, ports } = this.#state;
     return {
       host: netnsSnapshot(host),
       netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
@@ -248,6 +261,7 @@ class MemoryKernel implements FakeKernel {
         ),
       accepts: sorted(accepts.map(({ family, bridge, network }) => [family, bridge, network])),
       acceptChain: { ...acceptChain },
+      heldPorts: sorted([...ports.ours()]),
     };
   }
 
@@ -283,9 +297,10 @@ function netnsSnapshot(netns: FakeNetns): unknown {
   return {
     links: sorted(
       [...netns.links.values()].map(
-        ({ name, kind, mtu, mac, up, linkLocal, mark, master, peer, ...link }) => ({
+        ({ name, kind, mtu, mac, up, linkLocal, mark, master, port, peer, ...link }) => ({
           name,
           ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
+          ...(master !== undefined && { port }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

@@ -24,6 +24,8 @@ export interface Kernel {
    * in `netns` (for example a container's, for inspection).
    */
   facts(query?: FactsQuery): Promise<Facts>;
+  /** A sysctl of the daemon's namespace, by its name with dots; undefined where there is none. */
+  sysctl(key: string): string | undefined;
   /** Which steps the facts do not bear out. Pure; here so that a fake and the real one share it. */
   missing(plan: Plan, facts: Facts): readonly Step[];
   /**

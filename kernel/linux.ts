@@ -1,6 +1,8 @@
 /** The real kernel. */
 import { openForwardAccepts } from './accept.ts';
 import type { ForwardAccepts } from './accept.ts';
+import { openConntrack } from './conntrack.ts';
+import type { Conntrack } from './conntrack.ts';
 import { dumpNetns } from './dump.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
@@ -15,6 +17,7 @@ import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
+import { PortHolder } from './port-holder.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { namespacesOf } from './runs.ts';
 import { hasIpv6, Indexes, Session } from './session.ts';
@@ -78,6 +81,8 @@ class LinuxKernel implements Kernel {
   readonly #listeners = new Set<(change: KernelChange) => void>();
   readonly #own: OwnPorts;
   readonly #reaper: Reaper;
+  readonly #ports: PortHolder;
+  readonly #conntrack: Conntrack;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -93,6 +98,8 @@ class LinuxKernel implements Kernel {
     this.#firewall = firewall;
     this.#accepts = accepts;
     this.#ground = ground;
+    this.#ports = new PortHolder(ground.sys);
+    this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -114,6 +121,8 @@ class LinuxKernel implements Kernel {
       reaper: this.#reaper,
       firewall: this.#firewall,
       accepts: this.#accepts,
+      ports: this.#ports,
+      conntrack: this.#conntrack,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -133,7 +142,12 @@ class LinuxKernel implements Kernel {
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
+      heldPorts: this.#ports.held(),
     };
+  }
+
+  sysctl(key: string): string | undefined {
+    return readSysctl(key);
   }
 
   async #acceptFacts(): Promise<Pick<Facts, 'accepts' | 'acceptChain'>> {
@@ -217,6 +231,8 @@ class LinuxKernel implements Kernel {
     await this.#reaper.close();
     this.#firewall.close();
     this.#accepts.close();
+    this.#conntrack.close();
+    this.#ports.close();
     this.#ground.home.close();
   }
 }

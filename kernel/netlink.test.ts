@@ -27,6 +27,8 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
     socket: () => -1,
     bind: () => undefined,
     setsockopt: () => undefined,
+    listen: UNUSED,
+    dropAll: UNUSED,
     send: (_, data) => {
       queue = [...answer(headers(Buffer.from(data)))];
     },

@@ -40,6 +40,8 @@ export interface Firewall {
    * @throws KernelError ENOENT when the table is not loaded and there is something to add; EBUSY for a key with other data.
    */
   change(adds: readonly Element[], removes: readonly Element[]): void;
+  /** The same with adds alone. Returns those that were not there before: they are the caller's to take back. */
+  add<E extends Element>(elements: readonly E[]): readonly E[];
   /** What the kernel holds. `elements` is undefined when the table is not there. */
   dump(): FirewallFacts;
   close(): void;
@@ -83,10 +85,26 @@ class NftFirewall implements Firewall {
     if (this.#loading !== undefined) this.#since.push({ adds, removes });
   }
 
-  #change(adds: readonly Element[], removes: readonly Element[]): void {
+  /** Nearly always all of them are new: asked that way first, it costs the same however many there are already. */
+  add<E extends Element>(elements: readonly E[]): readonly E[] {
+    try {
+      this.#change(elements, [], true);
+    } catch (error) {
+      if (!(error instanceof KernelError && error.errno === 'EEXIST')) throw error;
+      const before = new Map(
+        [...new Set(elements.map(({ set }) => set))].map((set) => [set, this.#elements(set)]),
+      );
+      this.change(elements, []);
+      return elements.filter(({ set, key }) => before.get(set)?.has(key.join(' . ')) !== true);
+    }
+    if (this.#loading !== undefined) this.#since.push({ adds: elements, removes: [] });
+    return elements;
+  }
+
+  #change(adds: readonly Element[], removes: readonly Element[], exclusive = false): void {
     let changes = [...changesOf(true, removes), ...changesOf(false, adds)];
     while (changes.length > 0) {
-      const { failures } = this.#socket.transact(batch(changes));
+      const { failures } = this.#socket.transact(batch(changes, exclusive));
       if (failures.length === 0) return;
       const failed = new Map(failures.map(({ index, ...why }) => [index - 1, why]));
       for (const [index, { errno, detail }] of failed) {

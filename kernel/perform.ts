@@ -1,11 +1,19 @@
 /** The one place that acts on operations, in as few system calls as their order allows. */
 import type { ForwardAccepts } from './accept.ts';
+import type { Conntrack } from './conntrack.ts';
 import { describe } from './describe.ts';
 import { KernelError } from './kernel.ts';
-import type { NetnsOperation, Operation, RtnetlinkOperation, SysctlOperation } from './kinds/kind.ts';
+import type {
+  NetnsOperation,
+  Operation,
+  PortOperation,
+  RtnetlinkOperation,
+  SysctlOperation,
+} from './kinds/kind.ts';
 import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
 import { createNetns, removeNetns, withNetns } from './netns.ts';
 import type { Firewall } from './nftables.ts';
+import type { PortHolder } from './port-holder.ts';
 import { deleteNow } from './reaper.ts';
 import type { Reaper } from './reaper.ts';
 import type { Session } from './session.ts';
@@ -20,8 +28,10 @@ export interface Means {
   readonly reaper: Pick<Reaper, 'delete'>;
   /** Runs what changes links: see Monitor. */
   readonly quietly: <T>(act: () => T) => T;
-  readonly firewall: Pick<Firewall, 'change' | 'dump'>;
+  readonly firewall: Pick<Firewall, 'add' | 'change'>;
   readonly accepts: Pick<ForwardAccepts, 'apply' | 'revert'>;
+  readonly ports: Pick<PortHolder, 'hold' | 'release'>;
+  readonly conntrack: Pick<Conntrack, 'forget'>;
 }
 
 export interface Task {
@@ -87,13 +97,13 @@ function batches(tasks: readonly Task[]): readonly Batch[] {
 }
 
 /** A firewall transaction must not be cut, and links that go together cost as much as one. */
-function hasRoom([{ operation }, ...rest]: Batch): boolean {
-  return operation.via !== 'rtnetlink' || rest.length + 1 < BATCH;
+function hasRoom(batch: Batch): boolean {
+  return batch[0].operation.via !== 'rtnetlink' || batch.length < BATCH;
 }
 
 function belongTogether(a: Operation, b: Operation): boolean {
   if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
-  if (a.via === 'delete') return b.via === 'delete';
+  if (a.via === 'delete' || a.via === 'conntrack') return b.via === a.via;
   return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
 }
 
@@ -108,6 +118,10 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
         return await deleteLinks(batch, means);
       case 'element':
         return changeElements(batch, operation.verb, means);
+      case 'port':
+        return one(task, changePorts(operation, means));
+      case 'conntrack':
+        return forget(batch, means);
       case 'netns':
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
       case 'sysctl':
@@ -162,6 +176,25 @@ function setSysctl(operation: SysctlOperation, { sys }: Means): SysctlOperation 
   return former === undefined || keep ? undefined : { ...operation, value: former };
 }
 
+/** @returns What releases the ports that were not held before. */
+function changePorts(operation: PortOperation, { ports: holder }: Means): PortOperation | undefined {
+  const { verb, ports } = operation;
+  if (verb === 'release') {
+    holder.release(ports, operation.numbers);
+    return undefined;
+  }
+  const numbers = holder.hold(ports);
+  return numbers.length === 0 ? undefined : { via: 'port', verb: 'release', ports, numbers };
+}
+
+/** All in one look. Taken back by doing it again: what began meanwhile goes the way that is being undone. */
+function forget(batch: Batch, { conntrack }: Means): Performed {
+  conntrack.forget(
+    batch.flatMap(({ operation }) => (operation.via === 'conntrack' ? [operation.ports] : [])),
+  );
+  return { done: batch.map((task) => ({ task, undo: 'inverse' })), failures: [] };
+}
+
 /** Elements that were there before are not ours to take back. */
 function changeElements(batch: Batch, verb: 'add' | 'remove', { firewall }: Means): Performed {
   const tasks = batch.flatMap(({ step, operation }) =>
@@ -172,9 +205,8 @@ function changeElements(batch: Batch, verb: 'add' | 'remove', { firewall }: Mean
     firewall.change([], elements);
     return { done: [], failures: [] };
   }
-  const before = firewall.dump().elements;
-  firewall.change(elements, []);
-  const added = tasks.filter(({ element: { set, key } }) => before?.get(set)?.has(key.join(' . ')) !== true);
+  const fresh = new Set(firewall.add(elements));
+  const added = tasks.filter(({ element }) => fresh.has(element));
   return { done: added.map((task) => ({ task, undo: 'inverse' })), failures: [] };
 }
 

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import type { Facts, LinkFact, NetnsFacts } from './facts.ts';
 import { condense, missing } from './plan.ts';
@@ -17,6 +18,8 @@ const MASTER: Step = { do: 'link.master', link: 'outer', master: 'br0' };
 const UP: Step = { do: 'link.up', link: 'outer' };
 const ELEMENT: Step = { do: 'nft.element', set: 'bridges', key: ['br0'] };
 const ACCEPT: Step = { do: 'forward.accept', bridge: 'br0', mark: NETWORK };
+const HOLD: Step = { do: 'port.hold', proto: 'tcp', address: ip('192.0.2.1'), port: 80, portEnd: 81 };
+const FORGET: Step = { ...HOLD, do: 'conntrack.forget' };
 const BOX: Step = { do: 'netns.add', path: '/run/box' };
 const MOVE: Step = { do: 'link.move', link: 'inner', to: '/run/box', as: 'eth0' };
 const INSIDE: readonly Step[] = [
@@ -36,6 +39,7 @@ const CONDENSED: readonly (readonly [what: string, plan: Plan, left: Plan])[] = 
   ['a veth with its port is one message', [VETH, MASTER, UP], [VETH]],
   ['steps on a link of another plan stay', [MASTER, UP, ROUTE], [MASTER, UP, ROUTE]],
   ['firewall state stays', [BRIDGE, ELEMENT, ACCEPT], [BRIDGE, ELEMENT, ACCEPT]],
+  ['held ports stay', [VETH, HOLD, MASTER, FORGET], [VETH, HOLD, FORGET]],
   ['an end inside goes with the end outside', [VETH, BOX, MOVE, ...INSIDE], [VETH, BOX]],
   ['a link of another plan comes home first', [BOX, MOVE, ...INSIDE], [BOX, MOVE]],
   ['what stands on it over there goes when it comes home', [MOVE, ...INSIDE], [MOVE]],
@@ -82,6 +86,7 @@ function facts(host: NetnsFacts, rest: Partial<Facts> = {}): Facts {
     rulesetCurrent: true,
     accepts: [],
     acceptChain: { v4: false, v6: false },
+    heldPorts: new Set(),
     ...rest,
   };
 }
@@ -145,6 +150,14 @@ const SATISFIED: readonly (readonly [step: Step, facts: Facts, satisfied: boolea
     }),
     true,
   ],
+  [{ ...MASTER, isolated: true }, facts(netns([OUTER])), false],
+  [{ ...MASTER, isolated: true }, facts(netns([{ ...OUTER, isolated: true, hairpin: false }])), true],
+  [{ ...MASTER, hairpin: true }, facts(netns([{ ...OUTER, isolated: true, hairpin: true }])), false],
+  [HOLD, facts(netns([])), false],
+  [HOLD, facts(netns([]), { heldPorts: new Set(['tcp 192.0.2.1 80']) }), false],
+  [HOLD, facts(netns([]), { heldPorts: new Set(['tcp 192.0.2.1 80', 'tcp 192.0.2.1 81']) }), true],
+  [HOLD, facts(netns([]), { heldPorts: new Set(['udp 192.0.2.1 80', 'tcp 192.0.2.2 81']) }), false],
+  [FORGET, facts(netns([])), true],
   [BOX, facts(netns([]), { ourNetns: ['/run/box'] }), true],
   [BOX, facts(netns([])), false],
 ];

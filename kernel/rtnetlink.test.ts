@@ -141,3 +141,16 @@ t.test('a route is deleted whatever its scope, but only one of ours', (t) => {
   t.equal(data, `${ips.slice(0, 14)}01${ips.slice(16)}`);
   t.end();
 });
+
+t.test('settings of a port as ip(8) sends them, under the name that the kernel gives them', (t) => {
+  const { type, flags, data } = ours(rt.changePort(1002, { isolated: true, hairpin: false }));
+  const ips = golden(
+    '48000000100005003c83016b0000000000000000ea03000000000000000000002800120010000100' +
+      '6272696467655f736c6176651400050005002100010000000500040000000000',
+  );
+  t.same([type, flags], [ips.type, ips.flags]);
+  // ip(8) calls the link's kind `bridge_slave`, which there is none of; IFLA_INFO_SLAVE_KIND is what dumps have.
+  const settings = (hex: string): string => hex.slice(hex.indexOf('14000500'));
+  t.equal(settings(data), settings(ips.data));
+  t.end();
+});

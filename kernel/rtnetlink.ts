@@ -33,6 +33,10 @@ export const MAIN_TABLE = 254;
 /** linux/if_link.h, linux/veth.h */
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
+const IFLA_INFO_SLAVE_KIND = 4;
+const IFLA_INFO_SLAVE_DATA = 5;
+const IFLA_BRPORT_MODE = 4;
+const IFLA_BRPORT_ISOLATED = 33;
 const VETH_INFO_PEER = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -126,6 +130,27 @@ export function changeLink(index: number, change: LinkChange): NetlinkRequest {
     ...(noLinkLocal === true && { afSpec: new Map([[AF_INET6, NO_LINK_LOCAL]]) }),
   };
   return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up }, attrs) };
+}
+
+export interface PortFlags {
+  readonly isolated: boolean;
+  readonly hairpin: boolean;
+}
+
+/**
+ * Settings of a bridge's port. In a message of its own: rtnl_newlink() looks for the master that understands them before it sets
+ * IFLA_MASTER (EOPNOTSUPP for a link that is no port yet).
+ */
+export function changePort(index: number, { isolated, hairpin }: PortFlags): NetlinkRequest {
+  const settings = bytes((out) => {
+    out.push(IFLA_BRPORT_ISOLATED, Buffer.of(Number(isolated)));
+    out.push(IFLA_BRPORT_MODE, Buffer.of(Number(hairpin)));
+  });
+  const linkinfo = bytes((out) => {
+    out.push(IFLA_INFO_SLAVE_KIND, Buffer.from('bridge'));
+    out.push(IFLA_INFO_SLAVE_DATA, padded(settings));
+  });
+  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, {}, { linkinfo }) };
 }
 
 const NO_LINK_LOCAL = padded(bytes(formatLinkProtocolInfoInet6({ addrGenMode: In6AddrGenMode.NONE })));

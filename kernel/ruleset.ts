@@ -14,12 +14,42 @@ import type { NftSetName } from './step.ts';
 
 export const TABLE = 'cnm';
 
+const BRIDGE: SetType = { key: ['ifname'] };
+/** A pair: where a packet comes from and where it goes. */
+const PAIR: SetType = { key: ['ifname', 'ifname'] };
+
 export const SETS: Readonly<Record<NftSetName, SetType>> = {
-  bridges: { key: ['ifname'] },
-  same_bridge: { key: ['ifname', 'ifname'] },
-  internal: { key: ['ifname'] },
-  masquerade4: { key: ['ifname'] },
-  masquerade6: { key: ['ifname'] },
+  bridges: BRIDGE,
+  same_bridge: PAIR,
+  hairpin: PAIR,
+  internal: BRIDGE,
+  trusted: PAIR,
+  masquerade4: BRIDGE,
+  masquerade6: BRIDGE,
+  snat4: { ...BRIDGE, data: ['ipv4_addr'] },
+  snat6: { ...BRIDGE, data: ['ipv6_addr'] },
+  unprotected4: BRIDGE,
+  unprotected6: BRIDGE,
+  routed4: BRIDGE,
+  routed6: BRIDGE,
+  open4: { key: ['ipv4_addr', 'inet_proto', 'inet_service'] },
+  open6: { key: ['ipv6_addr', 'inet_proto', 'inet_service'] },
+  publish4: { key: ['inet_proto', 'ipv4_addr', 'inet_service'], data: ['ipv4_addr', 'inet_service'] },
+  publish4_range: {
+    key: ['inet_proto', 'ipv4_addr', 'inet_service'],
+    data: ['ipv4_addr'],
+    interval: true,
+  },
+  publish4_any: { key: ['inet_proto', 'inet_service'], data: ['ipv4_addr', 'inet_service'] },
+  publish4_any_range: { key: ['inet_proto', 'inet_service'], data: ['ipv4_addr'], interval: true },
+  publish6: { key: ['inet_proto', 'ipv6_addr', 'inet_service'], data: ['ipv6_addr', 'inet_service'] },
+  publish6_range: {
+    key: ['inet_proto', 'ipv6_addr', 'inet_service'],
+    data: ['ipv6_addr'],
+    interval: true,
+  },
+  publish6_any: { key: ['inet_proto', 'inet_service'], data: ['ipv6_addr', 'inet_service'] },
+  publish6_any_range: { key: ['inet_proto', 'inet_service'], data: ['ipv6_addr'], interval: true },
 };
 
 export const SET_NAMES = Object.keys(SETS) as readonly NftSetName[];
@@ -36,6 +66,106 @@ interface Chain {
   readonly rules: readonly Rule[];
 }
 
+/** Before connection tracking: what no container may send, whatever else there is. */
+const SPOOFED: Chain = {
+  name: 'spoofed',
+  hook: 'type filter hook prerouting priority raw; policy accept;',
+  rules: [
+    {
+      why: 'Our bridges have route_localnet, so that ports can be published on 127.0.0.1. With it a container could reach what listens on the host for the host alone (CVE-2020-8558),',
+      rule: 'iifname @bridges ip daddr 127.0.0.0/8 drop',
+    },
+    {
+      why: 'or speak as the host itself.',
+      rule: 'iifname @bridges ip saddr 127.0.0.0/8 drop',
+    },
+  ],
+};
+
+/**
+ * Published ports: the first map that knows the destination sends the connection to its container, and the rest of its packets
+ * follow by connection tracking. One address before all addresses, one port before ranges. Lookups only: as many for ten
+ * thousand ports as for one.
+ */
+function translation(family: 4 | 6): Chain {
+  const [to, address, maps] =
+    family === 4 ? ['ip', 'ip daddr', 'publish4'] : ['ip6', 'ip6 daddr', 'publish6'];
+  return {
+    name: `translate${family}`,
+    rules: [
+      {
+        why: 'A port of one address of the host.',
+        rule: `dnat ${to} to meta l4proto . ${address} . th dport map @${maps}`,
+      },
+      {
+        why: 'A range of ports of one address. They keep their numbers.',
+        rule: `dnat ${to} to meta l4proto . ${address} . th dport map @${maps}_range`,
+      },
+      {
+        why: 'A port of every address.',
+        rule: `dnat ${to} to meta l4proto . th dport map @${maps}_any`,
+      },
+      {
+        why: 'A range of ports of every address.',
+        rule: `dnat ${to} to meta l4proto . th dport map @${maps}_any_range`,
+      },
+    ],
+  };
+}
+
+const TRANSLATE4 = translation(4);
+const TRANSLATE6 = translation(6);
+
+const TO_TRANSLATION: readonly Rule[] = [
+  {
+    why: 'Published ports are ports of this host: what merely passes through is not looked at.',
+    rule: `meta nfproto ipv4 fib daddr type local goto ${TRANSLATE4.name}`,
+  },
+  {
+    why: 'The same for IPv6.',
+    rule: `meta nfproto ipv6 fib daddr type local goto ${TRANSLATE6.name}`,
+  },
+];
+
+const PREROUTING: Chain = {
+  name: 'prerouting',
+  hook: 'type nat hook prerouting priority dstnat; policy accept;',
+  rules: [
+    {
+      why: 'A port that is published on a loopback address is for this host only. Elsewhere such packets are martians, except where somebody set route_localnet, as kube-proxy does for all interfaces.',
+      rule: 'iifname != "lo" ip daddr 127.0.0.0/8 return',
+    },
+    ...TO_TRANSLATION,
+  ],
+};
+
+/** The priority is `dstnat`, whose name nft 1.0.6 takes in prerouting only. */
+const OUTPUT: Chain = {
+  name: 'output',
+  hook: 'type nat hook output priority -100; policy accept;',
+  rules: TO_TRANSLATION,
+};
+
+/**
+ * A published port asked for at ::1, after its translation. No answer can come back: the kernel takes a packet for ::1 from `lo` only
+ * (rt6_need_strict()), and has no route_localnet for IPv6. Refused at once, a client that tries the addresses of `localhost` one by one
+ * goes on to 127.0.0.1, where it is served.
+ */
+const REFUSED: Chain = {
+  name: 'refused',
+  hook: 'type filter hook output priority filter; policy accept;',
+  rules: [
+    {
+      why: 'A connection.',
+      rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 meta l4proto tcp reject with tcp reset',
+    },
+    {
+      why: 'Anything else: the sender gets EPERM.',
+      rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 reject',
+    },
+  ],
+};
+
 /** Packets that the host forwards into one of our bridges. */
 const INTO: Chain = {
   name: 'into_bridge',
@@ -47,6 +177,42 @@ const INTO: Chain = {
     {
       why: 'Published ports: somebody here chose to let this connection in by translating its destination.',
       rule: 'ct status dnat accept',
+    },
+    {
+      why: 'Back into the bridge that it came from and not of same_bridge: with icc=false a container must not reach another by way of the gateway.',
+      rule: 'iifname . oifname @hairpin drop',
+    },
+    {
+      why: 'Gateway mode nat-unprotected: whoever has a route may come in.',
+      rule: 'oifname @unprotected4 meta nfproto ipv4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname @unprotected6 meta nfproto ipv6 accept',
+    },
+    {
+      why: 'Gateway mode routed: nothing is translated, and published means the container’s own port.',
+      rule: 'oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept',
+    },
+    {
+      why: 'Routed addresses are public ones: they answer echoes, and hear of packets that are too big (RFC 4890 §4.3.1), as with Docker.',
+      rule: 'oifname @routed4 ip protocol icmp accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname @routed6 meta nfproto ipv6 meta l4proto ipv6-icmp accept',
+    },
+    {
+      why: 'From interfaces that the user trusts, published ports are reached at the container’s own address too.',
+      rule: 'iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept',
     },
     {
       why: 'All else: other networks, Docker bridges, and hosts of the LAN that route straight to a container.',
@@ -83,7 +249,27 @@ const POSTROUTING: Chain = {
   hook: 'type nat hook postrouting priority srcnat; policy accept;',
   rules: [
     {
-      why: 'Outbound packets get the address of the interface that they leave by. Matched by interface, not by subnet, so that containers that route for others work too; frames bridged under br_netfilter have no input interface here and keep their source, as do the packets of the host. Multicast keeps it, because receivers tell senders apart by their source (RFC 4607 §3): Linux 6.18 shows routed multicast no input interface here, which is not relied upon.',
+      why: 'A container that asks for a port published by its own network: with its own source the answer would go straight back to it, from an address that it never asked. It gets the address of the bridge.',
+      rule: 'ct status dnat iifname . oifname @hairpin masquerade',
+    },
+    {
+      why: 'The same when br_netfilter translated the frame inside the bridge: it shows no input interface here, like packets of the host, which are told by their source.',
+      rule: 'ct status dnat iif 0 fib saddr type != local oifname @bridges masquerade',
+    },
+    {
+      why: 'The host that asks for a published port at 127.0.0.1: no answer could come back to that.',
+      rule: 'ip saddr 127.0.0.0/8 oifname @bridges masquerade',
+    },
+    {
+      why: 'Outbound packets get the address that the user named for this bridge.',
+      rule: 'oifname != @bridges ip daddr != 224.0.0.0/4 snat ip to iifname map @snat4',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname != @bridges ip6 daddr != ff00::/8 snat ip6 to iifname map @snat6',
+    },
+    {
+      why: 'Others get the address of the interface that they leave by. Matched by interface, not by subnet, so that containers that route for others work too; frames bridged under br_netfilter have no input interface here and keep their source, as do the packets of the host. Multicast keeps it, because receivers tell senders apart by their source (RFC 4607 §3): Linux 6.18 shows routed multicast no input interface here, which is not relied upon.',
       rule: 'iifname @masquerade4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade',
     },
     {
@@ -93,7 +279,17 @@ const POSTROUTING: Chain = {
   ],
 };
 
-const CHAINS: readonly Chain[] = [INTO, FORWARD, POSTROUTING];
+const CHAINS: readonly Chain[] = [
+  SPOOFED,
+  TRANSLATE4,
+  TRANSLATE6,
+  PREROUTING,
+  OUTPUT,
+  REFUSED,
+  INTO,
+  FORWARD,
+  POSTROUTING,
+];
 
 /** How many rules the table has: fewer means that somebody flushed a chain and left the sets. */
 export const RULE_COUNT = CHAINS.reduce((sum, { rules }) => sum + rules.length, 0);
@@ -123,15 +319,19 @@ table inet ${TABLE} {
 	}
 
 ${BODY}}
-${[...elements].flatMap(([set, held]) => [...held].map(([key, data]) => elementLine(set, key, data))).join('')}`;
+${[...elements].map(([set, held]) => elementLine(set, held)).join('')}`;
 }
 
-/** Empty for a name that nft's notation cannot hold: it is put back over netlink, which can. */
-function elementLine(set: NftSetName, key: string, data: string): string {
-  if (/["\\*]/.test(key + data)) return '';
-  const { key: types, data: dataTypes } = SETS[set];
-  const fields = quoted(types, key) + (dataTypes === undefined ? '' : ` : ${quoted(dataTypes, data)}`);
-  return `add element inet ${TABLE} ${set} { ${fields} }\n`;
+/** One line for a whole set: nft takes ten thousand lines many times longer than one with ten thousand elements. */
+function elementLine(set: NftSetName, held: ReadonlyMap<string, string>): string {
+  const texts = [...held].flatMap(([key, data]) => elementText(SETS[set], key, data));
+  return texts.length === 0 ? '' : `add element inet ${TABLE} ${set} { ${texts.join(', ')} }\n`;
+}
+
+/** Nothing for a name that nft's notation cannot hold: it is put back over netlink, which can. */
+function elementText({ key: types, data: dataTypes }: SetType, key: string, data: string): readonly string[] {
+  if (/["\\*]/.test(key + data)) return [];
+  return [quoted(types, key) + (dataTypes === undefined ? '' : ` : ${quoted(dataTypes, data)}`)];
 }
 
 /** Interface names in quotes: they may look like keywords. */
@@ -143,9 +343,9 @@ function quoted(types: readonly FieldType[], text: string): string {
 }
 
 function setText(name: NftSetName): string {
-  const { key, data } = SETS[name];
+  const { key, data, interval = false } = SETS[name];
   const type = key.join(' . ') + (data === undefined ? '' : ` : ${data.join(' . ')}`);
-  return `	${data === undefined ? 'set' : 'map'} ${name} {\n		type ${type}\n	}\n`;
+  return `	${data === undefined ? 'set' : 'map'} ${name} {\n		type ${type}\n${interval ? '\t\tflags interval\n' : ''}	}\n`;
 }
 
 function chainText({ name, hook, rules }: Chain): string {

@@ -1,7 +1,7 @@
 /** How a plan is cut into runs: steps that can be looked up together and then sent together. */
 import type { NetnsPath, Plan, Step } from './step.ts';
 
-/** Consecutive steps of one namespace, or of one firewall transaction. */
+/** Consecutive steps of one namespace, of one firewall transaction, or of one look at the tracked connections. */
 export function runsOf(plan: Plan, alone: boolean): readonly (readonly Step[])[] {
   const runs: { lane: string | undefined; steps: Step[] }[] = [];
   for (const step of plan) {
@@ -26,6 +26,10 @@ function laneOf(step: Step): string | undefined {
       return 'netns ';
     case 'nft.element':
       return 'elements';
+    case 'port.hold':
+      return 'ports';
+    case 'conntrack.forget':
+      return 'conntrack';
     case 'sysctl.set':
     case 'forward.accept':
     case 'netns.add':
@@ -42,6 +46,8 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
       return [step.path];
     case 'nft.element':
     case 'forward.accept':
+    case 'port.hold':
+    case 'conntrack.forget':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

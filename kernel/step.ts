@@ -47,6 +47,10 @@ export interface LinkMaster {
   readonly netns?: NetnsPath;
   readonly link: string;
   readonly master: string;
+  /** Absent: false, for both. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
+  readonly isolated?: boolean;
+  /** Frames may leave by the port that they came in by (IFLA_BRPORT_MODE): a container reaches its own published port. */
+  readonly hairpin?: boolean;
 }
 
 export interface LinkUp {
@@ -110,11 +114,69 @@ export interface NftElement {
 }
 
 /**
- * The sets of our table. `bridges`: every bridge of ours (ifname). `same_bridge`: pairs (bridge . bridge) between whose
- * ports traffic flows. `internal`: bridges with no way out. `masquerade4`/`masquerade6`: bridges whose outbound packets
- * get the host's address.
+ * The sets and maps of our table; what they are for stands beside their types in kernel/ruleset.ts.
+ *
+ * - `bridges`: every bridge of ours (ifname).
+ * - `same_bridge`: pairs (bridge . bridge) between whose ports traffic flows; absent with `icc=false`.
+ * - `hairpin`: pairs (bridge . bridge) of every network: a translated packet that goes back to the bridge it came from gets
+ *   the bridge's address, so that the answer comes back the same way.
+ * - `internal`: bridges with no way out.
+ * - `masquerade4`, `masquerade6`: bridges whose outbound packets get the host's address; `snat4`, `snat6` (bridge : address):
+ *   get this address instead.
+ * - `unprotected4`, `unprotected6`: bridges that let everything in (gateway mode nat-unprotected).
+ * - `routed4`, `routed6`: bridges with no translation, where published container ports and ICMP are let in.
+ * - `open4`, `open6`: (address . protocol . port) of containers, published: let in on routed bridges, and from trusted interfaces.
+ * - `trusted`: pairs (interface . bridge) from which direct access to published ports is let in.
+ * - `publish4`, `publish6`: (protocol . host address . port : container address . port).
+ * - `publish4_any`, `publish6_any`: (protocol . port : container address . port), for every local address.
+ * - `publish4_range`, `publish4_any_range`, and 6: intervals of ports that keep their number, so data is the address alone.
  */
-export type NftSetName = 'bridges' | 'same_bridge' | 'internal' | 'masquerade4' | 'masquerade6';
+export type NftSetName =
+  | 'bridges'
+  | 'same_bridge'
+  | 'hairpin'
+  | 'internal'
+  | `masquerade${Family}`
+  | `snat${Family}`
+  | `unprotected${Family}`
+  | `routed${Family}`
+  | `open${Family}`
+  | 'trusted'
+  | `publish${Family}`
+  | `publish${Family}_any`
+  | `publish${Family}_range`
+  | `publish${Family}_any_range`;
+
+type Family = 4 | 6;
+
+export type TransportProtocol = 'tcp' | 'udp' | 'sctp';
+
+/**
+ * A port of the host, held by a socket of the daemon as long as the step stands: bound, and (tcp, sctp) listening behind a filter
+ * that drops everything, as Docker does, so that no other process takes it and nobody connects to us. Not in the kernel beyond
+ * the daemon's life: reconcile takes it again at start. `portEnd`: a range, all of it or nothing.
+ * EADDRINUSE names protocol, address, port and, where it can be found, the process.
+ */
+export interface PortHold {
+  readonly do: 'port.hold';
+  readonly proto: TransportProtocol;
+  /** 0.0.0.0 or :: = every address of that family. */
+  readonly address: Ip;
+  readonly port: number;
+  readonly portEnd?: number;
+}
+
+/**
+ * Forget what conntrack remembers of a published port (by original destination), or of a container's address: entries of the
+ * former owner would send packets to it for minutes (moby/moby#8795). Both `apply` and `inverse` do it; always satisfied.
+ */
+export interface ConntrackForget {
+  readonly do: 'conntrack.forget';
+  readonly proto: TransportProtocol;
+  readonly address: Ip;
+  readonly port: number;
+  readonly portEnd?: number;
+}
 
 /**
  * Accept this bridge's forwarded packets in `DOCKER-USER`, the chain that Docker leaves to users, because Docker sets the
@@ -144,6 +206,8 @@ export type Step =
   | SysctlSet
   | NftElement
   | ForwardAccept
+  | PortHold
+  | ConntrackForget
   | NetnsAdd;
 
 export type StepKind = Step['do'];

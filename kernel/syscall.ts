@@ -11,7 +11,10 @@ export interface Syscalls {
   /** @throws KernelError, as all of these do, with the call's name as operation. */
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array): void;
+  listen(fd: number, backlog: number): void;
   setsockopt(fd: number, level: number, option: number, value: number): void;
+  /** Let a socket receive nothing, by a filter (SO_ATTACH_FILTER, socket(7)). */
+  dropAll(fd: number): void;
   send(fd: number, data: Uint8Array): void;
   /** On a thread of libuv's pool, for what the kernel takes long over. */
   sendAside(fd: number, data: Uint8Array): Promise<void>;
@@ -62,7 +65,7 @@ export function loadSyscalls(): Syscalls {
     };
   };
   const send = libc.func('int64_t send(int, const void *, size_t, int)') as Aside;
-  return { ...bindings(attempted), sendAside: aside(send) };
+  return { ...bindings(attempted, dropAllProgram(ffi)), sendAside: aside(send) };
 }
 
 /** `errno` belongs to the other thread and cannot be asked for here. */
@@ -76,7 +79,26 @@ function aside(send: Aside): Syscalls['sendAside'] {
     });
 }
 
-function bindings(attempted: (name: string, prototype: string) => Attempt): Omit<Syscalls, 'sendAside'> {
+const SOL_SOCKET = 1;
+const SO_ATTACH_FILTER = 26;
+
+/**
+ * struct sock_fprog (linux/filter.h): the number of instructions, and where they stand: in memory that stays. The one
+ * instruction is BPF_RET | BPF_K with 0, the number of bytes to let through.
+ */
+function dropAllProgram(ffi: typeof koffi): Uint8Array {
+  const instruction = ffi.alloc('uint8_t', 8) as bigint;
+  ffi.encode(instruction, ffi.array('uint8_t', 8), [0x06, 0, 0, 0, 0, 0, 0, 0]);
+  const program = Buffer.alloc(16);
+  program.writeUInt16LE(1, 0);
+  program.writeBigUInt64LE(instruction, 8);
+  return program;
+}
+
+function bindings(
+  attempted: (name: string, prototype: string) => Attempt,
+  dropAll: Uint8Array,
+): Omit<Syscalls, 'sendAside'> {
   const checked = (name: string, prototype: string): Native => {
     const call = attempted(name, prototype);
     return (...args) => {
@@ -87,6 +109,7 @@ function bindings(attempted: (name: string, prototype: string) => Attempt): Omit
   };
   const socket = checked('socket', 'int socket(int, int, int)');
   const bind = checked('bind', 'int bind(int, const void *, uint32_t)');
+  const listen = checked('listen', 'int listen(int, int)');
   const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
   const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
   const recvfrom = attempted('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
@@ -98,6 +121,8 @@ function bindings(attempted: (name: string, prototype: string) => Attempt): Omit
     socket,
     bind: (fd, address) => void bind(fd, address, address.length),
     setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, Int32Array.of(value), 4),
+    listen: (fd, backlog) => void listen(fd, backlog),
+    dropAll: (fd) => void setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, dropAll, dropAll.length),
     send: (fd, data) => void send(fd, data, data.length, 0),
     receive(fd, into, from) {
       const flags = MSG_DONTWAIT | MSG_TRUNC;

@@ -2,8 +2,9 @@
 import type { Driver } from '../../cnm/driver.ts';
 import type { NetworkRecord } from '../../cnm/model.ts';
 import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
-import { parseOptions } from './options.ts';
+import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
+import { publishPlan, publishRequests } from './publishing.ts';
 
 const NAME = 'cnm-bridge';
 
@@ -13,6 +14,7 @@ export const bridge: Driver = {
   connectivityScope: 'local',
   network(spec, facts, others) {
     const options = parseOptions(spec.options);
+    assertModesFit(options, spec.internal);
     assertSubnets(spec);
     assertMtuCarriesIpv6(spec, options.mtu);
     assertNoOverlap(spec, others);
@@ -22,6 +24,7 @@ export const bridge: Driver = {
   mac: (_network, endpoint) => macOf(endpoint),
   endpoint: endpointPlan,
   join: joinInfo,
+  publishing: { requests: publishRequests, plan: (_network, published) => publishPlan(published) },
 };
 
 function bridgesOf(

@@ -1,5 +1,19 @@
 /** The options of `docker network create -d cnm-bridge -o …`, under Docker's own names (libnetwork.md §1.1). */
+import { ip, type Ip } from '../../address/ip.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import {
+  addressValue,
+  booleanValue,
+  choiceValue,
+  interfacePrefixValue,
+  interfaceValue,
+  invalidValue,
+  mtuValue,
+  quote,
+} from './values.ts';
+
+const GATEWAY_MODES = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
+export type GatewayMode = (typeof GATEWAY_MODES)[number];
 
 export interface BridgeOptions {
   /** Bytes; undefined = the kernel's default, 1500. */
@@ -8,12 +22,35 @@ export interface BridgeOptions {
   readonly bridgeName: string | undefined;
   readonly masquerade: boolean;
   readonly ifacePrefix: string;
+  /** Whether containers of the network reach each other. */
+  readonly icc: boolean;
+  readonly gatewayMode: Readonly<Record<4 | 6, GatewayMode>>;
+  /** Where `-p` without an address publishes; 0.0.0.0 = every address of the host, :: included for containers with IPv6. */
+  readonly hostBinding: Ip;
+  /** The address that outbound packets get instead of the outgoing interface's. */
+  readonly hostAddress: Readonly<Record<4 | 6, Ip | undefined>>;
+  /** No IPv4 address on the bridge. */
+  readonly inhibitIpv4: boolean;
+  /** Interfaces from which published container ports are reached directly. */
+  readonly trustedInterfaces: readonly string[];
 }
 
-const MTU = 'com.docker.network.driver.mtu';
-const BRIDGE_NAME = 'com.docker.network.bridge.name';
-const MASQUERADE = 'com.docker.network.bridge.enable_ip_masquerade';
-const IFACE_PREFIX = 'com.docker.network.container_iface_prefix';
+const BRIDGE = 'com.docker.network.bridge.';
+const NAMES = {
+  mtu: 'com.docker.network.driver.mtu',
+  bridgeName: `${BRIDGE}name`,
+  masquerade: `${BRIDGE}enable_ip_masquerade`,
+  ifacePrefix: 'com.docker.network.container_iface_prefix',
+  icc: `${BRIDGE}enable_icc`,
+  gatewayMode4: `${BRIDGE}gateway_mode_ipv4`,
+  gatewayMode6: `${BRIDGE}gateway_mode_ipv6`,
+  hostBinding: `${BRIDGE}host_binding_ipv4`,
+  hostIpv4: 'com.docker.network.host_ipv4',
+  hostIpv6: 'com.docker.network.host_ipv6',
+  inhibitIpv4: `${BRIDGE}inhibit_ipv4`,
+  trusted: `${BRIDGE}trusted_host_interfaces`,
+  defaultBridge: `${BRIDGE}default_bridge`,
+} as const;
 
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
 const DOCKERS_OWN = new Set([
@@ -26,17 +63,41 @@ const DOCKERS_OWN = new Set([
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): BridgeOptions {
   for (const name of Object.keys(options)) assertKnown(name);
+  const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  assertNotDefaultBridge(of('defaultBridge'));
+  const bridgeName = of('bridgeName');
   return {
-    mtu: mtu(options[MTU]),
-    bridgeName: bridgeName(options[BRIDGE_NAME]),
-    masquerade: boolean(MASQUERADE, options[MASQUERADE], true),
-    ifacePrefix: ifacePrefix(options[IFACE_PREFIX]),
+    mtu: mtuValue(NAMES.mtu, of('mtu')),
+    bridgeName: bridgeName ? interfaceValue(NAMES.bridgeName, bridgeName) : undefined,
+    masquerade: booleanValue(NAMES.masquerade, of('masquerade'), true),
+    ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    icc: booleanValue(NAMES.icc, of('icc'), true),
+    gatewayMode: {
+      4: choiceValue(NAMES.gatewayMode4, of('gatewayMode4'), GATEWAY_MODES, 'nat'),
+      6: choiceValue(NAMES.gatewayMode6, of('gatewayMode6'), GATEWAY_MODES, 'nat'),
+    },
+    hostBinding: addressValue(NAMES.hostBinding, of('hostBinding')) ?? ip('0.0.0.0'),
+    hostAddress: {
+      4: addressValue(NAMES.hostIpv4, of('hostIpv4'), 4),
+      6: addressValue(NAMES.hostIpv6, of('hostIpv6'), 6),
+    },
+    inhibitIpv4: booleanValue(NAMES.inhibitIpv4, of('inhibitIpv4'), false),
+    trustedInterfaces: trustedInterfaces(of('trusted')),
   };
+}
+
+/** Docker's own rule: without a way out there is nothing that a gateway mode could do but be away. */
+export function assertModesFit({ gatewayMode }: BridgeOptions, internal: boolean): void {
+  if (internal || (gatewayMode[4] !== 'isolated' && gatewayMode[6] !== 'isolated')) return;
+  throw new CnmError(
+    'option-invalid',
+    'The gateway mode "isolated" is for internal networks: add --internal',
+  );
 }
 
 /** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
 function assertKnown(name: string): void {
-  const ours = [MTU, BRIDGE_NAME, MASQUERADE, IFACE_PREFIX];
+  const ours: readonly string[] = Object.values(NAMES);
   if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
   throw new CnmError(
     'option-invalid',
@@ -44,54 +105,14 @@ function assertKnown(name: string): void {
   );
 }
 
-/** 68 is the least that IPv4 allows (RFC 791 section 3.2), 65535 the most that a veth takes (drivers/net/veth.c, ETH_MAX_MTU). */
-function mtu(text: string | undefined): number | undefined {
-  if (text === undefined || text === '' || text === '0') return undefined;
-  const value = /^\d{1,6}$/.test(text) ? Number(text) : NaN;
-  if (value >= 68 && value <= 65535) return value;
-  throw invalid(MTU, text, 'an MTU in bytes, from 68 to 65535');
+/** Docker's mark for its own docker0; on a plugin's network it can mean nothing. */
+function assertNotDefaultBridge(text: string | undefined): void {
+  if (!booleanValue(NAMES.defaultBridge, text, false)) return;
+  throw invalidValue(NAMES.defaultBridge, text ?? '', "false: the default bridge is always Docker's own");
 }
 
-/**
- * What the kernel accepts as a name (net/core/dev.c, dev_valid_name: 1 to 15 bytes, no `/`, `:` or white space, not `.`
- * or `..`; net/ipv4/devinet.c, sysctl_dev_name_is_allowed: not `all` or `default`), narrowed to what nft and iptables
- * take unquoted and not for an option; `%` would make the kernel choose a number.
- */
-function bridgeName(text: string | undefined): string | undefined {
-  if (text === undefined || text === '') return undefined;
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/.test(text) && text !== 'all' && text !== 'default') return text;
-  throw invalid(
-    BRIDGE_NAME,
-    text,
-    'an interface name: 1 to 15 letters, digits, "_", "." or "-", no "." or "-" first, and not "all" or "default"',
-  );
-}
-
-/** Room for the number that Docker appends, and never a digit last: `eth1` and number 0 would read as eth10. */
-function ifacePrefix(text: string | undefined): string {
-  if (text === undefined || text === '') return 'eth';
-  if (/^[A-Za-z][A-Za-z0-9_.-]{0,10}$/.test(text) && !/\d$/.test(text)) return text;
-  throw invalid(
-    IFACE_PREFIX,
-    text,
-    'the beginning of an interface name: up to 11 letters, digits, "_", "." or "-", a letter first and no digit last',
-  );
-}
-
-/** The words that Go's strconv.ParseBool takes, because Docker's own driver uses it. */
-function boolean(name: string, text: string | undefined, otherwise: boolean): boolean {
-  if (text === undefined) return otherwise;
-  if (['1', 't', 'T', 'TRUE', 'true', 'True'].includes(text)) return true;
-  if (['0', 'f', 'F', 'FALSE', 'false', 'False'].includes(text)) return false;
-  throw invalid(name, text, 'true or false');
-}
-
-function invalid(name: string, value: string, right: string): CnmError {
-  const label = name === MTU ? `${name} (mtu)` : name;
-  return new CnmError('option-invalid', `${label} cannot be ${quote(value)}: it must be ${right}`);
-}
-
-/** JSON's quoting makes control characters visible and keeps a terminal safe. */
-function quote(text: string): string {
-  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text);
+/** Separated by colons, as Docker has it. */
+function trustedInterfaces(text: string | undefined): readonly string[] {
+  if (text === undefined || text === '') return [];
+  return text.split(':').map((name) => interfaceValue(NAMES.trusted, name));
 }

@@ -3,7 +3,7 @@ import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
-import type { EndpointSpec, JoinInfo, NetworkSpec } from '../../cnm/model.ts';
+import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, NftElement, Plan, Step } from '../../kernel/step.ts';
 import { bridgeNameOf, vethNamesOf } from './names.ts';
@@ -20,7 +20,11 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
     ...firewall(spec, options, bridge),
     ...forwarding(spec),
     ...bridgeLink(spec, options, bridge, facts),
-    ...gateways(spec, bridge, facts).map((prefix): Step => ({ do: 'addr.add', link: bridge, prefix })),
+    ...gateways(spec, options, bridge, facts).map((prefix): Step => ({
+      do: 'addr.add',
+      link: bridge,
+      prefix,
+    })),
     { do: 'forward.accept', bridge, mark },
     { do: 'link.up', link: bridge },
   ];
@@ -42,7 +46,14 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
       linkLocal: false,
       ...(options.mtu !== undefined && { mtu: options.mtu }),
     },
-    { do: 'link.master', link: host, master: bridge },
+    {
+      do: 'link.master',
+      link: host,
+      master: bridge,
+      // A container that asks for its own published port gets its packet back by the port that it came in by.
+      hairpin: !network.internal,
+      isolated: !options.icc,
+    },
     { do: 'link.up', link: host },
   ];
 }
@@ -52,9 +63,11 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
  * docker_gwbridge away.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
-  const gateway = network.internal ? undefined : network.ipv4[0]?.gateway;
+  const gateway = network.internal ? undefined : gatewayOf(network.ipv4[0], 'DefaultGatewayIPv4');
   const gatewayV6 =
-    network.internal || endpoint.addressV6 === undefined ? undefined : network.ipv6[0]?.gateway;
+    network.internal || endpoint.addressV6 === undefined
+      ? undefined
+      : gatewayOf(network.ipv6[0], 'DefaultGatewayIPv6');
   return {
     srcName: vethNamesOf(endpoint.id).container,
     dstPrefix: parseOptions(network.options).ifacePrefix,
@@ -63,6 +76,11 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
     routes: [],
     disableGatewayService: network.internal,
   };
+}
+
+/** `--aux-address DefaultGatewayIPv4=…` names a router other than the bridge, as with Docker's driver. */
+function gatewayOf(subnet: Subnet | undefined, auxiliary: string): Prefix | undefined {
+  return subnet?.aux[auxiliary] ?? subnet?.gateway;
 }
 
 /** One MAC per IPv4 address, as Docker has it up to Engine 27: a neighbour's cache stays right when an address is reused. */
@@ -75,14 +93,32 @@ export function bridgeOf(spec: NetworkSpec, options: BridgeOptions): string {
 }
 
 function firewall(spec: NetworkSpec, options: BridgeOptions, bridge: string): readonly NftElement[] {
-  const sets: NftElement['set'][] = ['bridges'];
-  if (spec.internal) sets.push('internal');
-  if (!spec.internal && options.masquerade && spec.ipv4.length > 0) sets.push('masquerade4');
-  if (!spec.internal && options.masquerade && spec.ipv6.length > 0) sets.push('masquerade6');
-  return [
-    ...sets.map((set): NftElement => ({ do: 'nft.element', set, key: [bridge] })),
-    { do: 'nft.element', set: 'same_bridge', key: [bridge, bridge] },
-  ];
+  const element = (set: NftElement['set'], ...key: string[]): NftElement => ({ do: 'nft.element', set, key });
+  const elements = [element('bridges', bridge)];
+  if (options.icc) elements.push(element('same_bridge', bridge, bridge));
+  if (spec.internal) return [...elements, element('internal', bridge)];
+  elements.push(element('hairpin', bridge, bridge));
+  for (const family of familiesOf(spec)) elements.push(...gatewayElements(options, bridge, family));
+  return [...elements, ...options.trustedInterfaces.map((name) => element('trusted', name, bridge))];
+}
+
+/** What the gateway mode of one family means; a routed network keeps its addresses. */
+function gatewayElements(options: BridgeOptions, bridge: string, family: 4 | 6): readonly NftElement[] {
+  const mode = options.gatewayMode[family];
+  const hostAddress = options.hostAddress[family];
+  if (mode === 'routed') return [{ do: 'nft.element', set: `routed${family}`, key: [bridge] }];
+  const elements: NftElement[] = [];
+  if (mode === 'nat-unprotected')
+    elements.push({ do: 'nft.element', set: `unprotected${family}`, key: [bridge] });
+  if (!options.masquerade) return elements;
+  if (hostAddress === undefined)
+    elements.push({ do: 'nft.element', set: `masquerade${family}`, key: [bridge] });
+  else elements.push({ do: 'nft.element', set: `snat${family}`, key: [bridge], data: [hostAddress] });
+  return elements;
+}
+
+function familiesOf(spec: NetworkSpec): readonly (4 | 6)[] {
+  return [...(spec.ipv4.length > 0 ? [4 as const] : []), ...(spec.ipv6.length > 0 ? [6 as const] : [])];
 }
 
 /** Switched on when a network first needs it, as Docker does, and left on: others may have come to depend on it. */
@@ -109,6 +145,7 @@ function bridgeLink(
   if (existing !== undefined && existing.mark?.network !== spec.id) return [];
   const ipv6 = spec.ipv6.length > 0;
   const interfaceName = bridge.replaceAll('.', '/');
+  const steps: Step[] = [];
   const add: Step = {
     do: 'link.add',
     name: bridge,
@@ -119,23 +156,39 @@ function bridgeLink(
     linkLocal: ipv6,
     ...(options.mtu !== undefined && { mtu: options.mtu }),
   };
-  if (!ipv6) return [add];
-  return [
-    add,
-    { do: 'sysctl.set', key: `net.ipv6.conf.${interfaceName}.disable_ipv6`, value: '0', keep: true },
-    // A container must not make itself the host's router.
-    { do: 'sysctl.set', key: `net.ipv6.conf.${interfaceName}.accept_ra`, value: '0', keep: true },
-  ];
+  const own = (family: string, key: string, value: string): Step => ({
+    do: 'sysctl.set',
+    key: `net.${family}.conf.${interfaceName}.${key}`,
+    value,
+    keep: true,
+  });
+  // A port published on 127.0.0.1 leads from the loopback address out of this link; our table keeps containers from the host's.
+  if (!spec.internal && spec.ipv4.length > 0) steps.push(own('ipv4', 'route_localnet', '1'));
+  // A container must not make itself the host's router.
+  if (ipv6) steps.push(own('ipv6', 'disable_ipv6', '0'), own('ipv6', 'accept_ra', '0'));
+  return [add, ...steps];
 }
 
-/** An address that the user's bridge has already is the user's: not in the plan, so it stays when the network goes. */
-function gateways(spec: NetworkSpec, bridge: string, facts: Facts): readonly Prefix[] {
+/**
+ * None for a family whose mode is isolated, nor for IPv4 where it is inhibited. An address that the user's bridge has already is
+ * the user's: not in the plan, so it stays when the network goes.
+ */
+function gateways(
+  spec: NetworkSpec,
+  options: BridgeOptions,
+  bridge: string,
+  facts: Facts,
+): readonly Prefix[] {
   const link = facts.host.links.get(bridge);
   const ours = link?.mark?.network === spec.id;
   const there = ours
     ? []
     : facts.host.addresses.filter((address) => address.link === bridge).map((address) => address.prefix);
-  return [...spec.ipv4, ...spec.ipv6].flatMap(({ gateway }) =>
+  const subnets = [
+    ...(options.inhibitIpv4 || options.gatewayMode[4] === 'isolated' ? [] : spec.ipv4),
+    ...(options.gatewayMode[6] === 'isolated' ? [] : spec.ipv6),
+  ];
+  return subnets.flatMap(({ gateway }) =>
     gateway === undefined || there.includes(gateway) ? [] : [gateway],
   );
 }

@@ -6,6 +6,7 @@ import { forwardAccept, nftElement } from './firewall.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
+import { conntrackForget, portHold } from './port.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -17,6 +18,8 @@ const KINDS = {
   'sysctl.set': sysctlSet,
   'nft.element': nftElement,
   'forward.accept': forwardAccept,
+  'port.hold': portHold,
+  'conntrack.forget': conntrackForget,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

@@ -2,6 +2,7 @@
 import type { Facts, NetnsFacts } from '../facts.ts';
 import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
+import type { Ports } from '../ports.ts';
 import type { ForwardAccept, NetnsPath, NftElement, Step } from '../step.ts';
 
 export interface Kind<S extends Step> {
@@ -48,7 +49,9 @@ export type Operation =
   | NetnsOperation
   | SysctlOperation
   | ElementOperation
-  | AcceptOperation;
+  | AcceptOperation
+  | PortOperation
+  | ConntrackOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -96,6 +99,21 @@ export interface AcceptOperation {
   readonly via: 'accept';
   readonly verb: 'add' | 'remove';
   readonly accept: ForwardAccept;
+}
+
+export type PortOperation =
+  | { readonly via: 'port'; readonly verb: 'hold'; readonly ports: Ports }
+  | {
+      readonly via: 'port';
+      readonly verb: 'release';
+      readonly ports: Ports;
+      /** Of the ports, those to release. */
+      readonly numbers: readonly number[];
+    };
+
+export interface ConntrackOperation {
+  readonly via: 'conntrack';
+  readonly ports: Ports;
 }
 
 /** Undefined: the namespace is not there, or nobody asked for its facts. */

@@ -4,9 +4,9 @@ import type { Facts, LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { mayBe, sameMark } from '../mark.ts';
-import { changeLink, createBridge, createVeth } from '../rtnetlink.ts';
+import { changeLink, changePort, createBridge, createVeth } from '../rtnetlink.ts';
 import type { KernelLink } from '../decode.ts';
-import type { LinkChange, NewLink } from '../rtnetlink.ts';
+import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
 import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, Operation, View } from './kind.ts';
@@ -189,9 +189,20 @@ export const linkMaster: Kind<LinkMaster> = {
   apply(step, view) {
     const link = linkOf(view, step.netns, step.link, step);
     const master = linkOf(view, step.netns, step.master, step);
-    if (link.master === master.index) return [];
-    view.put(step.netns, { ...link, master: master.index });
-    return [change(step.netns, link, { master: master.index }, { master: link.master })];
+    const former = link.master === master.index ? portFlags(link) : NO_FLAGS;
+    const flags = portFlags(step);
+    view.put(step.netns, { ...link, master: master.index, ...flags });
+    const join = change(step.netns, link, { master: master.index }, { master: link.master });
+    const set: Operation = {
+      via: 'rtnetlink',
+      netns: step.netns,
+      request: changePort(link.index, flags),
+      undo: changePort(link.index, former),
+    };
+    return [
+      ...(link.master === master.index ? [] : [join]),
+      ...(flags.isolated === former.isolated && flags.hairpin === former.hairpin ? [] : [set]),
+    ];
   },
 
   inverse(step, view) {
@@ -202,8 +213,20 @@ export const linkMaster: Kind<LinkMaster> = {
     return [{ ...change(step.netns, link, { master: 0 }), tolerates: isGone }];
   },
 
-  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.links.get(step.link)?.master === step.master,
+  satisfied(step, facts) {
+    const link = netnsFacts(facts, step.netns)?.links.get(step.link);
+    if (link?.master !== step.master) return false;
+    const [is, wanted] = [portFlags(link), portFlags(step)];
+    return is.isolated === wanted.isolated && is.hairpin === wanted.hairpin;
+  },
 };
+
+/** A port that has just joined its bridge has neither (new_nbp()). */
+const NO_FLAGS: PortFlags = { isolated: false, hairpin: false };
+
+function portFlags({ isolated, hairpin }: { isolated?: boolean; hairpin?: boolean }): PortFlags {
+  return { isolated: isolated ?? false, hairpin: hairpin ?? false };
+}
 
 export const linkUp: Kind<LinkUp> = {
   looks: ({ netns, link }) => [{ netns, name: link }],

@@ -11,8 +11,9 @@ import { KernelError } from '../../kernel/kernel.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import { OwnPorts } from '../../kernel/own-ports.ts';
 import { VERSION_SET } from '../../kernel/ruleset.ts';
+import type { NftElement } from '../../kernel/step.ts';
 import { enterFreshNetns } from '../kernel/namespace.ts';
-import { networkElements, nftElements, sh } from './world.ts';
+import { networkElements, nftElements, NO_ELEMENTS, sh } from './world.ts';
 
 const sys = await enterFreshNetns();
 const own = new OwnPorts();
@@ -21,7 +22,7 @@ t.teardown(() => {
   firewall.close();
 });
 
-const NOTHING = { bridges: [], internal: [], masquerade4: [], masquerade6: [], same_bridge: [] };
+type Element = Pick<NftElement, 'set' | 'key' | 'data'>;
 const errnoOf = (act: () => void): string => {
   try {
     act();
@@ -62,7 +63,79 @@ t.test('elements as nft reads them', async (t) => {
     [],
     names.flatMap((name) => networkElements(name)),
   );
-  t.same(nftElements(), NOTHING);
+  t.same(nftElements(), NO_ELEMENTS);
+});
+
+t.test('every kind of element as nft reads it', (t) => {
+  const elements: readonly Element[] = [
+    { set: 'snat4', key: ['br0'], data: ['192.0.2.1'] },
+    { set: 'snat6', key: ['br0'], data: ['2001:db8::1'] },
+    { set: 'open4', key: ['10.1.0.2', 'tcp', '80'] },
+    { set: 'open6', key: ['fd00::2', 'sctp', '80'] },
+    { set: 'trusted', key: ['eth0', 'br0'] },
+    { set: 'publish4', key: ['tcp', '192.0.2.1', '8080'], data: ['10.1.0.2', '80'] },
+    { set: 'publish4_any', key: ['udp', '53'], data: ['10.1.0.2', '5353'] },
+    { set: 'publish4_range', key: ['tcp', '192.0.2.1', '8000-8010'], data: ['10.1.0.2'] },
+    { set: 'publish4_range', key: ['tcp', '192.0.2.1', '8011'], data: ['10.1.0.3'] },
+    { set: 'publish4_any_range', key: ['udp', '1-65535'], data: ['10.1.0.2'] },
+    { set: 'publish6', key: ['tcp', '2001:db8::1', '8080'], data: ['fd00::2', '80'] },
+    { set: 'publish6_any', key: ['sctp', '8080'], data: ['fd00::2', '80'] },
+    { set: 'publish6_range', key: ['tcp', '2001:db8::1', '8000-8010'], data: ['fd00::2'] },
+    { set: 'publish6_any_range', key: ['tcp', '8000-8010'], data: ['fd00::2'] },
+  ];
+  const expected: Record<string, string[]> = {};
+  for (const { set, key, data } of elements) {
+    (expected[set] ??= []).push([key, data].flatMap((part) => part?.join(' . ') ?? []).join(' : '));
+  }
+  firewall.change(elements, []);
+  t.same(nftElements(), { ...NO_ELEMENTS, ...expected });
+  const ours = [...(firewall.dump().elements ?? [])].flatMap(([set, held]) =>
+    [...held].map(([key, data]) => `${set} ${key} ${data}`),
+  );
+  t.same(
+    ours.sort(),
+    elements.map(({ set, key, data = [] }) => `${set} ${key.join(' . ')} ${data.join(' . ')}`).sort(),
+  );
+  firewall.change(
+    [],
+    elements.map(({ set, key }) => ({ set, key })),
+  );
+  t.same(nftElements(), NO_ELEMENTS, 'and removed by their keys');
+  t.end();
+});
+
+t.test('adds that tell what is new', (t) => {
+  const element = (port: string): Element => ({
+    set: 'publish4_any',
+    key: ['tcp', port],
+    data: ['10.1.0.2', '80'],
+  });
+  const [one, two, three] = [element('8001'), element('8002'), element('8003')];
+  t.same(firewall.add([one, two]), [one, two]);
+  t.same(firewall.add([one, three]), [three]);
+  t.same(firewall.add([one, three]), []);
+  t.equal(nftElements().publish4_any?.length, 3);
+  const other = { ...two, data: ['10.1.0.3', '80'] };
+  t.match(
+    errnoOf(() => {
+      firewall.add([element('8004'), other]);
+    }),
+    /^(?:EBUSY|EEXIST)$/,
+    'another container’s',
+  );
+  t.equal(nftElements().publish4_any?.length, 3, 'and then nothing is added');
+  const range = { set: 'publish4_any_range' as const, key: ['tcp', '8000-8010'], data: ['10.1.0.2'] };
+  t.same(firewall.add([range]), [range]);
+  t.same(firewall.add([range]), []);
+  t.equal(
+    errnoOf(() => {
+      firewall.add([{ ...range, key: ['tcp', '8005-8020'] }]);
+    }),
+    'EEXIST',
+    'ranges that overlap',
+  );
+  firewall.change([], [one, two, three, range]);
+  t.end();
 });
 
 t.test('adding and removing twice', (t) => {
@@ -70,7 +143,7 @@ t.test('adding and removing twice', (t) => {
   firewall.change(networkElements('br0'), []);
   t.same(nftElements().bridges, ['br0']);
   firewall.change([], [...networkElements('gone'), ...networkElements('br0')]);
-  t.same(nftElements(), NOTHING, 'what is gone does not keep the rest');
+  t.same(nftElements(), NO_ELEMENTS, 'what is gone does not keep the rest');
   firewall.change([], networkElements('br0'));
   firewall.change(networkElements('br1'), networkElements('br0'));
   t.same(nftElements().bridges, ['br1'], 'a remove of what is gone does not keep the adds');
@@ -81,7 +154,7 @@ t.test('adding and removing twice', (t) => {
 });
 
 t.test('all or nothing', (t) => {
-  sh('nft delete chain inet cnm postrouting; nft delete set inet cnm masquerade6');
+  sh('nft flush chain inet cnm postrouting; nft delete set inet cnm masquerade6');
   t.equal(
     errnoOf(() => {
       firewall.change(networkElements('br0'), []);
@@ -100,7 +173,7 @@ t.test('a damaged or other table is replaced, and its elements stay', async (t) 
     'nft delete chain inet cnm forward',
     `nft delete set inet cnm ${VERSION_SET}`,
     `nft delete set inet cnm ${VERSION_SET}; nft add set inet cnm version_0 "{ type mark; }"`,
-    'nft delete chain inet cnm postrouting; nft delete set inet cnm masquerade6',
+    'nft flush chain inet cnm postrouting; nft delete set inet cnm masquerade6',
   ];
   await firewall.prepare();
   firewall.change([...networkElements('br0'), ...networkElements('br1')], []);

@@ -3,6 +3,7 @@
  * named namespace beside it, which `close` takes away.
  */
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { enterFreshNetns } from '../kernel/namespace.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import type { Firewall } from '../../kernel/nftables.ts';
@@ -33,6 +34,8 @@ export interface Machine {
   run(command: string): string;
   /** Whether one echo is answered within a second. */
   reaches(address: string): boolean;
+  /** What the server at `tcp:ADDRESS:PORT` or `udp:…` answers within a second (an IPv6 address in brackets); 'nothing' if nothing. */
+  ask(server: string, options?: string): string;
 }
 
 /** @param part Prefix of the namespaces' names, so that one file's cannot meet another's. */
@@ -73,12 +76,48 @@ function addMachine(netns: string, name: string, options: MachineOptions): Machi
     netns,
     run: (command) => sh(`exec ${inside} ${command}`),
     reaches: (address) => pings(`${inside} `, address),
+    ask: (server, options) => ask(`${inside} `, server, options),
   };
 }
 
 /** Whether the host itself reaches the address. */
 export function hostReaches(address: string): boolean {
   return pings('', address);
+}
+
+/** What a server answers the host itself. */
+export function hostAsks(server: string): string {
+  return ask('', server);
+}
+
+/** @param options Of socat's address, for example `,bind=192.0.2.2`. */
+function ask(inside: string, server: string, options = ''): string {
+  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
+  const family = address.startsWith('[') ? '6' : '4';
+  const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
+  try {
+    const target = `${proto.toUpperCase()}${family}:${address}${timeout}${options}`;
+    const answer = sh(`echo | ${inside}timeout 2 socat -T 1 - ${target}`).trim();
+    return answer === '' ? 'nothing' : answer;
+  } catch {
+    return 'nothing';
+  }
+}
+
+/** Starts answerer.ts, in a machine or on the host. Returns what ends it. */
+export async function serve(
+  netns: string | undefined,
+  name: string,
+  ports: readonly string[],
+): Promise<() => void> {
+  const [command, ...prefix] =
+    netns === undefined ? [process.execPath] : ['ip', 'netns', 'exec', netns, process.execPath];
+  const script = new URL('answerer.ts', import.meta.url).pathname;
+  const child = spawn(command, [...prefix, script, name, ...ports], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  return () => {
+    child.kill();
+  };
 }
 
 function pings(inside: string, address: string): boolean {
@@ -129,24 +168,41 @@ export async function capture(machine: Machine, filter: string, act: () => void)
   return out.trim();
 }
 
-/** Our table's elements as `nft` sees them, by set: the other end of our own encoder. */
+/** Our table's elements as `nft` sees them, by set, `key : data` for a map: the other end of our own encoder. */
 export function nftElements(): Record<string, readonly string[]> {
   const { nftables } = JSON.parse(sh('nft -j list table inet cnm')) as {
-    nftables: { set?: { name: string; elem?: readonly unknown[] } }[];
-  };
-  const text = (element: unknown): string => {
-    if (typeof element === 'string') return element;
-    const { concat } = element as { concat: readonly string[] };
-    return concat.join(' . ');
+    nftables: { set?: NftSet; map?: NftSet }[];
   };
   return Object.fromEntries(
-    nftables.flatMap(({ set }) =>
-      set !== undefined && (SET_NAMES as readonly string[]).includes(set.name)
-        ? [[set.name, (set.elem ?? []).map(text).sort()]]
-        : [],
-    ),
+    nftables.flatMap(({ set, map }) => {
+      const one = set ?? map;
+      if (one === undefined || !(SET_NAMES as readonly string[]).includes(one.name)) return [];
+      return [[one.name, (one.elem ?? []).map(map === undefined ? nftText : pairText).sort()]];
+    }),
   );
 }
+
+interface NftSet {
+  readonly name: string;
+  readonly elem?: readonly unknown[];
+}
+
+function pairText(element: unknown): string {
+  const [key, data] = element as readonly [unknown, unknown];
+  return `${nftText(key)} : ${nftText(data)}`;
+}
+
+/** libnftables-json(5). */
+function nftText(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  const { concat, range } = value as { concat?: readonly unknown[]; range?: readonly unknown[] };
+  return concat?.map(nftText).join(' . ') ?? range?.map(nftText).join('-') ?? JSON.stringify(value);
+}
+
+/** What `nftElements` answers when nothing is in our sets. */
+export const NO_ELEMENTS: Record<string, readonly string[]> = Object.fromEntries(
+  SET_NAMES.map((name) => [name, []]),
+);
 
 export function sh(command: string): string {
   return execFileSync('/bin/sh', ['-ec', command], {

@@ -9,7 +9,7 @@ import type { Ip } from '../../address/ip.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../../kernel/facts.ts';
 import { KernelError } from '../../kernel/kernel.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
-import type { LinkAdd, Plan, Step } from '../../kernel/step.ts';
+import type { LinkAdd, Plan, PortHold, Step } from '../../kernel/step.ts';
 
 /** A kernel, and what others do beside it. */
 export interface World {
@@ -21,6 +21,8 @@ export interface World {
   /** A stranger makes a bridge, which is up, with a fixed MAC. */
   addBridge(name: string, address?: Prefix): void;
   destroyLink(name: string): void;
+  /** Another program takes a port of the host. */
+  occupyPort(ports: PortHold): void;
   /** A namespace that is not ours, for example a container's. */
   addNetns(path: string): void;
   destroyNetns(path: string): void;
@@ -120,6 +122,7 @@ export async function state({ kernel }: World, ...plans: readonly Plan[]): Promi
     ourNetns: facts.ourNetns.map((path) => path.split('/').at(-1)),
     elements: elements(facts),
     accepts: facts.accepts,
+    heldPorts: [...facts.heldPorts].sort(),
   };
 }
 
@@ -141,8 +144,19 @@ function netns({ links, addresses, routes, sysctls }: NetnsFacts): unknown {
   };
 }
 
-function link({ name, kind, mtu, mac: address, up, master, peerElsewhere, mark }: LinkFact): unknown {
-  return { name, kind, mtu, address, up, master, peerElsewhere, mark };
+function link({
+  name,
+  kind,
+  mtu,
+  mac: address,
+  up,
+  master,
+  peerElsewhere,
+  mark,
+  ...port
+}: LinkFact): unknown {
+  const { isolated, hairpin } = port;
+  return { name, kind, mtu, address, up, master, isolated, hairpin, peerElsewhere, mark };
 }
 
 function elements({ elements: sets }: Facts): unknown {
@@ -171,6 +185,10 @@ async function back(world: World, before: unknown, ...plans: readonly Plan[]): P
 
 function at(plan: Plan, index: number, step: Step): Plan {
   return [...plan.slice(0, index), step, ...plan.slice(index)];
+}
+
+function hold(proto: PortHold['proto'], address: string, port: number, portEnd?: number): PortHold {
+  return { do: 'port.hold', proto, address: addr(address), port, ...(portEnd !== undefined && { portEnd }) };
 }
 
 const IMPOSSIBLE: Step = { do: 'link.up', link: 'nowhere' };
@@ -370,6 +388,83 @@ export const CASES: Readonly<Record<string, Case>> = {
     return [...seen, await state(world)];
   },
 
+  async 'settings of a port'(world) {
+    await world.kernel.apply([
+      { ...BRIDGE, mtu: 1500 },
+      { ...VETH, mtu: 1500 },
+    ]);
+    const port: Step = { do: 'link.master', link: 'outer', master: 'br-test' };
+    const seen: unknown[] = [];
+    for (const flags of [{ isolated: true }, { hairpin: true }, { isolated: true, hairpin: true }, {}]) {
+      const plan: Plan = [{ ...port, ...flags }];
+      seen.push(world.kernel.missing(plan, await world.kernel.facts({ plans: [plan] })).length);
+      seen.push(await errnoOf(world.kernel.apply([...plan, IMPOSSIBLE])), await state(world));
+      seen.push(await applied(world, plan));
+    }
+    await world.kernel.apply([{ ...port, hairpin: true }]);
+    await world.kernel.revert([port]);
+    return [...seen, await state(world)];
+  },
+
+  async ports(world) {
+    const plan: Plan = [
+      hold('tcp', '0.0.0.0', 18080),
+      hold('tcp', '::', 18080),
+      hold('udp', '127.0.0.1', 18000, 18009),
+    ];
+    const before = await state(world);
+    const seen: unknown[] = [before, await applied(world, plan), await applied(world, plan)];
+    const more = hold('tcp', '127.0.0.1', 18000, 18001);
+    seen.push(await errnoOf(world.kernel.apply([...plan, more, IMPOSSIBLE])), await state(world));
+    // A range of which we have a part.
+    const wider = hold('udp', '127.0.0.1', 18005, 18014);
+    seen.push(await errnoOf(world.kernel.apply([wider, IMPOSSIBLE])), await state(world));
+    for (let time = 0; time < 2; time += 1) {
+      await world.kernel.revert(plan);
+      await back(world, before);
+    }
+    return seen;
+  },
+
+  async "strangers' ports"(world) {
+    world.occupyPort(hold('tcp', '127.0.0.1', 18080));
+    world.occupyPort(hold('udp', '0.0.0.0', 18005));
+    world.occupyPort(hold('tcp', '::1', 18090));
+    const before = await state(world);
+    const seen: unknown[] = [];
+    for (const step of [
+      hold('tcp', '0.0.0.0', 18080),
+      hold('tcp', '127.0.0.1', 18080),
+      hold('tcp', '127.0.0.2', 18080),
+      hold('udp', '127.0.0.1', 18005),
+      hold('udp', '127.0.0.1', 18000, 18010),
+      hold('tcp', '127.0.0.1', 18005),
+      hold('tcp', '::', 18080),
+      hold('tcp', '::', 18090),
+      hold('tcp', '0.0.0.0', 18090),
+    ]) {
+      seen.push([step, await errnoOf(world.kernel.apply([step])), await state(world)]);
+      await world.kernel.revert([step]);
+      await back(world, before);
+    }
+    return seen;
+  },
+
+  async 'our own ports in each other’s way'(world) {
+    await world.kernel.apply([hold('tcp', '127.0.0.1', 18080)]);
+    const seen: unknown[] = [await errnoOf(world.kernel.apply([hold('tcp', '0.0.0.0', 18080)]))];
+    await world.kernel.revert([hold('tcp', '0.0.0.0', 18080)]);
+    return [...seen, await state(world)];
+  },
+
+  async 'connections that nobody opened'(world) {
+    const plan: Plan = [
+      { do: 'conntrack.forget', proto: 'udp', address: addr('0.0.0.0'), port: 53 },
+      { do: 'conntrack.forget', proto: 'udp', address: addr('::1'), port: 53, portEnd: 60 },
+    ];
+    return [await applied(world, plan), await errnoOf(world.kernel.revert(plan))];
+  },
+
   async "addresses on strangers' links"(world) {
     world.addBridge('stranger', prefix('10.8.0.1/24'));
     const step = (text: string): Step => ({ do: 'addr.add', link: 'stranger', prefix: prefix(text) });
@@ -517,4 +612,5 @@ const EMPTY: Facts = {
   rulesetCurrent: false,
   accepts: [],
   acceptChain: { v4: false, v6: false },
+  heldPorts: new Set(),
 };

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { openKernel } from '../../kernel/linux.ts';
+import { PortHolder } from '../../kernel/port-holder.ts';
 import { CASES, mac } from './cases.ts';
 import type { World } from './cases.ts';
 import { enterFreshNetns, ip, netnsFolder, openDescriptors, sh } from './namespace.ts';
@@ -33,6 +34,9 @@ function fakeWorld(): World {
     destroyLink: (name) => {
       kernel.destroyLink(name);
     },
+    occupyPort: (ports) => {
+      kernel.occupyPort(ports, 'stranger');
+    },
     addNetns: (path) => {
       kernel.addNetns(path);
     },
@@ -55,7 +59,7 @@ const quiet = {
   error: () => undefined,
 };
 
-async function linuxWorld(netnsDir: string, foreign: string): Promise<World> {
+async function linuxWorld(netnsDir: string, foreign: string, stranger: PortHolder): Promise<World> {
   const kernel = await openKernel({ netnsDir, log: quiet });
   await kernel.prepare();
   return {
@@ -69,6 +73,9 @@ async function linuxWorld(netnsDir: string, foreign: string): Promise<World> {
     },
     destroyLink: (name) => {
       ip(`link del ${name}`);
+    },
+    occupyPort: (ports) => {
+      stranger.hold(ports);
     },
     addNetns: (path) => {
       writeFileSync(path, '');
@@ -94,13 +101,14 @@ t.test('the fake kernel and the real one', async (t) => {
   for (const [name, run] of Object.entries(CASES)) {
     await t.test(name, async (t) => {
       const [ours, foreign] = [await netnsFolder(), await netnsFolder()];
-      await enterFreshNetns();
-      const world = await linuxWorld(ours.path, foreign.path);
+      const stranger = new PortHolder(await enterFreshNetns());
+      const world = await linuxWorld(ours.path, foreign.path, stranger);
       try {
         const real = plain(await run(world), [ours.path, foreign.path]);
         t.same(real, plain(await run(fakeWorld()), [FOLDER, FOREIGN]));
       } finally {
         await world.kernel.close();
+        stranger.close();
         ours.remove();
         foreign.remove();
       }

@@ -1,0 +1,114 @@
+/** Which ports of the host a publication gets. Pure. */
+import { familyOf, type Ip } from '../address/ip.ts';
+import type { PublishRequest } from './driver.ts';
+import { CnmError } from './errors.ts';
+import type { EndpointRecord, PublishedPort } from './model.ts';
+
+export interface PortRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
+
+export function protocolName(proto: number): string {
+  return PROTOCOL_NAMES[proto] ?? `protocol ${proto}`;
+}
+
+/**
+ * Ports that are taken, by protocol and number. An address takes itself; 0.0.0.0 and :: take their whole family.
+ */
+export class TakenPorts {
+  readonly #holders = new Map<string, { readonly hostIp: Ip; readonly holder: string }[]>();
+
+  add(proto: number, hostIp: Ip, port: number, holder: string): void {
+    const key = `${proto} ${port}`;
+    const there = this.#holders.get(key);
+    if (there === undefined) this.#holders.set(key, [{ hostIp, holder }]);
+    else there.push({ hostIp, holder });
+  }
+
+  /** Who holds it; undefined = free. */
+  holder(proto: number, hostIp: Ip, port: number): string | undefined {
+    return this.#holders.get(`${proto} ${port}`)?.find((taken) => collide(taken.hostIp, hostIp))?.holder;
+  }
+}
+
+/** What all other endpoints have published. */
+export function takenBy(endpoints: readonly EndpointRecord[]): TakenPorts {
+  const taken = new TakenPorts();
+  for (const { id, name, external } of endpoints) {
+    for (const { proto, hostIp, hostPort } of external?.published ?? []) {
+      if (hostIp === undefined || hostPort === undefined) continue;
+      taken.add(proto, hostIp, hostPort, `endpoint ${name ?? id.slice(0, 12)}`);
+    }
+  }
+  return taken;
+}
+
+/**
+ * Chooses a port for every request; what one request gets is taken for the next. Fixed ports first, so that an ephemeral one
+ * never sits on a number that another binding of the same container insists on.
+ * @param start where the search for an ephemeral port begins, so that a port that was just given up is not the next one given.
+ * @throws CnmError `port-taken`, naming address, port and holder.
+ */
+export function choosePorts(
+  requests: readonly PublishRequest[],
+  taken: TakenPorts,
+  ephemeral: PortRange,
+  start: number,
+): readonly PublishedPort[] {
+  const ordered = [...requests].sort((a, b) => freedom(a) - freedom(b));
+  return ordered.flatMap((request) => {
+    const { proto, port, targets } = request;
+    const onHost = targets.flatMap(({ hostIp }) => (hostIp === undefined ? [] : [hostIp]));
+    if (onHost.length === 0) return targets.map(({ ip }) => ({ proto, ip, port }));
+    const hostPort = firstFree(request, onHost, taken, ephemeral, start);
+    for (const hostIp of onHost) taken.add(proto, hostIp, hostPort, 'another port of the same container');
+    return targets.map(({ ip, hostIp }) => ({ proto, ip, port, ...(hostIp && { hostIp, hostPort }) }));
+  });
+}
+
+function firstFree(
+  request: PublishRequest,
+  onHost: readonly Ip[],
+  taken: TakenPorts,
+  ephemeral: PortRange,
+  start: number,
+): number {
+  let holder: string | undefined;
+  for (const candidate of candidates(request, ephemeral, start)) {
+    const held = onHost
+      .map((hostIp) => taken.holder(request.proto, hostIp, candidate))
+      .find((one) => one !== undefined);
+    if (held === undefined) return candidate;
+    holder = held;
+  }
+  const { proto, from, to } = request;
+  const numbers =
+    from === 0 ? `${ephemeral.from}-${ephemeral.to}` : from === to ? String(from) : `${from}-${to}`;
+  throw new CnmError(
+    'port-taken',
+    `Port ${numbers}/${protocolName(proto)} on ${onHost.join(' and ')} is not free: ${holder ?? 'nobody'} holds it`,
+  );
+}
+
+function* candidates({ from, to }: PublishRequest, ephemeral: PortRange, start: number): Generator<number> {
+  const range = from === 0 ? ephemeral : { from, to };
+  const size = range.to - range.from + 1;
+  const first = from === 0 && start > range.from && start <= range.to ? start - range.from : 0;
+  for (let n = 0; n < size; n += 1) yield range.from + ((first + n) % size);
+}
+
+/** How many numbers a request can choose from. */
+function freedom({ from, to }: PublishRequest): number {
+  return from === 0 ? Infinity : to - from + 1;
+}
+
+function collide(a: Ip, b: Ip): boolean {
+  return a === b || (familyOf(a) === familyOf(b) && (isAny(a) || isAny(b)));
+}
+
+function isAny(address: Ip): boolean {
+  return address === '0.0.0.0' || address === '::';
+}

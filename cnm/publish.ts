@@ -1,0 +1,184 @@
+/** Publish and unpublish the ports of an endpoint that became its container's gateway. */
+import { isDeepStrictEqual } from 'node:util';
+import { describe } from '../kernel/describe.ts';
+import { KernelError } from '../kernel/kernel.ts';
+import type { Plan, PortHold } from '../kernel/step.ts';
+import { abandon, apply, type Context, driverOf, inEndpoint, networkOf, revert } from './context.ts';
+import type { Publishing, PublishRequest } from './driver.ts';
+import { endpointOf, omit } from './endpoints.ts';
+import { CnmError } from './errors.ts';
+import type {
+  EndpointId,
+  EndpointRecord,
+  NetworkId,
+  NetworkRecord,
+  PortBinding,
+  PublishedPort,
+} from './model.ts';
+import { choosePorts, type PortRange, takenBy, type TakenPorts } from './ports.ts';
+
+/** The key under which ports are chosen: two containers must not both find the same one free. */
+const CHOOSING = 'ports';
+/** How often another port is tried when a process of the host holds the one that was chosen; Docker tries as often. */
+const ATTEMPTS = 10;
+
+const EPHEMERAL = 'net.ipv4.ip_local_port_range';
+/** Where the kernel does not say (RFC 6335 section 6). */
+const DYNAMIC_PORTS: PortRange = { from: 49152, to: 65535 };
+
+export function programExternal(
+  context: Context,
+  network: NetworkId,
+  id: EndpointId,
+  ports: readonly PortBinding[],
+): Promise<void> {
+  return inEndpoint(context, network, id, async () => {
+    const endpoint = endpointOf(context, network, id);
+    const known = endpoint.external;
+    if (known?.state === 'ready' && isDeepStrictEqual(known.requested, ports)) return;
+    if (known !== undefined) await unpublish(context, endpoint);
+    if (ports.length === 0) return;
+    await publish(context, networkOf(context, network), omit(endpoint, 'external'), ports);
+  });
+}
+
+export function revokeExternal(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
+  return inEndpoint(context, network, id, async () => {
+    const endpoint = context.records.endpoint(network, id);
+    if (endpoint?.external !== undefined) await unpublish(context, endpoint);
+  });
+}
+
+/** To be called in the endpoint's queue. */
+export async function unpublish(context: Context, endpoint: EndpointRecord): Promise<void> {
+  const { external } = endpoint;
+  if (external === undefined) return;
+  if (external.state !== 'removing') {
+    await context.records.putEndpoint({ ...endpoint, external: { ...external, state: 'removing' } });
+  }
+  await revert(context, `unpublish the ports of endpoint ${endpoint.id.slice(0, 12)}`, external.plan);
+  await context.records.putEndpoint(omit(endpoint, 'external'));
+}
+
+async function publish(
+  context: Context,
+  network: NetworkRecord,
+  endpoint: EndpointRecord,
+  ports: readonly PortBinding[],
+): Promise<void> {
+  const { publishing, name } = driverOf(context, network.driver);
+  if (publishing === undefined) {
+    throw new CnmError('option-invalid', `${name} does not publish ports; start the container without -p`);
+  }
+  const requests = publishing.requests(network, endpoint, ports);
+  const ephemeral = ephemeralRange(context);
+  const busy: PublishedPort[] = [];
+  for (let attempt = 1; ; attempt += 1) {
+    const chosen = await choose(context, network, endpoint, { publishing, requests, ports, ephemeral, busy });
+    const held = await establish(context, chosen, attempt < ATTEMPTS ? requests : []);
+    if (held === undefined) return;
+    busy.push(held);
+  }
+}
+
+interface Wish {
+  readonly publishing: Publishing;
+  readonly requests: readonly PublishRequest[];
+  readonly ports: readonly PortBinding[];
+  readonly ephemeral: PortRange;
+  /** Ports that a process of the host turned out to hold. */
+  readonly busy: readonly PublishedPort[];
+}
+
+/** Stores the choice before the next one is made, so that the next one sees it. */
+function choose(
+  context: Context,
+  network: NetworkRecord,
+  endpoint: EndpointRecord,
+  wish: Wish,
+): Promise<EndpointRecord> {
+  return context.queues.run(CHOOSING, async () => {
+    const others = context.records.endpoints().filter((other) => other.id !== endpoint.id);
+    const taken = withBusy(takenBy(others), wish.busy);
+    const published = choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
+    if (wish.requests.some(({ from }) => from === 0)) context.ephemeral.next = highest(published) + 1;
+    const plan = wish.publishing.plan(network, published);
+    const chosen: EndpointRecord = {
+      ...endpoint,
+      external: { requested: wish.ports, published, plan, state: 'applying' },
+    };
+    await context.records.putEndpoint(chosen);
+    return chosen;
+  });
+}
+
+/** Answers the port that a process of the host holds, when a request that can do with another one had chosen it. */
+async function establish(
+  context: Context,
+  chosen: EndpointRecord,
+  flexible: readonly PublishRequest[],
+): Promise<PublishedPort | undefined> {
+  const { external } = chosen;
+  if (external === undefined) return undefined;
+  const what = `publish the ports of endpoint ${chosen.id.slice(0, 12)}`;
+  try {
+    await apply(context, what, external.plan);
+    await context.records.putEndpoint({ ...chosen, external: { ...external, state: 'ready' } });
+    context.log.info(
+      { endpoint: chosen.id.slice(0, 12), ports: external.published.length },
+      'ports published',
+    );
+    return undefined;
+  } catch (error) {
+    await abandon(context, what, external.plan, () => context.records.putEndpoint(omit(chosen, 'external')));
+    const hold = refusedHold(error, external.plan);
+    if (hold === undefined) throw error;
+    const held = external.published.find(
+      ({ hostIp, hostPort }) => hostIp === hold.address && isIn(hold, hostPort),
+    );
+    if (held !== undefined && flexible.some((request) => request.port === held.port && isFlexible(request)))
+      return held;
+    throw new CnmError('port-taken', portTaken(hold, error), { cause: error });
+  }
+}
+
+function isFlexible({ from, to }: PublishRequest): boolean {
+  return from === 0 || to > from;
+}
+
+function isIn({ port, portEnd = port }: PortHold, number: number | undefined): boolean {
+  return number !== undefined && number >= port && number <= portEnd;
+}
+
+function highest(published: readonly PublishedPort[]): number {
+  return published.reduce((most, { hostPort = 0 }) => Math.max(most, hostPort), 0);
+}
+
+function refusedHold(error: unknown, plan: Plan): PortHold | undefined {
+  const cause = error instanceof CnmError ? error.cause : error;
+  if (!(cause instanceof KernelError)) return undefined;
+  return plan.find((step): step is PortHold => step.do === 'port.hold' && describe(step) === cause.operation);
+}
+
+function portTaken({ proto, address, port, portEnd = port }: PortHold, error: unknown): string {
+  const cause = error instanceof CnmError ? error.cause : error;
+  const { errno, detail } = cause as KernelError;
+  const numbers = port === portEnd ? String(port) : `${port}-${portEnd}`;
+  const why = detail === '' ? errno : detail;
+  if (errno === 'EADDRNOTAVAIL')
+    return `Port ${numbers}/${proto} cannot be published on ${address}: the host does not have this address`;
+  return `Port ${numbers}/${proto} on ${address} is not free: ${why}`;
+}
+
+function withBusy(taken: TakenPorts, busy: readonly PublishedPort[]): TakenPorts {
+  for (const { proto, hostIp, hostPort } of busy) {
+    if (hostIp !== undefined && hostPort !== undefined)
+      taken.add(proto, hostIp, hostPort, 'a process of the host');
+  }
+  return taken;
+}
+
+function ephemeralRange(context: Context): PortRange {
+  const [from, to] = (context.kernel.sysctl(EPHEMERAL) ?? '').split(/\s+/).map(Number);
+  return from !== undefined && to !== undefined && from > 0 && to >= from ? { from, to } : DYNAMIC_PORTS;
+}
