@@ -18,6 +18,8 @@ export interface SetType {
   readonly data?: readonly FieldType[];
   /** Keys may be ranges (nft's `flags interval`). Costs more per lookup and per change than a plain key, which is a hash. */
   readonly interval?: boolean;
+  /** Every element counts the packets of the lookups that find it (nft's `counter` of a set). */
+  readonly counted?: boolean;
 }
 
 /** An element as text, one string per field. Ranges are `8000-8010` for a port and `10.0.0.0/24` for an address. */

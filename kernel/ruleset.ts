@@ -32,8 +32,8 @@ export const SETS: Readonly<Record<NftSetName, SetType>> = {
   unprotected6: BRIDGE,
   routed4: BRIDGE,
   routed6: BRIDGE,
-  open4: { key: ['ipv4_addr', 'inet_proto', 'inet_service'] },
-  open6: { key: ['ipv6_addr', 'inet_proto', 'inet_service'] },
+  open4: { key: ['ipv4_addr', 'inet_proto', 'inet_service'], counted: true },
+  open6: { key: ['ipv6_addr', 'inet_proto', 'inet_service'], counted: true },
   publish4: { key: ['inet_proto', 'ipv4_addr', 'inet_service'], data: ['ipv4_addr', 'inet_service'] },
   publish4_range: {
     key: ['inet_proto', 'ipv4_addr', 'inet_service'],
@@ -147,21 +147,32 @@ const OUTPUT: Chain = {
 };
 
 /**
- * A published port asked for at ::1, after its translation. No answer can come back: the kernel takes a packet for ::1 from `lo` only
+ * The host's own packets, after their translation. The sets open4 and open6 count what their lookups find (nft_lookup_eval()), therefore
+ * every packet that a published port lets in is looked up there once: the host's here, the others in `into_bridge`.
+ *
+ * A published port asked for at ::1: no answer can come back, because the kernel takes a packet for ::1 from `lo` only
  * (rt6_need_strict()), and has no route_localnet for IPv6. Refused at once, a client that tries the addresses of `localhost` one by one
  * goes on to 127.0.0.1, where it is served.
  */
-const REFUSED: Chain = {
-  name: 'refused',
+const FROM_HOST: Chain = {
+  name: 'from_host',
   hook: 'type filter hook output priority filter; policy accept;',
   rules: [
     {
-      why: 'A connection.',
+      why: 'A connection from ::1.',
       rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 meta l4proto tcp reject with tcp reset',
     },
     {
       why: 'Anything else: the sender gets EPERM.',
       rule: 'ip6 saddr ::1 ip6 daddr . meta l4proto . th dport @open6 reject',
+    },
+    {
+      why: 'The host asks for a published port: counted.',
+      rule: 'ct status dnat ct direction original ip daddr . meta l4proto . th dport @open4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'ct status dnat ct direction original ip6 daddr . meta l4proto . th dport @open6 accept',
     },
   ],
 };
@@ -171,24 +182,24 @@ const INTO: Chain = {
   name: 'into_bridge',
   rules: [
     {
-      why: 'Replies to what a container began.',
-      rule: 'ct state established,related accept',
+      why: 'Replies to what a container began, and errors about it.',
+      rule: 'ct direction reply accept',
     },
     {
-      why: 'Published ports: somebody here chose to let this connection in by translating its destination.',
+      why: 'Published ports: somebody here chose to let this connection in by translating its destination. Looked up before connections that are established, so that each packet is counted.',
+      rule: 'ct status dnat ip daddr . meta l4proto . th dport @open4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'ct status dnat ip6 daddr . meta l4proto . th dport @open6 accept',
+    },
+    {
+      why: 'Errors about such a connection, and what others than we have translated.',
       rule: 'ct status dnat accept',
     },
     {
       why: 'Back into the bridge that it came from and not of same_bridge: with icc=false a container must not reach another by way of the gateway.',
       rule: 'iifname . oifname @hairpin drop',
-    },
-    {
-      why: 'Gateway mode nat-unprotected: whoever has a route may come in.',
-      rule: 'oifname @unprotected4 meta nfproto ipv4 accept',
-    },
-    {
-      why: 'The same for IPv6.',
-      rule: 'oifname @unprotected6 meta nfproto ipv6 accept',
     },
     {
       why: 'Gateway mode routed: nothing is translated, and published means the container’s own port.',
@@ -199,20 +210,32 @@ const INTO: Chain = {
       rule: 'oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept',
     },
     {
-      why: 'Routed addresses are public ones: they answer echoes, and hear of packets that are too big (RFC 4890 §4.3.1), as with Docker.',
-      rule: 'oifname @routed4 ip protocol icmp accept',
-    },
-    {
-      why: 'The same for IPv6.',
-      rule: 'oifname @routed6 meta nfproto ipv6 meta l4proto ipv6-icmp accept',
-    },
-    {
       why: 'From interfaces that the user trusts, published ports are reached at the container’s own address too.',
       rule: 'iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept',
     },
     {
       why: 'The same for IPv6.',
       rule: 'iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept',
+    },
+    {
+      why: 'What was let in before, and errors about it.',
+      rule: 'ct state established,related accept',
+    },
+    {
+      why: 'Gateway mode nat-unprotected: whoever has a route may come in.',
+      rule: 'oifname @unprotected4 meta nfproto ipv4 accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname @unprotected6 meta nfproto ipv6 accept',
+    },
+    {
+      why: 'Routed addresses are public ones: they answer echoes, and hear of packets that are too big (RFC 4890 §4.3.1), as with Docker.',
+      rule: 'oifname @routed4 ip protocol icmp accept',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'oifname @routed6 meta nfproto ipv6 meta l4proto ipv6-icmp accept',
     },
     {
       why: 'All else: other networks, Docker bridges, and hosts of the LAN that route straight to a container.',
@@ -225,6 +248,10 @@ const FORWARD: Chain = {
   name: 'forward',
   hook: 'type filter hook forward priority filter; policy accept;',
   rules: [
+    {
+      why: 'A published port asked for from its own network: let in, and counted, like all others.',
+      rule: `ct status dnat iifname . oifname @same_bridge goto ${INTO.name}`,
+    },
     {
       why: 'Between two ports of one bridge. Such frames come by here only when br_netfilter hands them to IP (bridge-nf-call-iptables, which dockerd sets), with the bridge as both interfaces.',
       rule: 'iifname . oifname @same_bridge accept',
@@ -285,7 +312,7 @@ const CHAINS: readonly Chain[] = [
   TRANSLATE6,
   PREROUTING,
   OUTPUT,
-  REFUSED,
+  FROM_HOST,
   INTO,
   FORWARD,
   POSTROUTING,
@@ -343,9 +370,9 @@ function quoted(types: readonly FieldType[], text: string): string {
 }
 
 function setText(name: NftSetName): string {
-  const { key, data, interval = false } = SETS[name];
+  const { key, data, interval = false, counted = false } = SETS[name];
   const type = key.join(' . ') + (data === undefined ? '' : ` : ${data.join(' . ')}`);
-  return `	${data === undefined ? 'set' : 'map'} ${name} {\n		type ${type}\n${interval ? '\t\tflags interval\n' : ''}	}\n`;
+  return `	${data === undefined ? 'set' : 'map'} ${name} {\n		type ${type}\n${interval ? '\t\tflags interval\n' : ''}${counted ? '\t\tcounter\n' : ''}	}\n`;
 }
 
 function chainText({ name, hook, rules }: Chain): string {

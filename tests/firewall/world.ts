@@ -195,7 +195,13 @@ function pairText(element: unknown): string {
 /** libnftables-json(5). */
 function nftText(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
-  const { concat, range } = value as { concat?: readonly unknown[]; range?: readonly unknown[] };
+  const { concat, range, elem } = value as {
+    concat?: readonly unknown[];
+    range?: readonly unknown[];
+    elem?: { readonly val: unknown };
+  };
+  // An element with a counter.
+  if (elem !== undefined) return nftText(elem.val);
   return concat?.map(nftText).join(' . ') ?? range?.map(nftText).join('-') ?? JSON.stringify(value);
 }
 
