@@ -59,6 +59,8 @@ export function pluginConfig(): object {
         // setns(2) into a network namespace, the bind mount that keeps one, and making /proc/sys writable in our own
         // mount namespace (Docker mounts it read-only): forwarding and a bridge's IPv6 settings are sysctls.
         'CAP_SYS_ADMIN',
+        // Published ports below 1024 are held by a socket.
+        'CAP_NET_BIND_SERVICE',
       ],
       allowAllDevices: false,
       devices: [],
