@@ -1,7 +1,8 @@
 /** The nf_tables messages that carry elements: a batch is one transaction (linux/netfilter/nfnetlink.h). */
 import { getString } from 'netlink/dist/structs.js';
-import { attribute, attributes, decodeElement, encodeElement } from './element.ts';
+import { attribute, attributes, decodeCounter, decodeElement, encodeElement } from './element.ts';
 import type { ElementText } from './element.ts';
+import type { PacketCount } from './kernel.ts';
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import { SETS, TABLE } from './ruleset.ts';
@@ -88,9 +89,21 @@ export function elementsRequest(set: NftSetName): NetlinkRequest {
 }
 
 export function decodeElements(set: NftSetName, data: Uint8Array): readonly ElementText[] {
+  return elementsIn(data).map((one) => decodeElement(SETS[set], one));
+}
+
+/** The same with what each has counted. */
+export function decodeCounted(
+  set: NftSetName,
+  data: Uint8Array,
+): readonly (ElementText & { readonly count: PacketCount })[] {
+  return elementsIn(data).map((one) => ({ ...decodeElement(SETS[set], one), count: decodeCounter(one) }));
+}
+
+function elementsIn(data: Uint8Array): readonly Buffer[] {
   return [...attributes(data.subarray(4))]
     .filter(({ type }) => type === NFTA_SET_ELEM_LIST_ELEMENTS)
-    .flatMap((list) => [...attributes(list.data)].map((one) => decodeElement(SETS[set], one.data)));
+    .flatMap((list) => [...attributes(list.data)].map((one) => one.data));
 }
 
 /** Ask for the sets of our table: a dump, ENOENT when there is no such table. */

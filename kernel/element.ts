@@ -8,6 +8,7 @@ import { ipBytes, ipFromBytes, parseIp } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { addressOf, firstOf, lastOf, lengthOf, parsePrefix, prefixOf } from '../address/prefix.ts';
 import { KernelError } from './kernel.ts';
+import type { PacketCount } from './kernel.ts';
 
 /** nft's names for the types of a set's fields. */
 export type FieldType = 'ifname' | 'ipv4_addr' | 'ipv6_addr' | 'inet_proto' | 'inet_service';
@@ -32,8 +33,13 @@ export interface ElementText {
 const NFTA_LIST_ELEM = 1;
 const NFTA_SET_ELEM_KEY = 1;
 const NFTA_SET_ELEM_DATA = 2;
+const NFTA_SET_ELEM_EXPR = 7;
 const NFTA_SET_ELEM_KEY_END = 10;
 const NFTA_DATA_VALUE = 1;
+/** enum nft_expr_attributes and nft_counter_attributes. */
+const NFTA_EXPR_DATA = 2;
+const NFTA_COUNTER_BYTES = 1;
+const NFTA_COUNTER_PACKETS = 2;
 const NLA_F_NESTED = 0x8000;
 const NLA_TYPE_MASK = 0x3fff;
 
@@ -75,6 +81,22 @@ export function decodeElement(type: SetType, payload: Buffer): ElementText {
   return type.data === undefined || data === undefined
     ? { key }
     : { key, data: decodeFields(type.data, data, data) };
+}
+
+/** What the counter of the element in a NFTA_LIST_ELEM's payload says: the only expression that a set of ours has. */
+export function decodeCounter(payload: Buffer): PacketCount {
+  const data = find(find(payload, NFTA_SET_ELEM_EXPR), NFTA_EXPR_DATA);
+  return { packets: count(find(data, NFTA_COUNTER_PACKETS)), bytes: count(find(data, NFTA_COUNTER_BYTES)) };
+}
+
+function find(bytes: Buffer, wanted: number): Buffer {
+  for (const { type, data } of attributes(bytes)) if (type === wanted) return data;
+  return Buffer.alloc(0);
+}
+
+/** 64 bits in network order; exact up to 2^53, which is 8 PB. */
+function count(bytes: Buffer): number {
+  return bytes.length === 8 ? Number(bytes.readBigUInt64BE()) : 0;
 }
 
 /** struct nlattr: length with its own four bytes, type, payload, padded to four. */

@@ -11,9 +11,10 @@ import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
-import type { Kernel, KernelChange, Orphan } from './kernel.ts';
+import type { Kernel, KernelChange, Orphan, PacketCount } from './kernel.ts';
 import { missing } from './plan.ts';
 import type { Ports } from './ports.ts';
+import { rulesetText } from './ruleset.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
 export type { StrangerLink } from './fake-host.ts';
@@ -59,6 +60,8 @@ export interface FakeKernel extends Kernel {
   destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void;
   /** Another process takes a port, or a range of them. */
   occupyPort(ports: Ports, process: string): void;
+  /** Packets have come in by a published port, `address . protocol . port` of a container. */
+  count(key: string, count: PacketCount): void;
   /** `nft flush ruleset`: our table is gone. */
   flushFirewall(): void;
   /** Docker (re)starts: its chains appear, empty of our rules. */
@@ -71,11 +74,14 @@ export function fakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   return new MemoryKernel(options);
 }
 
+const OPEN = ['open4', 'open6'] as const;
+
 class MemoryKernel implements FakeKernel {
   beforeStep: FakeKernel['beforeStep'] = undefined;
   readonly #state: FakeState;
   readonly #faults = new Set<(step: Step, phase: FakePhase) => void>();
   readonly #listeners = new Set<(change: KernelChange) => void>();
+  readonly #counts = new Map<string, PacketCount>();
   #lastIndex = 0;
   readonly missing = missing;
 
@@ -175,6 +181,22 @@ class MemoryKernel implements FakeKernel {
   prepare(): Promise<void> {
     this.#state.elements ??= new Map();
     return Promise.resolve();
+  }
+
+  counters(): ReadonlyMap<string, PacketCount> {
+    const { elements } = this.#state;
+    const keys = OPEN.flatMap((set) => [...(elements?.get(set)?.keys() ?? [])]);
+    return new Map(keys.map((key) => [key, this.#counts.get(key) ?? { packets: 0, bytes: 0 }]));
+  }
+
+  ruleset(): Promise<string> {
+    const { elements } = this.#state;
+    if (elements === undefined) return Promise.reject(new KernelError('nft', 'exit 1', 'No such file'));
+    return Promise.resolve(rulesetText(elements));
+  }
+
+  count(key: string, count: PacketCount): void {
+    this.#counts.set(key, count);
   }
 
   close(): Promise<void> {

@@ -37,7 +37,20 @@ export interface Kernel {
   watch(listener: (change: KernelChange) => void): () => void;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
+  /**
+   * What published container ports have let in since the table was loaded, by `address . protocol . port` as in the sets open4
+   * and open6. Empty when the table is not there. For people: never part of the facts, which must not change with traffic.
+   */
+  counters(): ReadonlyMap<string, PacketCount>;
+  /** Our table in nft's own words, with its elements. @throws KernelError when it is not there. */
+  ruleset(): Promise<string>;
   close(): Promise<void>;
+}
+
+export interface PacketCount {
+  readonly packets: number;
+  /** With the IP header, without that of Ethernet. */
+  readonly bytes: number;
 }
 
 export interface FactsQuery {

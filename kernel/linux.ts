@@ -8,7 +8,7 @@ import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
-import type { FactsQuery, Kernel, KernelChange, Orphan } from './kernel.ts';
+import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount } from './kernel.ts';
 import { watchFirewall } from './firewall-watch.ts';
 import { Monitor } from './monitor.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
@@ -19,6 +19,8 @@ import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
 import { deleteNow, Reaper } from './reaper.ts';
+import { TABLE } from './ruleset.ts';
+import { run } from './run.ts';
 import { namespacesOf } from './runs.ts';
 import { hasIpv6, Indexes, Session } from './session.ts';
 import type { Ground } from './session.ts';
@@ -223,6 +225,14 @@ class LinuxKernel implements Kernel {
 
   prepare(): Promise<void> {
     return this.#firewall.prepare();
+  }
+
+  counters(): ReadonlyMap<string, PacketCount> {
+    return this.#firewall.counters();
+  }
+
+  ruleset(): Promise<string> {
+    return run('nft', ['list', 'table', 'inet', TABLE], '', this.#own);
   }
 
   async close(): Promise<void> {

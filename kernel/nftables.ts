@@ -7,6 +7,7 @@ import type { ElementText } from './element.ts';
 import {
   batch,
   changesOf,
+  decodeCounted,
   decodeElements,
   decodeSet,
   elementsRequest,
@@ -17,6 +18,7 @@ import {
 import type { ElementChange } from './element-batch.ts';
 import type { Facts } from './facts.ts';
 import { KernelError } from './kernel.ts';
+import type { PacketCount } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { OwnPorts } from './own-ports.ts';
@@ -44,6 +46,8 @@ export interface Firewall {
   add<E extends Element>(elements: readonly E[]): readonly E[];
   /** What the kernel holds. `elements` is undefined when the table is not there. */
   dump(): FirewallFacts;
+  /** What the elements of the counted sets have counted, by key. Empty when the table is not there. */
+  counters(): ReadonlyMap<string, PacketCount>;
   close(): void;
 }
 
@@ -147,10 +151,24 @@ class NftFirewall implements Firewall {
     return new Map(lists.flat().map(({ key, data }) => [key.join(' . '), data?.join(' . ') ?? ''] as const));
   }
 
+  counters(): ReadonlyMap<string, PacketCount> {
+    try {
+      const counted = COUNTED.flatMap((set) =>
+        this.#socket.dump(elementsRequest(set), ({ data }) => decodeCounted(set, data)).flat(),
+      );
+      return new Map(counted.map(({ key, count }) => [key.join(' . '), count]));
+    } catch (error) {
+      if (!(error instanceof KernelError && error.errno === 'ENOENT')) throw error;
+      return new Map();
+    }
+  }
+
   close(): void {
     this.#socket.close();
   }
 }
+
+const COUNTED = SET_NAMES.filter((set) => SETS[set].counted === true);
 
 /** Through a file: nft cannot read a pipe of Node's, which is a socket and has no name in /dev/stdin. */
 async function loadFile(text: string, own: OwnPorts): Promise<void> {
