@@ -102,11 +102,11 @@ async function assemble(
     (await openKernel({ netnsDir: join(runDir, 'netns'), ownMounts: form === 'managed', log }));
   held.push(() => kernel.close());
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir });
+  const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine });
   held.push(() => cnm.close());
   const taken = async () => hostPrefixes(await kernel.facts({ firewall: false }), resolvConf());
   const ipam = await createIpam({ store, log, hostPrefixes: taken });
-  const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const pace = overrides.pace ?? {};
   const leases = createLeaseReclaimer({
     cnm,

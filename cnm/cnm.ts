@@ -100,7 +100,7 @@ export interface ReconcileReport {
   readonly failed: readonly string[];
 }
 
-/** What Docker says exists now; asked asynchronously, never inside a handler. */
+/** What Docker says exists now; asked asynchronously, never waited for inside a handler (but a moment, for the words of an error). */
 export interface EngineView {
   /** Networks of our drivers that the Engine knows, with the endpoints it lists on each; undefined = it did not answer. */
   networks(): Promise<readonly EngineNetwork[] | undefined>;

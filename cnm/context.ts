@@ -2,6 +2,7 @@
 import type { Kernel } from '../kernel/kernel.ts';
 import { KernelError } from '../kernel/kernel.ts';
 import type { Plan } from '../kernel/step.ts';
+import type { EngineView } from './cnm.ts';
 import type { Driver } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
@@ -17,6 +18,8 @@ export interface Context {
   readonly log: Log;
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
+  /** Docker, asked for the names of containers where an error should name one. */
+  readonly engine: EngineView | undefined;
   readonly now: () => Date;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;

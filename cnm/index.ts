@@ -1,7 +1,7 @@
 /** The Container Network Model: `createCnm` builds its operations on a kernel, a store and a list of drivers. */
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
-import type { Cnm } from './cnm.ts';
+import type { Cnm, EngineView } from './cnm.ts';
 import type { Context } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
@@ -21,12 +21,13 @@ export interface CnmOptions {
   readonly log: Log;
   /** Namespaces of our sandboxes are files in `<runDir>/netns`. */
   readonly runDir: string;
+  readonly engine?: EngineView;
   readonly now?: () => Date;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, now = () => new Date() } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -35,6 +36,7 @@ export function createCnm(options: CnmOptions): Cnm {
     queues: new Queues(),
     log,
     runDir,
+    engine,
     now,
     claimed: new Set(),
     ephemeral: { next: 0 },

@@ -1,10 +1,11 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { ip } from '../address/ip.ts';
+import { mac } from '../address/mac.ts';
 import type { PublishRequest } from './driver.ts';
-import { choosePorts, TakenPorts } from './ports.ts';
+import { choosePorts, parsePortList, takenBy, TakenPorts } from './ports.ts';
 
-const EPHEMERAL = { from: 32768, to: 32777 };
+const EPHEMERAL = { from: 32768, to: 32777, reserved: [] };
 const any4 = ip('0.0.0.0');
 const any6 = ip('::');
 const container = ip('10.0.0.2');
@@ -73,6 +74,42 @@ t.test('an exhausted range says which, and who holds the last', (t) => {
     code: 'port-taken',
     message: /9000-9001\/tcp.*e9001/,
   });
+  t.end();
+});
+
+t.test('T15: reserved ports are nobody’s by chance, and anybody’s by name', (t) => {
+  const reserved = parsePortList('32768-32770,32772\n');
+  t.same(reserved, [
+    { from: 32768, to: 32770 },
+    { from: 32772, to: 32772 },
+  ]);
+  t.same(parsePortList('\n'), []);
+  const give = (requests: readonly PublishRequest[]) =>
+    choosePorts(requests, new TakenPorts(), { ...EPHEMERAL, reserved }, 0).map(({ hostPort }) => hostPort);
+  t.same(give([request(0), request(0)]), [32771, 32773]);
+  t.same(give([request(32769)]), [32769]);
+  const all = { ...EPHEMERAL, reserved: parsePortList('1-65535') };
+  t.throws(() => choosePorts([request(0)], new TakenPorts(), all, 0), { message: /all are reserved/ });
+  t.end();
+});
+
+t.test('who holds a port is named as people know it', (t) => {
+  const published = [{ proto: 6, ip: container, port: 80, hostIp: any4, hostPort: 8080 }];
+  const endpoint = {
+    id: 'e1'.repeat(32),
+    network: 'a1'.repeat(32),
+    mac: mac('02:42:0a:00:00:02'),
+    state: 'ready' as const,
+    createdAt: '',
+    options: {},
+    ports: [],
+    plan: [],
+    external: { requested: [], published, plan: [], state: 'ready' as const },
+  };
+  t.equal(takenBy([endpoint]).holder(6, any4, 8080), 'endpoint e1e1e1e1e1e1');
+  const names = new Map([[endpoint.id, 'web']]);
+  t.equal(takenBy([endpoint], names).holder(6, any4, 8080), 'container web (endpoint e1e1e1e1e1e1)');
+  t.equal(takenBy([endpoint]).holder(6, any4, 8081), undefined);
   t.end();
 });
 

@@ -9,6 +9,20 @@ export interface PortRange {
   readonly to: number;
 }
 
+/** Where ephemeral ports come from. */
+export interface Ephemeral extends PortRange {
+  /** Ports inside of the range that the administrator keeps for others (net.ipv4.ip_local_reserved_ports). */
+  readonly reserved: readonly PortRange[];
+}
+
+/** The kernel's way to write a list of ports: `8080,9148-9160` (Documentation/networking/ip-sysctl.rst). */
+export function parsePortList(text: string): readonly PortRange[] {
+  return text.split(',').flatMap((part) => {
+    const [, from, to = from] = /^\s*(\d+)(?:-(\d+))?\s*$/.exec(part) ?? [];
+    return from === undefined ? [] : [{ from: Number(from), to: Number(to) }];
+  });
+}
+
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
 
 export function protocolName(proto: number): string {
@@ -34,16 +48,27 @@ export class TakenPorts {
   }
 }
 
-/** What all other endpoints have published. */
-export function takenBy(endpoints: readonly EndpointRecord[]): TakenPorts {
+/**
+ * What all other endpoints have published.
+ * @param containers Names of the containers that endpoints belong to, as far as they are known, by endpoint.
+ */
+export function takenBy(
+  endpoints: readonly EndpointRecord[],
+  containers: ReadonlyMap<string, string> = new Map(),
+): TakenPorts {
   const taken = new TakenPorts();
-  for (const { id, name, external } of endpoints) {
-    for (const { proto, hostIp, hostPort } of external?.published ?? []) {
+  for (const endpoint of endpoints) {
+    for (const { proto, hostIp, hostPort } of endpoint.external?.published ?? []) {
       if (hostIp === undefined || hostPort === undefined) continue;
-      taken.add(proto, hostIp, hostPort, `endpoint ${name ?? id.slice(0, 12)}`);
+      taken.add(proto, hostIp, hostPort, holderName(endpoint, containers.get(endpoint.id)));
     }
   }
   return taken;
+}
+
+function holderName({ id, name }: EndpointRecord, container: string | undefined): string {
+  const endpoint = `endpoint ${name ?? id.slice(0, 12)}`;
+  return container === undefined ? endpoint : `container ${container} (${endpoint})`;
 }
 
 /**
@@ -55,7 +80,7 @@ export function takenBy(endpoints: readonly EndpointRecord[]): TakenPorts {
 export function choosePorts(
   requests: readonly PublishRequest[],
   taken: TakenPorts,
-  ephemeral: PortRange,
+  ephemeral: Ephemeral,
   start: number,
 ): readonly PublishedPort[] {
   const ordered = [...requests].sort((a, b) => freedom(a) - freedom(b));
@@ -73,7 +98,7 @@ function firstFree(
   request: PublishRequest,
   onHost: readonly Ip[],
   taken: TakenPorts,
-  ephemeral: PortRange,
+  ephemeral: Ephemeral,
   start: number,
 ): number {
   let holder: string | undefined;
@@ -89,15 +114,23 @@ function firstFree(
     from === 0 ? `${ephemeral.from}-${ephemeral.to}` : from === to ? String(from) : `${from}-${to}`;
   throw new CnmError(
     'port-taken',
-    `Port ${numbers}/${protocolName(proto)} on ${onHost.join(' and ')} is not free: ${holder ?? 'nobody'} holds it`,
+    `Port ${numbers}/${protocolName(proto)} on ${onHost.join(' and ')} is not free: ${holder === undefined ? 'all are reserved' : `${holder} holds it`}`,
   );
 }
 
-function* candidates({ from, to }: PublishRequest, ephemeral: PortRange, start: number): Generator<number> {
+function* candidates({ from, to }: PublishRequest, ephemeral: Ephemeral, start: number): Generator<number> {
   const range = from === 0 ? ephemeral : { from, to };
   const size = range.to - range.from + 1;
   const first = from === 0 && start > range.from && start <= range.to ? start - range.from : 0;
-  for (let n = 0; n < size; n += 1) yield range.from + ((first + n) % size);
+  for (let n = 0; n < size; n += 1) {
+    const candidate = range.from + ((first + n) % size);
+    // Reserved is what nobody named: a port that the user asks for by number is the user's.
+    if (from !== 0 || !ephemeral.reserved.some((kept) => isWithin(kept, candidate))) yield candidate;
+  }
+}
+
+function isWithin({ from, to }: PortRange, port: number): boolean {
+  return port >= from && port <= to;
 }
 
 /** How many numbers a request can choose from. */

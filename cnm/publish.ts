@@ -1,4 +1,5 @@
 /** Publish and unpublish the ports of an endpoint that became its container's gateway. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { describe } from '../kernel/describe.ts';
 import { KernelError } from '../kernel/kernel.ts';
@@ -15,7 +16,7 @@ import type {
   PortBinding,
   PublishedPort,
 } from './model.ts';
-import { choosePorts, type PortRange, takenBy, type TakenPorts } from './ports.ts';
+import { choosePorts, type Ephemeral, parsePortList, takenBy, type TakenPorts } from './ports.ts';
 
 /** The key under which ports are chosen: two containers must not both find the same one free. */
 const CHOOSING = 'ports';
@@ -23,8 +24,9 @@ const CHOOSING = 'ports';
 const ATTEMPTS = 10;
 
 const EPHEMERAL = 'net.ipv4.ip_local_port_range';
+const RESERVED = 'net.ipv4.ip_local_reserved_ports';
 /** Where the kernel does not say (RFC 6335 section 6). */
-const DYNAMIC_PORTS: PortRange = { from: 49152, to: 65535 };
+const DYNAMIC_PORTS = { from: 49152, to: 65535 };
 
 export function programExternal(
   context: Context,
@@ -74,7 +76,8 @@ async function publish(
   const ephemeral = ephemeralRange(context);
   const busy: PublishedPort[] = [];
   for (let attempt = 1; ; attempt += 1) {
-    const chosen = await choose(context, network, endpoint, { publishing, requests, ports, ephemeral, busy });
+    const wish = { publishing, requests, ports, ephemeral, busy };
+    const chosen = await chooseOrExplain(context, network, endpoint, wish);
     const held = await establish(context, chosen, attempt < ATTEMPTS ? requests : []);
     if (held === undefined) return;
     busy.push(held);
@@ -85,9 +88,24 @@ interface Wish {
   readonly publishing: Publishing;
   readonly requests: readonly PublishRequest[];
   readonly ports: readonly PortBinding[];
-  readonly ephemeral: PortRange;
+  readonly ephemeral: Ephemeral;
   /** Ports that a process of the host turned out to hold. */
   readonly busy: readonly PublishedPort[];
+}
+
+/** A conflict is looked at twice: the second time with the names that people know containers by. */
+async function chooseOrExplain(
+  context: Context,
+  network: NetworkRecord,
+  endpoint: EndpointRecord,
+  wish: Wish,
+): Promise<EndpointRecord> {
+  try {
+    return await choose(context, network, endpoint, wish);
+  } catch (error) {
+    if (!(error instanceof CnmError) || error.code !== 'port-taken') throw error;
+    return choose(context, network, endpoint, wish, await containerNames(context));
+  }
 }
 
 /** Stores the choice before the next one is made, so that the next one sees it. */
@@ -96,10 +114,11 @@ function choose(
   network: NetworkRecord,
   endpoint: EndpointRecord,
   wish: Wish,
+  containers?: ReadonlyMap<string, string>,
 ): Promise<EndpointRecord> {
   return context.queues.run(CHOOSING, async () => {
     const others = context.records.endpoints().filter((other) => other.id !== endpoint.id);
-    const taken = withBusy(takenBy(others), wish.busy);
+    const taken = withBusy(takenBy(others, containers), wish.busy);
     const published = choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
     if (wish.requests.some(({ from }) => from === 0)) context.ephemeral.next = highest(published) + 1;
     const plan = wish.publishing.plan(network, published);
@@ -178,7 +197,21 @@ function withBusy(taken: TakenPorts, busy: readonly PublishedPort[]): TakenPorts
   return taken;
 }
 
-function ephemeralRange(context: Context): PortRange {
-  const [from, to] = (context.kernel.sysctl(EPHEMERAL) ?? '').split(/\s+/).map(Number);
-  return from !== undefined && to !== undefined && from > 0 && to >= from ? { from, to } : DYNAMIC_PORTS;
+function ephemeralRange({ kernel }: Context): Ephemeral {
+  const reserved = parsePortList(kernel.sysctl(RESERVED) ?? '');
+  const [from, to] = (kernel.sysctl(EPHEMERAL) ?? '').split(/\s+/).map(Number);
+  const known = from !== undefined && to !== undefined && from > 0 && to >= from;
+  return { ...(known ? { from, to } : DYNAMIC_PORTS), reserved };
+}
+
+/** How long Docker may take to name the containers that are in the way. */
+const NAMES_MS = 1000;
+
+/** Asked for the words of an error alone, and never waited for long: Docker waits for us meanwhile. */
+async function containerNames({ engine }: Context): Promise<ReadonlyMap<string, string>> {
+  const late = sleep(NAMES_MS, undefined, { ref: false });
+  const listed = (await Promise.race([engine?.networks(), late])) ?? [];
+  return new Map(
+    listed.flatMap(({ endpoints }) => endpoints.map(({ id, container }) => [id, container] as const)),
+  );
 }

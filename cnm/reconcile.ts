@@ -4,7 +4,7 @@
  */
 import type { Facts } from '../kernel/facts.ts';
 import type { Orphan } from '../kernel/kernel.ts';
-import type { NftElement, Plan, Step } from '../kernel/step.ts';
+import type { NftElement, Plan, PortHold, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, wholePlan } from './endpoints.ts';
@@ -162,10 +162,29 @@ async function repair(
     const ofDocker = context.records.network(found.id)?.origin === 'docker';
     const missing = current.missing.filter((step) => forwarding || !ofDocker || !isForwarding(step));
     if (missing.length === 0) return undefined;
-    await context.kernel.apply(missing);
+    await putBack(context, missing);
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
     return { ...current, missing };
   });
+}
+
+/** A port that somebody else took while we did not run keeps nothing else from being put back. */
+async function putBack({ kernel }: Context, missing: Plan): Promise<void> {
+  const holds = missing.filter((step) => step.do === 'port.hold');
+  try {
+    await kernel.apply(missing);
+  } catch (error) {
+    if (holds.length === 0) throw error;
+    const failed: string[] = [];
+    await kernel.apply(missing.filter((step) => step.do !== 'port.hold'));
+    for (const one of holds.flatMap(singly)) await attempt(failed, () => kernel.apply([one]));
+    if (failed.length > 0) throw new Error(failed.join('; '), { cause: error });
+  }
+}
+
+function singly(hold: PortHold): readonly PortHold[] {
+  const { portEnd = hold.port, ...one } = hold;
+  return Array.from({ length: portEnd - hold.port + 1 }, (_, n) => ({ ...one, port: hold.port + n }));
 }
 
 function inQueue<T>(context: Context, { network, id }: Difference, work: () => Promise<T>): Promise<T> {

@@ -5,7 +5,7 @@
  *
  * Node raises the limit of open files to what the process may have (node::PlatformInit), which nothing here needs to repeat.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import { familyOf, ipBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { KernelError } from './kernel.ts';
@@ -42,9 +42,10 @@ export class PortHolder {
   hold(ports: Ports): readonly number[] {
     const wanted = portNumbers(ports).filter((port) => !this.#held.has(portName(ports, port)));
     const taken: number[] = [];
+    const limit = openFilesLimit() - RESERVE;
     try {
       for (const port of wanted) {
-        this.#held.set(portName(ports, port), this.#open(ports, port));
+        this.#held.set(portName(ports, port), this.#open(ports, port, limit));
         taken.push(port);
       }
     } catch (error) {
@@ -73,11 +74,13 @@ export class PortHolder {
     this.#held.clear();
   }
 
-  #open(ports: Ports, port: number): number | undefined {
+  #open(ports: Ports, port: number, limit: number): number | undefined {
     const { proto, address } = ports;
     const fd = this.#socket(proto, familyOf(address));
     if (fd === undefined) return undefined;
     try {
+      // The kernel gives the lowest number that is free, so that this one tells how many are taken.
+      if (fd >= limit) throw limited();
       this.#bind(fd, proto, address, port);
       return fd;
     } catch (error) {
@@ -93,7 +96,7 @@ export class PortHolder {
       return this.#sys.socket(family === 6 ? AF_INET6 : AF_INET, type, IPPROTO[proto]);
     } catch (error) {
       if (error instanceof KernelError && NO_PROTOCOL.includes(error.errno)) return undefined;
-      throw error instanceof KernelError ? limited(error) : error;
+      throw error instanceof KernelError && error.errno === 'EMFILE' ? limited() : error;
     }
   }
 
@@ -145,8 +148,16 @@ export function inUse(ports: Ports, owner: string | undefined): string {
   return `${portsText(ports)} is held by ${owner ?? 'a process that cannot be seen from here'}`;
 }
 
-function limited(error: KernelError): KernelError {
-  if (error.errno !== 'EMFILE') return error;
+/** Descriptors that ports leave to the rest of the daemon: with none left it could answer nobody, not even to unpublish. */
+const RESERVE = 64;
+
+/** Asked for each time: prlimit(1) changes it while we run. proc_pid_limits(5). */
+function openFilesLimit(): number {
+  const [, soft = ''] = /^Max open files\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+  return soft === 'unlimited' ? Infinity : Number(soft);
+}
+
+function limited(): KernelError {
   return new KernelError(
     'hold a port',
     'EMFILE',

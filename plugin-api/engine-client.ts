@@ -1,5 +1,5 @@
 /**
- * What the Docker Engine says exists, over its API socket. Never called while a call of Docker's is being answered: the
+ * What the Docker Engine says exists, over its API socket. Never waited for while a call of Docker's is being answered: the
  * Engine holds locks of its own then, and the two would wait for each other.
  */
 import { get } from 'node:http';
