@@ -74,11 +74,19 @@ interface NftSet {
   readonly elem?: readonly unknown[];
 }
 
+interface Expression {
+  readonly concat?: readonly unknown[];
+  readonly range?: readonly unknown[];
+  /** An element with its counter. */
+  readonly elem?: { readonly val: unknown };
+}
+
 /** libnftables-json(5); a pair of key and data is a list. */
 function text(value: unknown): string {
   if (Array.isArray(value)) return value.map(text).join(' : ');
   if (typeof value !== 'object' || value === null) return String(value);
-  const { concat, range } = value as { concat?: readonly unknown[]; range?: readonly unknown[] };
+  const { concat, range, elem } = value as Expression;
+  if (elem !== undefined) return text(elem.val);
   return concat?.map(text).join(' . ') ?? range?.map(text).join('-') ?? JSON.stringify(value);
 }
 
