@@ -256,7 +256,8 @@ function difference(context: Context, wanted: Desired, facts: Facts): Difference
   const missing = context.kernel.missing(wanted.plan, facts);
   // A link that Docker had moved into a sandbox of its own and that is gone: only a new start of the container brings it back.
   const lost =
-    wanted.endpoint?.attachment?.kind === 'docker' && missing.some((step) => step.do === 'link.add');
+    wanted.endpoint?.attachment?.kind === 'docker' &&
+    missing.some((step) => step.do === 'link.add' && step.link.kind === 'veth');
   const { object, id, network } = wanted;
   return { object, id, ...(network !== undefined && { network }), missing, repairable: !lost };
 }

@@ -45,6 +45,15 @@ function command(step: Step): string {
         isAny(step.address) ? undefined : `--orig-dst ${step.address}`,
         `--orig-port-dst ${step.port}${step.portEnd === undefined ? '' : `-${step.portEnd}`}`,
       );
+    case 'qdisc.set':
+      return `tc qdisc replace dev ${step.link} root tbf rate ${step.rate}bps burst ${step.burst} limit ${step.limit}`;
+    case 'ingress.redirect':
+      return (
+        `tc qdisc add dev ${step.link} ingress; tc filter replace dev ${step.link} ingress protocol all prio 1 ` +
+        `handle 800::800 u32 match u32 0 0 action mirred egress redirect dev ${step.to}`
+      );
+    case 'neigh.announce':
+      return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }

@@ -4,6 +4,8 @@ import type { NetlinkSocket } from './netlink.ts';
 import { decodeAddress, decodeLink, decodeRoute } from './decode.ts';
 import { dumpAddresses, dumpLinks, dumpRoutes } from './rtnetlink.ts';
 import type { KernelLink, KernelRoute } from './decode.ts';
+import type { Step } from './step.ts';
+import { decodeBucket, decodeRedirect, dumpIngressFilters, dumpQdiscs } from './traffic-control.ts';
 
 /** `sysctls` are read elsewhere: through files, and from inside the namespace. */
 export function dumpNetns(socket: NetlinkSocket, sysctls: ReadonlyMap<string, string>): NetnsFacts {
@@ -17,6 +19,30 @@ export function dumpNetns(socket: NetlinkSocket, sysctls: ReadonlyMap<string, st
     routes: routes.map((route) => routeFact(route, names)),
     sysctls,
   };
+}
+
+/** Qdiscs and redirections of the links whose steps ask for them; nothing is read where none does. */
+export function withTraffic(facts: NetnsFacts, socket: NetlinkSocket, steps: readonly Step[]): NetnsFacts {
+  const links = new Map(facts.links);
+  const put = (name: string | undefined, more: Partial<LinkFact>): void => {
+    const link = name === undefined ? undefined : links.get(name);
+    if (link !== undefined) links.set(link.name, { ...link, ...more });
+  };
+  const names = new Map([...facts.links.values()].map(({ index, name }) => [index, name]));
+  const limited = new Set(steps.flatMap((step) => (step.do === 'qdisc.set' ? [step.link] : [])));
+  const buckets = limited.size === 0 ? [] : socket.dump(dumpQdiscs(), decodeBucket);
+  for (const { index, ...bucket } of buckets) {
+    const name = names.get(index);
+    if (name !== undefined && limited.has(name)) put(name, { bucket });
+  }
+  for (const name of new Set(steps.flatMap((step) => (step.do === 'ingress.redirect' ? [step.link] : [])))) {
+    const link = links.get(name);
+    if (link === undefined) continue;
+    const [to] = socket.dump(dumpIngressFilters(link.index), decodeRedirect);
+    const redirectedTo = to === undefined ? undefined : names.get(to);
+    if (redirectedTo !== undefined) put(name, { redirectedTo });
+  }
+  return { ...facts, links };
 }
 
 function linkFact(

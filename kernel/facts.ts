@@ -2,7 +2,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { Mark, NetnsPath, NftSetName } from './step.ts';
+import type { Mark, NetnsPath, NftSetName, QdiscSet } from './step.ts';
 
 export interface LinkFact {
   readonly name: string;
@@ -19,6 +19,9 @@ export interface LinkFact {
   /** Of a bridge's port, as in LinkMaster; absent for other links. */
   readonly isolated?: boolean;
   readonly hairpin?: boolean;
+  /** The token bucket that is its root qdisc, and the link that all that comes in is sent to. Read only of links that plans ask about. */
+  readonly bucket?: Omit<QdiscSet, 'do' | 'link'>;
+  readonly redirectedTo?: string;
   /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
   readonly peerIndex?: number;
   readonly peerElsewhere?: boolean;

@@ -51,7 +51,7 @@ function netnsFacts(netns: FakeNetns, steps: readonly Step[]): NetnsFacts {
 const NO_FLAGS = { isolated: false, hairpin: false };
 
 function linkFact(link: FakeLink): LinkFact {
-  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark } = link;
+  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark, bucket, redirectedTo } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
@@ -68,6 +68,8 @@ function linkFact(link: FakeLink): LinkFact {
     ...(master !== undefined && { master: master.name, ...port }),
     ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
     ...(mark !== undefined && { mark }),
+    ...(bucket !== undefined && { bucket }),
+    ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };
 }
 

@@ -7,7 +7,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
-import type { Mark, NetnsPath } from './step.ts';
+import type { Mark, NetnsPath, QdiscSet } from './step.ts';
 
 export interface FakeRoute {
   readonly to: Prefix;
@@ -31,6 +31,8 @@ export interface FakeLink {
   /** Of the port that it is; without a master they mean nothing. */
   port?: { readonly isolated: boolean; readonly hairpin: boolean };
   peer?: FakeLink;
+  bucket?: Omit<QdiscSet, 'do' | 'link'>;
+  redirectedTo?: FakeLink;
   readonly addresses: Set<Prefix>;
   /** Values of `net.{ipv4,ipv6}.{conf,neigh}.<this link>.*` that were set, by `ipv6.conf.accept_ra`: they move and die with the link. */
   readonly sysctls: Map<string, string>;
@@ -115,7 +117,11 @@ export function checkMac(name: string, mac: Mac | undefined): void {
 export function removeLink(link: FakeLink): void {
   detach(link);
   link.netns.links.delete(link.name);
-  for (const port of link.netns.links.values()) if (port.master === link) delete port.master;
+  for (const other of link.netns.links.values()) {
+    if (other.master === link) delete other.master;
+    // Its action stays, and has nowhere to send to (mirred_device_event()).
+    if (other.redirectedTo === link) delete other.redirectedTo;
+  }
   const { peer } = link;
   if (peer === undefined) return;
   delete link.peer;

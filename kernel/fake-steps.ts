@@ -16,6 +16,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
+import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
 import type {
@@ -77,6 +78,12 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'conntrack.forget':
       // There are no connections in memory.
       return undefined;
+    case 'qdisc.set':
+      return qdiscSet(state.host, step);
+    case 'ingress.redirect':
+      return ingressRedirect(state.host, step);
+    case 'neigh.announce':
+      return neighbourAnnounce(state.host, step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -113,7 +120,12 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'port.hold':
       state.ports.release(step);
       return;
+    case 'qdisc.set':
+    case 'ingress.redirect':
+      undoTraffic(state.host, step);
+      return;
     case 'conntrack.forget':
+    case 'neigh.announce':
       return;
     case 'sysctl.set':
       // A stored plan does not know the former value; a link's sysctls die with the link.

@@ -319,10 +319,26 @@ function netnsSnapshot(netns: FakeNetns): unknown {
   return {
     links: sorted(
       [...netns.links.values()].map(
-        ({ name, kind, mtu, mac, up, linkLocal, mark, master, port, peer, ...link }) => ({
+        ({
+          name,
+          kind,
+          mtu,
+          mac,
+          up,
+          linkLocal,
+          mark,
+          master,
+          port,
+          peer,
+          bucket,
+          redirectedTo,
+          ...link
+        }) => ({
           name,
           ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
           ...(master !== undefined && { port }),
+          ...(bucket !== undefined && { bucket }),
+          ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

@@ -3,12 +3,14 @@ import { openForwardAccepts } from './accept.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
-import { dumpNetns } from './dump.ts';
+import { dumpNetns, withTraffic } from './dump.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount } from './kernel.ts';
+import { openFrameSender } from './frame-sender.ts';
+import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
 import { Monitor } from './monitor.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
@@ -85,6 +87,7 @@ class LinuxKernel implements Kernel {
   readonly #reaper: Reaper;
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
+  readonly #frames: FrameSender;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -102,6 +105,7 @@ class LinuxKernel implements Kernel {
     this.#ground = ground;
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
+    this.#frames = openFrameSender(ground.sys, options.log);
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -125,6 +129,7 @@ class LinuxKernel implements Kernel {
       accepts: this.#accepts,
       ports: this.#ports,
       conntrack: this.#conntrack,
+      frames: this.#frames,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -139,7 +144,11 @@ class LinuxKernel implements Kernel {
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
-      host: dumpNetns(this.#ground.home, readSysctls(steps, undefined)),
+      host: withTraffic(
+        dumpNetns(this.#ground.home, readSysctls(steps, undefined)),
+        this.#ground.home,
+        steps,
+      ),
       netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
@@ -242,6 +251,7 @@ class LinuxKernel implements Kernel {
     this.#firewall.close();
     this.#accepts.close();
     this.#conntrack.close();
+    this.#frames.close();
     this.#ports.close();
     this.#ground.home.close();
   }

@@ -1,5 +1,5 @@
 /**
- * Changes of links and addresses in the daemon's namespace, as the kernel announces them.
+ * Changes of links, their addresses and their qdiscs in the daemon's namespace, as the kernel announces them.
  *
  * Node can poll only descriptors that libuv knows how to read; a netlink socket is none of them, and a blocking read would
  * hold a thread of its pool. So a timer looks: one recv() that finds nothing costs under 2 µs, four times a second. The buffer holds
@@ -10,8 +10,8 @@ import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import type { Syscalls } from './syscall.ts';
 
-/** linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR. */
-const GROUPS = [1, 5, 9];
+/** linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_TC (qdiscs and filters), RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR. */
+const GROUPS = [1, 4, 5, 9];
 const PERIOD_MS = 250;
 const OWED_MS = 5000;
 

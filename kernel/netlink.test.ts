@@ -41,6 +41,7 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
       return next.data.length;
     },
     sendAside: UNUSED,
+    sendTo: UNUSED,
     setns: UNUSED,
     unshare: UNUSED,
     mount: UNUSED,

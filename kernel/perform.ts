@@ -2,6 +2,7 @@
 import type { ForwardAccepts } from './accept.ts';
 import type { Conntrack } from './conntrack.ts';
 import { describe } from './describe.ts';
+import type { FrameSender } from './frame-sender.ts';
 import { KernelError } from './kernel.ts';
 import type {
   NetnsOperation,
@@ -32,6 +33,7 @@ export interface Means {
   readonly accepts: Pick<ForwardAccepts, 'apply' | 'revert'>;
   readonly ports: Pick<PortHolder, 'hold' | 'release'>;
   readonly conntrack: Pick<Conntrack, 'forget'>;
+  readonly frames: Pick<FrameSender, 'send'>;
 }
 
 export interface Task {
@@ -122,6 +124,9 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
         return one(task, changePorts(operation, means));
       case 'conntrack':
         return forget(batch, means);
+      case 'frames':
+        means.frames.send(operation.index, operation.frames);
+        return one(task, undefined);
       case 'netns':
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
       case 'sysctl':

@@ -39,6 +39,9 @@ class Gone {
       case 'addr.add':
       case 'route.add':
         return this.#inNetns(step.netns) || this.#links.has(placeOf(step.netns, step.link ?? ''));
+      case 'qdisc.set':
+      case 'ingress.redirect':
+        return this.#links.has(placeOf(undefined, step.link));
       case 'link.add':
       case 'sysctl.set':
         return this.#inNetns(step.netns);

@@ -9,6 +9,7 @@ import type { LinkAttrs } from 'netlink/dist/rt/ifla.js';
 import {
   formatAddressMessage,
   formatLinkMessage,
+  formatNeighborMessage,
   formatRouteMessage,
   MessageType,
   RouteScope,
@@ -22,7 +23,7 @@ import type { Mac } from '../address/mac.ts';
 import { addressOf, familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { LINK_GROUP } from './mark.ts';
-import { NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 
 /** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'n' in ASCII, a number that iproute2's rt_protos gives nobody. */
@@ -78,6 +79,10 @@ export interface NewLink {
  */
 export function createBridge(link: NewLink): NetlinkRequest {
   return newLink(link, { linkinfo: linkInfo('bridge') });
+}
+
+export function createIfb(link: NewLink): NetlinkRequest {
+  return newLink(link, { linkinfo: linkInfo('ifb') });
 }
 
 /** Both ends in one message; each has our group from its first moment. */
@@ -271,6 +276,29 @@ export function dumpRoutes(family: 4 | 6): NetlinkRequest {
     );
   });
   return { type: MessageType.GETROUTE, flags: 0, data };
+}
+
+/**
+ * `mac` for an address that the host has looked up already, of whatever state; ENOENT when it has not. Stale (NUD_STALE): it is used,
+ * and checked when it is.
+ */
+export function changeNeighbour(index: number, address: Ip, mac: Mac): NetlinkRequest {
+  const own = Buffer.from(ipBytes(address));
+  const data = bytes((out) => {
+    formatNeighborMessage(
+      {
+        kind: 'neighbor',
+        data: {
+          family: familyOf(address) === 6 ? AF_INET6 : AF_INET,
+          ifindex: index,
+          state: { stale: true },
+        },
+        attrs: { dst: own, lladdr: Buffer.from(macBytes(mac)) },
+      },
+      out,
+    );
+  });
+  return { type: MessageType.NEWNEIGH, flags: NLM_F_REPLACE, data };
 }
 
 function padded(data: Buffer): Buffer {

@@ -23,6 +23,9 @@ function laneOf(step: Step): string | undefined {
     case 'route.add':
       return `netns ${step.netns ?? ''}`;
     case 'link.move':
+    case 'qdisc.set':
+    case 'ingress.redirect':
+    case 'neigh.announce':
       return 'netns ';
     case 'nft.element':
       return 'elements';
@@ -48,6 +51,9 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'forward.accept':
     case 'port.hold':
     case 'conntrack.forget':
+    case 'qdisc.set':
+    case 'ingress.redirect':
+    case 'neigh.announce':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

@@ -26,6 +26,8 @@ export interface Mark {
 /** What kind of link `link.add` makes. A veth's two ends are one link.add: they live and die together. */
 export type LinkKind =
   | { readonly kind: 'bridge' }
+  /** What comes in here is handed back as if it had come in where it came from: a place for a qdisc on what comes in by a link. */
+  | { readonly kind: 'ifb' }
   | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } };
 
 export interface LinkAdd {
@@ -190,6 +192,40 @@ export interface ForwardAccept {
   readonly mark: Mark;
 }
 
+/**
+ * A limit on what leaves `link`, a link of ours in the daemon's namespace: a token bucket as its root qdisc (tc-tbf(8)). Somebody's
+ * other root qdisc there is replaced.
+ */
+export interface QdiscSet {
+  readonly do: 'qdisc.set';
+  readonly link: string;
+  /** Bytes per second. */
+  readonly rate: number;
+  /** Bytes that may go at once after a pause. */
+  readonly burst: number;
+  /** Bytes that wait at most; what comes then is dropped. Not below `burst`. */
+  readonly limit: number;
+}
+
+/** All that comes in by `link`, a link of ours in the daemon's namespace, goes through `to`, an IFB: see `LinkKind`. */
+export interface IngressRedirect {
+  readonly do: 'ingress.redirect';
+  readonly link: string;
+  readonly to: string;
+}
+
+/**
+ * Tell everybody on `link`, unasked, that these addresses are at `mac` from now on (a gratuitous ARP, an unsolicited neighbour
+ * advertisement), and put it right in the host's own neighbour table where it has the address. Sent in the name of `mac`, whose
+ * link need not be there yet. Success where `link` is down. It has no inverse and is always satisfied: it is said once.
+ */
+export interface NeighbourAnnounce {
+  readonly do: 'neigh.announce';
+  readonly link: string;
+  readonly addresses: readonly Ip[];
+  readonly mac: Mac;
+}
+
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
 export interface NetnsAdd {
   readonly do: 'netns.add';
@@ -208,6 +244,9 @@ export type Step =
   | ForwardAccept
   | PortHold
   | ConntrackForget
+  | QdiscSet
+  | IngressRedirect
+  | NeighbourAnnounce
   | NetnsAdd;
 
 export type StepKind = Step['do'];

@@ -16,6 +16,8 @@ export interface Syscalls {
   /** Let a socket receive nothing, by a filter (SO_ATTACH_FILTER, socket(7)). */
   dropAll(fd: number): void;
   send(fd: number, data: Uint8Array): void;
+  /** To an address as a `struct sockaddr`. */
+  sendTo(fd: number, data: Uint8Array, address: Uint8Array): void;
   /** On a thread of libuv's pool, for what the kernel takes long over. */
   sendAside(fd: number, data: Uint8Array): Promise<void>;
   /**
@@ -112,6 +114,7 @@ function bindings(
   const listen = checked('listen', 'int listen(int, int)');
   const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
   const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
+  const sendto = checked('sendto', 'int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)');
   const recvfrom = attempted('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
   const setns = checked('setns', 'int setns(int, int)');
   const unshare = checked('unshare', 'int unshare(int)');
@@ -124,6 +127,7 @@ function bindings(
     listen: (fd, backlog) => void listen(fd, backlog),
     dropAll: (fd) => void setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, dropAll, dropAll.length),
     send: (fd, data) => void send(fd, data, data.length, 0),
+    sendTo: (fd, data, address) => void sendto(fd, data, data.length, MSG_DONTWAIT, address, address.length),
     receive(fd, into, from) {
       const flags = MSG_DONTWAIT | MSG_TRUNC;
       return recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length));

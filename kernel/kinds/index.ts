@@ -6,7 +6,9 @@ import { forwardAccept, nftElement } from './firewall.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
+import { neighbourAnnounce } from './neighbour.ts';
 import { conntrackForget, portHold } from './port.ts';
+import { ingressRedirect, qdiscSet } from './qdisc.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -20,6 +22,9 @@ const KINDS = {
   'forward.accept': forwardAccept,
   'port.hold': portHold,
   'conntrack.forget': conntrackForget,
+  'qdisc.set': qdiscSet,
+  'ingress.redirect': ingressRedirect,
+  'neigh.announce': neighbourAnnounce,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

@@ -51,7 +51,8 @@ export type Operation =
   | ElementOperation
   | AcceptOperation
   | PortOperation
-  | ConntrackOperation;
+  | ConntrackOperation
+  | FrameOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -114,6 +115,13 @@ export type PortOperation =
 export interface ConntrackOperation {
   readonly via: 'conntrack';
   readonly ports: Ports;
+}
+
+/** Whole Ethernet frames that leave by a link; lost where it is down. */
+export interface FrameOperation {
+  readonly via: 'frames';
+  readonly index: number;
+  readonly frames: readonly Uint8Array[];
 }
 
 /** Undefined: the namespace is not there, or nobody asked for its facts. */

@@ -4,7 +4,7 @@ import type { Facts, LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { mayBe, sameMark } from '../mark.ts';
-import { changeLink, changePort, createBridge, createVeth } from '../rtnetlink.ts';
+import { changeLink, changePort, createBridge, createIfb, createVeth } from '../rtnetlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
 import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
@@ -53,7 +53,7 @@ export const linkAdd: Kind<LinkAdd> = {
     for (const name of endsOf(step)) checkName(name);
     const present = view.link(step.netns, step.name);
     if (present !== undefined) return adjusted(step, present, view);
-    return step.link.kind === 'veth' ? newVeth(step, step.link.peer, view) : newBridge(step, view);
+    return step.link.kind === 'veth' ? newVeth(step, step.link.peer, view) : newSingle(step, view);
   },
 
   /** Both names: one end may have gone into a sandbox, and takes the other with it when it is deleted. */
@@ -81,7 +81,7 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
   );
 }
 
-function newBridge(step: LinkAdd, view: View): readonly Operation[] {
+function newSingle(step: LinkAdd, view: View): readonly Operation[] {
   const link = {
     name: step.name,
     index: view.newIndex(step.netns),
@@ -94,7 +94,7 @@ function newBridge(step: LinkAdd, view: View): readonly Operation[] {
     {
       via: 'rtnetlink',
       netns: step.netns,
-      request: createBridge(link),
+      request: step.link.kind === 'bridge' ? createBridge(link) : createIfb(link),
       undo: { via: 'delete', netns: step.netns, link: made },
       creates: true,
     },

@@ -155,8 +155,23 @@ function link({
   mark,
   ...port
 }: LinkFact): unknown {
-  const { isolated, hairpin } = port;
-  return { name, kind, mtu, address, up, master, isolated, hairpin, peerElsewhere, mark };
+  const { isolated, hairpin, bucket, redirectedTo } = port;
+  // The burst comes back as the kernel's ticks of 64 ns have it; what matters is that `missing` takes it for the same.
+  const limit = bucket && { rate: bucket.rate, limit: bucket.limit };
+  return {
+    name,
+    kind,
+    mtu,
+    address,
+    up,
+    master,
+    isolated,
+    hairpin,
+    peerElsewhere,
+    mark,
+    limit,
+    redirectedTo,
+  };
 }
 
 function elements({ elements: sets }: Facts): unknown {
@@ -404,6 +419,98 @@ export const CASES: Readonly<Record<string, Case>> = {
     await world.kernel.apply([{ ...port, hairpin: true }]);
     await world.kernel.revert([port]);
     return [...seen, await state(world)];
+  },
+
+  async 'limits on what goes out and what comes in'(world) {
+    const ifb: LinkAdd = {
+      do: 'link.add',
+      name: 'ifb-test',
+      mark: MARK,
+      link: { kind: 'ifb' },
+      mac: mac('02:42:00:00:00:03'),
+      linkLocal: false,
+    };
+    const out: Step = { do: 'qdisc.set', link: 'outer', rate: 12_500_000, burst: 250_000, limit: 875_000 };
+    const redirect: Step = { do: 'ingress.redirect', link: 'outer', to: 'ifb-test' };
+    const plan: Plan = [
+      ifb,
+      { do: 'link.up', link: 'ifb-test' },
+      out,
+      { ...out, link: 'ifb-test', rate: 6_250_000_000 },
+      redirect,
+    ];
+    await world.kernel.apply([...NETWORK_PLAN, ...ENDPOINT_PLAN]);
+    const before = await state(world, plan);
+    for (let index = 0; index <= plan.length; index += 1) {
+      assert.equal(await errnoOf(world.kernel.apply(at(plan, index, IMPOSSIBLE))), 'ENODEV');
+      await back(world, before, plan);
+    }
+    const seen: unknown[] = [before, await applied(world, plan), await applied(world, plan)];
+    // Other values in place of those; and what stands stays when a plan fails.
+    const other: Plan = [{ ...out, rate: 1_000_000, limit: 300_000 }];
+    seen.push(world.kernel.missing(other, await world.kernel.facts({ plans: [other] })).length);
+    await world.kernel.apply(other);
+    seen.push(await state(world, plan), await applied(world, plan));
+    seen.push(await errnoOf(world.kernel.apply([...plan, IMPOSSIBLE])), await state(world, plan));
+    // The IFB goes, by whatever hand: the redirection has nowhere to send to, until it is back.
+    world.destroyLink('ifb-test');
+    const facts = await world.kernel.facts({ plans: [plan] });
+    const missing = world.kernel.missing(plan, facts);
+    seen.push(
+      await state(world, plan),
+      missing.map((step) => step.do),
+    );
+    await world.kernel.apply(missing);
+    seen.push(await state(world, plan));
+    for (let time = 0; time < 2; time += 1) {
+      await world.kernel.revert(plan);
+      await back(world, before, plan);
+    }
+    // With the endpoint, in one plan.
+    await world.kernel.revert(ENDPOINT_PLAN);
+    const bare = await state(world, plan);
+    seen.push(await applied(world, [...ENDPOINT_PLAN, ...plan]));
+    await world.kernel.revert([...ENDPOINT_PLAN, ...plan]);
+    await back(world, bare, plan);
+    return seen;
+  },
+
+  async "limits on strangers' links and on none"(world) {
+    world.addBridge('stranger');
+    await world.kernel.apply([VETH]);
+    const steps: readonly Step[] = [
+      { do: 'qdisc.set', link: 'stranger', rate: 1000, burst: 2000, limit: 2000 },
+      { do: 'qdisc.set', link: 'nowhere', rate: 1000, burst: 2000, limit: 2000 },
+      { do: 'ingress.redirect', link: 'stranger', to: 'outer' },
+      { do: 'ingress.redirect', link: 'outer', to: 'nowhere' },
+      { do: 'ingress.redirect', link: 'nowhere', to: 'outer' },
+    ];
+    const seen: unknown[] = [];
+    for (const step of steps) {
+      seen.push([
+        step,
+        await errnoOf(world.kernel.apply([step])),
+        await errnoOf(world.kernel.revert([step])),
+      ]);
+    }
+    return [...seen, await state(world, steps)];
+  },
+
+  async 'announcements on a link that is up, down, and not there'(world) {
+    const announce = (link: string): Step => ({
+      do: 'neigh.announce',
+      link,
+      addresses: [addr('10.9.0.2'), addr('fd00:9::2')],
+      mac: mac('02:42:0a:09:00:02'),
+    });
+    await world.kernel.apply([BRIDGE]);
+    const seen: unknown[] = [await applied(world, [announce('br-test')])];
+    await world.kernel.apply(NETWORK_PLAN);
+    seen.push(
+      await applied(world, [announce('br-test')]),
+      await errnoOf(world.kernel.apply([announce('none')])),
+    );
+    return [...seen, await errnoOf(world.kernel.revert([announce('br-test')])), await state(world)];
   },
 
   async ports(world) {

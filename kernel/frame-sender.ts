@@ -1,0 +1,57 @@
+/** Ethernet frames sent as they are, by a packet socket (packet(7)) of the daemon's namespace that hears nothing. */
+import { closeSync } from 'node:fs';
+import { KernelError } from './kernel.ts';
+import type { KernelLog } from './linux.ts';
+import type { Syscalls } from './syscall.ts';
+
+export interface FrameSender {
+  /** By the link with that index. Lost where it is down or gone: nobody is there to hear. */
+  send(index: number, frames: readonly Uint8Array[]): void;
+  close(): void;
+}
+
+const AF_PACKET = 17;
+const SOCK_RAW_CLOEXEC = 0o2000003;
+/** Protocol 0: the socket is given no packet, so that the kernel makes no copy for it. */
+const NO_PROTOCOL = 0;
+/** struct sockaddr_ll, of which only family and interface count for a frame that brings its own header. */
+const SOCKADDR_LL_LENGTH = 20;
+const INDEX_AT = 4;
+const LOST = ['ENETDOWN', 'ENXIO', 'ENODEV', 'ENOBUFS', 'EAGAIN', 'EMSGSIZE'];
+
+/** Kept open: the kernel lets all processors pass before it closes one (packet_release(), synchronize_net()). */
+export function openFrameSender(sys: Syscalls, log: KernelLog): FrameSender {
+  const fd = open(sys, log);
+  return {
+    send(index, frames) {
+      if (fd === undefined) return;
+      const to = Buffer.alloc(SOCKADDR_LL_LENGTH);
+      to.writeUInt16LE(AF_PACKET, 0);
+      to.writeInt32LE(index, INDEX_AT);
+      for (const frame of frames) sendOne(sys, fd, frame, to);
+    },
+    close() {
+      if (fd !== undefined) closeSync(fd);
+    },
+  };
+}
+
+/** Nothing depends on what is sent here but the speed at which neighbours notice: without CAP_NET_RAW it goes without. */
+function open(sys: Syscalls, log: KernelLog): number | undefined {
+  try {
+    return sys.socket(AF_PACKET, SOCK_RAW_CLOEXEC, NO_PROTOCOL);
+  } catch (error) {
+    if (!(error instanceof KernelError && ['EPERM', 'EACCES', 'EAFNOSUPPORT'].includes(error.errno)))
+      throw error;
+    log.warn({ error: error.message }, 'no packet socket (CAP_NET_RAW): addresses are not announced');
+    return undefined;
+  }
+}
+
+function sendOne(sys: Syscalls, fd: number, frame: Uint8Array, to: Uint8Array): void {
+  try {
+    sys.sendTo(fd, frame, to);
+  } catch (error) {
+    if (!(error instanceof KernelError && LOST.includes(error.errno))) throw error;
+  }
+}
