@@ -118,17 +118,31 @@ echo "nft host $(nft -j list table inet cnm 2>/dev/null)"
 true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {
-  const [dump, ...views] = await Promise.all([
-    host.sh(DUMP, { timeout: 30_000 }),
+  const [text, ...views] = await Promise.all([
+    dump(host),
     ...['networks', 'endpoints', 'sandboxes', 'drift'].map((what) => admin(host, 'GET', `/v1/${what}`)),
   ]);
   const [networks, endpoints, sandboxes, doctor] = views.map(({ body }) => body);
   return {
-    kernel: dump.split('\n').flatMap(kernelLines).sort(),
+    kernel: text.split('\n').flatMap(kernelLines).sort(),
     records: records(host.cnmd.stateFolder),
     answers: [networks, endpoints, sandboxes].flatMap((list) => (list as unknown[]).map(timeless)),
     wrong: wrong(doctor),
   };
+}
+
+/**
+ * Only reads, so it can be asked again: once in some thousand times a dump does not come to its end, on a machine where hosts
+ * come and go. What it hung in is told.
+ */
+async function dump(host: CnmHost): Promise<string> {
+  for (let attempt = 1; ; attempt += 1) {
+    const { code, stdout, stderr } = await host.trySh(DUMP, { timeout: 10_000 });
+    if (code === 0) return stdout;
+    const processes = await host.trySh('ps -eo pid,ppid,stat,wchan:32,args', { timeout: 10_000 });
+    process.stderr.write(`dump, attempt ${attempt}: exit status ${code}: ${stderr}\n${processes.stdout}\n`);
+    if (attempt === 3) throw new Error(`what the host holds cannot be read: exit status ${code}: ${stderr}`);
+  }
 }
 
 /** Only what is the same each time: no interface indexes, addresses that the kernel drew, timers or carrier. */
