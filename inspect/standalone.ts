@@ -10,12 +10,20 @@ import { addressOf, contains, familyOfPrefix, type Prefix } from '../address/pre
 import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
-import type { EndpointRecord, NetworkRecord, NetworkSpec, SandboxRecord, Subnet } from '../cnm/model.ts';
+import type {
+  EndpointRecord,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  SandboxRecord,
+  Subnet,
+} from '../cnm/model.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
 import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
+import { bindingsOf, parsePortSpec } from './port-spec.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
 import type { JoinRequest, LeakView, NetworkRequest } from './views.ts';
@@ -90,11 +98,12 @@ export class Standalone {
   async join(sandbox: SandboxRecord, network: NetworkRecord, request: JoinRequest): Promise<EndpointRecord> {
     this.#checkJoin(sandbox, network);
     const mac = readMac(request.mac);
+    const ports = readPorts(request.ports ?? []);
     return this.#tracked(async () => {
       const id = randomBytes(32).toString('hex');
       const leases = await this.#endpointAddresses(network, sandbox.name, request);
       try {
-        return await this.#cnm.joinSandbox(sandbox.id, {
+        const joined = await this.#cnm.joinSandbox(sandbox.id, {
           id,
           network: network.id,
           name: sandbox.name,
@@ -103,12 +112,39 @@ export class Standalone {
           options: request.options,
           ports: [],
         });
+        return await this.#withPorts(sandbox, joined, ports);
       } catch (error) {
         // An endpoint that could not be undone keeps its addresses: its link may still bear them.
         if (this.#cnm.endpoint(network.id, id) === undefined) await release(this.#ipam, this.#log, leases);
         throw error;
       }
     });
+  }
+
+  /** A sandbox whose ports cannot be published does not join. */
+  async #withPorts(
+    sandbox: SandboxRecord,
+    joined: EndpointRecord,
+    ports: readonly PortBinding[],
+  ): Promise<EndpointRecord> {
+    if (ports.length === 0) return joined;
+    try {
+      await this.#cnm.programExternalConnectivity(joined.network, joined.id, ports);
+      return joined;
+    } catch (error) {
+      await this.#cnm.leaveSandbox(sandbox.id, joined.network);
+      throw error;
+    }
+  }
+
+  /**
+   * In the place of what was published before; the same again changes nothing. No ports: publishes none any more.
+   * @param specs As after `-p`.
+   * @throws CnmError; then the ports of before are still published.
+   */
+  async publish(endpoint: EndpointRecord, specs: readonly string[]): Promise<void> {
+    this.#checkPortsOurs(endpoint);
+    await this.#cnm.programExternalConnectivity(endpoint.network, endpoint.id, readPorts(specs));
   }
 
   /** Leaving a network that the sandbox is not on is success. */
@@ -238,6 +274,14 @@ export class Standalone {
     );
   }
 
+  #checkPortsOurs({ id, name, network }: EndpointRecord): void {
+    if (this.#cnm.network(network)?.origin !== 'docker') return;
+    throw new CnmError(
+      'request-invalid',
+      `The ports of endpoint ${title({ id, ...(name !== undefined && { name }) })} are Docker's: publish them with docker run -p, when the container is made`,
+    );
+  }
+
   #recorded(id: string): NetworkRecord {
     const record = this.#cnm.network(id);
     if (record === undefined) throw new CnmError('internal', `Network ${id} was created but has no record`);
@@ -297,6 +341,23 @@ function specOf(
     ipv6: family(6),
     pools: plan.pools,
   };
+}
+
+/** Many as they may be, a host has no more ports of one protocol and address. */
+const MOST_PORTS = 65_535;
+
+function readPorts(specs: readonly string[]): readonly PortBinding[] {
+  const bindings: PortBinding[] = [];
+  for (const spec of specs) {
+    bindings.push(...bindingsOf(parsePortSpec(spec)));
+    if (bindings.length > MOST_PORTS) {
+      throw new CnmError(
+        'request-invalid',
+        `-p ${quote(spec)} is too much: an endpoint publishes at most ${MOST_PORTS} ports`,
+      );
+    }
+  }
+  return bindings;
 }
 
 function readIp(flag: string, family: 4 | 6, text: string | undefined): Ip | undefined {
