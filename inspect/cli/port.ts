@@ -28,5 +28,5 @@ function picked(ports: readonly PortView[], one: string, ref: string): readonly 
 
 /** A person who asked for one container knows whose the ports are. */
 function isOne(ref: string | undefined, ports: readonly PortView[]): boolean {
-  return ref !== undefined && new Set(ports.map(({ endpoint }) => endpoint.name ?? endpoint.id)).size === 1;
+  return ref !== undefined && new Set(ports.map(({ endpoint }) => endpoint.name ?? endpoint.id)).size <= 1;
 }
