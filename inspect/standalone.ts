@@ -4,8 +4,7 @@
  * too many, never an address given twice. `reclaimLeases` finds those at the next start.
  */
 import { randomBytes } from 'node:crypto';
-import { type Ip, parseIp } from '../address/ip.ts';
-import { type Mac, parseMac } from '../address/mac.ts';
+import type { Ip } from '../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, type Prefix } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
@@ -21,9 +20,9 @@ import type {
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
+import { checkWayIn, outside, readIp, readMac, readPorts } from './flags.ts';
 import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
-import { bindingsOf, parsePortSpec } from './port-spec.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
 import type { JoinRequest, LeakView, NetworkRequest } from './views.ts';
@@ -99,6 +98,7 @@ export class Standalone {
     this.#checkJoin(sandbox, network);
     const mac = readMac(request.mac);
     const ports = readPorts(request.ports ?? []);
+    checkWayIn(network, ports);
     return this.#tracked(async () => {
       const id = randomBytes(32).toString('hex');
       const leases = await this.#endpointAddresses(network, sandbox.name, request);
@@ -144,7 +144,9 @@ export class Standalone {
    */
   async publish(endpoint: EndpointRecord, specs: readonly string[]): Promise<void> {
     this.#checkPortsOurs(endpoint);
-    await this.#cnm.programExternalConnectivity(endpoint.network, endpoint.id, readPorts(specs));
+    const ports = readPorts(specs);
+    checkWayIn(this.#cnm.network(endpoint.network), ports);
+    await this.#cnm.programExternalConnectivity(endpoint.network, endpoint.id, ports);
   }
 
   /** Leaving a network that the sandbox is not on is success. */
@@ -341,46 +343,4 @@ function specOf(
     ipv6: family(6),
     pools: plan.pools,
   };
-}
-
-/** Many as they may be, a host has no more ports of one protocol and address. */
-const MOST_PORTS = 65_535;
-
-function readPorts(specs: readonly string[]): readonly PortBinding[] {
-  const bindings: PortBinding[] = [];
-  for (const spec of specs) {
-    bindings.push(...bindingsOf(parsePortSpec(spec)));
-    if (bindings.length > MOST_PORTS) {
-      throw new CnmError(
-        'request-invalid',
-        `-p ${quote(spec)} is too much: an endpoint publishes at most ${MOST_PORTS} ports`,
-      );
-    }
-  }
-  return bindings;
-}
-
-function readIp(flag: string, family: 4 | 6, text: string | undefined): Ip | undefined {
-  if (text === undefined) return undefined;
-  const address = parseIp(text);
-  if (address !== undefined && address.includes(':') === (family === 6)) return address;
-  throw new CnmError('address-invalid', `${quote(text)} (${flag}) is not an IPv${family} address`);
-}
-
-function readMac(text: string | undefined): Mac | undefined {
-  if (text === undefined) return undefined;
-  const mac = parseMac(text);
-  if (mac !== undefined) return mac;
-  throw new CnmError(
-    'address-invalid',
-    `${quote(text)} (--mac) is not a MAC address, for example 02:42:0a:01:00:02`,
-  );
-}
-
-function outside(address: Ip, subnets: readonly Subnet[]): CnmError {
-  const pools = subnets.map((subnet) => subnet.pool).join(', ');
-  return new CnmError(
-    'address-invalid',
-    `Address ${address} is in none of the network's subnets${pools === '' ? '' : ` (${pools})`}`,
-  );
 }

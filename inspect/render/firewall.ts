@@ -5,7 +5,7 @@ import { fields, table } from './table.ts';
 import { called, type Paint, printable, short } from './text.ts';
 
 export function firewallText({ loaded, networks }: FirewallView, paint: Paint): string {
-  const table = loaded
+  const warning = loaded
     ? []
     : [
         paint.red(
@@ -14,7 +14,8 @@ export function firewallText({ loaded, networks }: FirewallView, paint: Paint): 
         '',
       ];
   const parts = networks.map((network) => networkText(network, paint));
-  return [...table, ...(parts.length === 0 ? ['There are no networks.'] : parts)].join('\n') + '\n';
+  const body = parts.length === 0 ? 'There are no networks.' : parts.join('\n\n');
+  return [...warning, body].join('\n') + '\n';
 }
 
 function networkText(network: NetworkFirewallView, paint: Paint): string {
@@ -35,7 +36,6 @@ function networkText(network: NetworkFirewallView, paint: Paint): string {
       : [paint.red(`  NOT FILTERED: the table does not hold ${bridge}. Put it back with: cnm doctor --fix`)]),
     ...fields(rows),
     ...portRows(network.ports, paint),
-    '',
   ].join('\n');
 }
 
@@ -63,13 +63,13 @@ function familyText({ mode, source }: FamilyFirewallView): string {
 function insideText({ icc }: NetworkFirewallView): string {
   return icc
     ? 'containers of the network reach each other'
-    : 'containers of the network do not reach each other (icc=false), but for published ports';
+    : 'containers of the network do not reach each other directly (icc=false)';
 }
 
 const STATES = {
   there: 'accepts the bridge',
   missing: 'MISSING: a FORWARD policy of DROP drops its packets; put it back with: cnm doctor --fix',
-  'no chain': 'no such chain, nothing to accept there',
+  'no chain': 'there is no such chain: nothing to accept',
 } as const;
 
 function acceptRows({ accepts }: NetworkFirewallView): readonly (readonly [string, string])[] {
