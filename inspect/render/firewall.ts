@@ -21,22 +21,25 @@ export function firewallText({ loaded, networks }: FirewallView, paint: Paint): 
 function networkText(network: NetworkFirewallView, paint: Paint): string {
   const { bridge, driver, filtered } = network;
   const heading = `network ${paint.bold(printable(called(network)))}  ${short(network.id)}  ${driver}  bridge ${bridge}`;
-  const rows: (readonly [string, string])[] = [
+  return [
+    heading,
+    // What the table would do without its elements is nothing, and must not read as if it did.
+    ...(filtered
+      ? []
+      : [paint.red(`  NOT FILTERED: the table does not hold ${bridge}. Put it back with: cnm doctor --fix`)]),
+    ...fields([...(filtered ? decisions(network) : []), ...acceptRows(network)]),
+    ...portRows(network.ports, paint),
+  ].join('\n');
+}
+
+function decisions(network: NetworkFirewallView): readonly (readonly [string, string])[] {
+  return [
     ...network.families.map((family) => [`IPv${family.family}`, familyText(family)] as const),
     ['inside', insideText(network)],
     ...network.trusted.map(
       (name) => ['trusted', `${name}: may ask published ports at the container's own address`] as const,
     ),
-    ...acceptRows(network),
   ];
-  return [
-    heading,
-    ...(filtered
-      ? []
-      : [paint.red(`  NOT FILTERED: the table does not hold ${bridge}. Put it back with: cnm doctor --fix`)]),
-    ...fields(rows),
-    ...portRows(network.ports, paint),
-  ].join('\n');
 }
 
 function sourceText(source: FamilyFirewallView['source']): string {
