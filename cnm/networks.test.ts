@@ -1,4 +1,5 @@
 import t from 'tap';
+import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { bridge } from '../drivers/bridge/index.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
@@ -92,6 +93,39 @@ t.test('ports: none is fine, a taken one is refused, and nothing is changed by i
   t.same(kernel.snapshot(), one);
   await cnm.revokeExternalConnectivity(network(1).id, endpoint(1, 2).id);
   t.same(kernel.snapshot(), none);
+});
+
+t.test('other ports than before replace them; when they cannot be had, the old ones stay', async (t) => {
+  const { cnm, kernel } = setup();
+  await cnm.createNetwork(network(1));
+  await cnm.createEndpoint(endpoint(1, 2));
+  await cnm.createEndpoint(endpoint(1, 3));
+  const publish = (host: number, ...ports: number[]) =>
+    cnm.programExternalConnectivity(
+      network(1).id,
+      endpoint(1, host).id,
+      ports.map((port) => ({ proto: 6, port: 80, hostPort: port, hostPortEnd: port })),
+    );
+  await publish(3, 9000);
+  await publish(2, 0);
+  await publish(2, 8080, 8081);
+  const before = [kernel.snapshot(), cnm.endpoints()];
+  t.match(before, [{ heldPorts: ['tcp 0.0.0.0 8080', 'tcp 0.0.0.0 8081', 'tcp 0.0.0.0 9000'] }]);
+  await t.rejects(publish(2, 8081, 9000), { code: 'port-taken', message: /9000\/tcp.*endpoint/ });
+  t.same([kernel.snapshot(), cnm.endpoints()], before, 'another endpoint has it');
+  kernel.occupyPort({ proto: 'tcp', address: ip('0.0.0.0'), port: 7000 }, 'nginx');
+  await t.rejects(publish(2, 7000), { code: 'port-taken', message: /7000\/tcp.*nginx/ });
+  await publish(2, 8080, 8081);
+  t.same(cnm.endpoints(), before[1], 'a process of the host has it');
+  const icmp = { proto: 1, port: 80, hostPort: 80, hostPortEnd: 80 };
+  const touched = kernel.failAt(() => true, 'EPERM');
+  await t.rejects(cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, [icmp]), {
+    code: 'option-invalid',
+  });
+  touched();
+  t.same(cnm.endpoints(), before[1], 'what cannot be is refused before anything is taken away');
+  await publish(2);
+  t.match(kernel.snapshot(), { heldPorts: ['tcp 0.0.0.0 9000', 'tcp 0.0.0.0 7000'].slice(0, 1) });
 });
 
 t.test('an address is held once: a lost endpoint of Docker gives way, a living one does not', async (t) => {

@@ -11,12 +11,14 @@ import { CnmError } from './errors.ts';
 import type {
   EndpointId,
   EndpointRecord,
+  External,
   NetworkId,
   NetworkRecord,
   PortBinding,
   PublishedPort,
 } from './model.ts';
 import { choosePorts, type Ephemeral, parsePortList, takenBy, type TakenPorts } from './ports.ts';
+import { messageOf } from './records.ts';
 
 /** The key under which ports are chosen: two containers must not both find the same one free. */
 const CHOOSING = 'ports';
@@ -38,10 +40,38 @@ export function programExternal(
     const endpoint = endpointOf(context, network, id);
     const known = endpoint.external;
     if (known?.state === 'ready' && isDeepStrictEqual(known.requested, ports)) return;
+    // What cannot be is refused before anything is taken away.
+    const wish =
+      ports.length === 0 ? undefined : wishOf(context, networkOf(context, network), endpoint, ports);
     if (known !== undefined) await unpublish(context, endpoint);
-    if (ports.length === 0) return;
-    await publish(context, networkOf(context, network), omit(endpoint, 'external'), ports);
+    if (wish === undefined) return;
+    const bare = omit(endpoint, 'external');
+    try {
+      await publish(context, networkOf(context, network), bare, wish);
+    } catch (error) {
+      if (known?.state === 'ready') await putBack(context, bare, known);
+      throw error;
+    }
   });
+}
+
+/** What was published before a change that failed, on the ports that it had, unless somebody was faster. */
+async function putBack(context: Context, before: EndpointRecord, external: External): Promise<void> {
+  const applying: EndpointRecord = { ...before, external: { ...external, state: 'applying' } };
+  try {
+    await context.queues.run(CHOOSING, async () => {
+      const taken = takenBy(context.records.endpoints().filter((other) => other.id !== before.id));
+      for (const { proto, hostIp, hostPort } of external.published) {
+        if (hostIp === undefined || hostPort === undefined) continue;
+        const holder = taken.holder(proto, hostIp, hostPort);
+        if (holder !== undefined) throw new CnmError('port-taken', `${holder} has port ${hostPort} now`);
+      }
+      await context.records.putEndpoint(applying);
+    });
+    await establish(context, applying, []);
+  } catch (error) {
+    context.log.warn({ endpoint: before.id, error: messageOf(error) }, 'ports could not be published again');
+  }
 }
 
 export function revokeExternal(context: Context, network: NetworkId, id: EndpointId): Promise<void> {
@@ -66,19 +96,12 @@ async function publish(
   context: Context,
   network: NetworkRecord,
   endpoint: EndpointRecord,
-  ports: readonly PortBinding[],
+  wish: Wish,
 ): Promise<void> {
-  const { publishing, name } = driverOf(context, network.driver);
-  if (publishing === undefined) {
-    throw new CnmError('option-invalid', `${name} does not publish ports; start the container without -p`);
-  }
-  const requests = publishing.requests(network, endpoint, ports);
-  const ephemeral = ephemeralRange(context);
   const busy: PublishedPort[] = [];
   for (let attempt = 1; ; attempt += 1) {
-    const wish = { publishing, requests, ports, ephemeral, busy };
-    const chosen = await chooseOrExplain(context, network, endpoint, wish);
-    const held = await establish(context, chosen, attempt < ATTEMPTS ? requests : []);
+    const chosen = await chooseOrExplain(context, network, endpoint, { ...wish, busy });
+    const held = await establish(context, chosen, attempt < ATTEMPTS ? wish.requests : []);
     if (held === undefined) return;
     busy.push(held);
   }
@@ -91,6 +114,20 @@ interface Wish {
   readonly ephemeral: Ephemeral;
   /** Ports that a process of the host turned out to hold. */
   readonly busy: readonly PublishedPort[];
+}
+
+function wishOf(
+  context: Context,
+  network: NetworkRecord,
+  endpoint: EndpointRecord,
+  ports: readonly PortBinding[],
+): Wish {
+  const { publishing, name } = driverOf(context, network.driver);
+  if (publishing === undefined) {
+    throw new CnmError('option-invalid', `${name} does not publish ports; start the container without -p`);
+  }
+  const requests = publishing.requests(network, endpoint, ports);
+  return { publishing, requests, ports, ephemeral: ephemeralRange(context), busy: [] };
 }
 
 /** A conflict is looked at twice: the second time with the names that people know containers by. */

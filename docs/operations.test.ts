@@ -22,7 +22,7 @@ t.test('every path of the table is served, and none is missing from it', async (
 });
 
 t.test('every command and flag that the page names is in the help', (t) => {
-  const sources = ['network', 'endpoint', 'sandbox', 'doctor', 'terminal']
+  const sources = ['network', 'endpoint', 'sandbox', 'port', 'firewall', 'doctor', 'terminal']
     .map((name) => readFileSync(join(import.meta.dirname, `../inspect/cli/${name}.ts`), 'utf8'))
     .join('\n');
   const section = text.slice(text.indexOf('## The command'), text.indexOf('### Two sandboxes'));

@@ -25,6 +25,8 @@ const PATHS = [
   'POST /v1/sandboxes',
   'POST /v1/sandboxes/web/join',
   'POST /v1/sandboxes/web/leave',
+  'POST /v1/endpoints/web/publish',
+  'POST /v1/endpoints/web/unpublish',
   'POST /v1/reconcile',
   'DELETE /v1/networks/nope',
   'DELETE /v1/sandboxes/nope',
@@ -76,6 +78,12 @@ t.test('unknown paths, broken escapes and queries', async (t) => {
     ['GET', '/v1/endpoints?network=a&network=b', 400],
     ['GET', '/v1/endpoints?network=nope', 404],
     ['GET', '/v1/sandboxes/nope', 404],
+    ['GET', '/v1/ports?of=nope', 404],
+    ['GET', '/v1/ports?of=a&of=b', 400],
+    ['GET', '/v1/firewall?network=nope', 404],
+    ['GET', '/v1/firewall/nft?network=a&network=b', 400],
+    ['POST', '/v1/endpoints/nope/publish', 400],
+    ['POST', '/v1/endpoints/nope/unpublish', 404],
     ['POST', '/v1/sandboxes/nope/join', 400],
   ];
   for (const [method, path, status] of rows) {

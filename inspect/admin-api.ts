@@ -11,7 +11,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { commands } from './doctor.ts';
 import { answerError, answerUnknownPath } from './failures.ts';
 import { Observatory } from './observatory.ts';
-import { decodeJoin, decodeLeave, decodeNetwork, decodeSandbox } from './schema.ts';
+import { decodeJoin, decodeLeave, decodeNetwork, decodePublish, decodeSandbox } from './schema.ts';
 import { Standalone } from './standalone.ts';
 import { subnetView } from './summaries.ts';
 import type { NetworkRequest, PlanView, VersionView } from './views.ts';
@@ -42,9 +42,9 @@ export function adminApp(options: AdminOptions): express.Express {
   app.set('query parser', 'simple');
   // Whatever the content type says: curl sends a form's by default.
   app.use(express.json({ limit: BODY_LIMIT, strict: true, type: () => true }));
-  app.use('/v1', versionRoutes(options), doctorRoutes(observatory));
+  app.use('/v1', versionRoutes(options), doctorRoutes(observatory), firewallRoutes(observatory));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
-  app.use('/v1/endpoints', endpointRoutes(observatory));
+  app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/sandboxes', sandboxRoutes(standalone, observatory));
   app.use(answerUnknownPath);
   app.use(answerError(options.log));
@@ -113,18 +113,46 @@ async function dryRun(
   return { name, driver, subnets, plan: commands(plan) };
 }
 
-function endpointRoutes(observatory: Observatory): express.Router {
+function firewallRoutes(observatory: Observatory): express.Router {
+  return express
+    .Router()
+    .get('/ports', async (request, response) => {
+      response.json(await observatory.ports(once(request, 'of')));
+    })
+    .get('/firewall', async (request, response) => {
+      response.json(await observatory.firewall(once(request, 'network')));
+    })
+    .get('/firewall/nft', async (request, response) => {
+      response.json({ ruleset: await observatory.ruleset(once(request, 'network')) });
+    });
+}
+
+/** @throws CnmError `request-invalid` for a query parameter that is there twice. */
+function once({ query }: express.Request, name: string): string | undefined {
+  const value = query[name];
+  if (value === undefined || typeof value === 'string') return value;
+  throw new CnmError('request-invalid', `The query parameter "${name}" must be given once`);
+}
+
+function endpointRoutes(standalone: Standalone, observatory: Observatory): express.Router {
   return express
     .Router()
     .get('/', async (request, response) => {
-      const { network } = request.query;
-      if (network !== undefined && typeof network !== 'string') {
-        throw new CnmError('request-invalid', 'The query parameter "network" must be given once');
-      }
-      response.json(await observatory.endpoints(network));
+      response.json(await observatory.endpoints(once(request, 'network')));
     })
     .get('/:ref', async (request, response) => {
       response.json(await observatory.endpoint(request.params.ref));
+    })
+    .post('/:ref/publish', async (request, response) => {
+      const { ports } = decodePublish(request.body);
+      const endpoint = await observatory.findEndpoint(request.params.ref);
+      await standalone.publish(endpoint, ports);
+      response.json(await observatory.endpoint(endpoint.id));
+    })
+    .post('/:ref/unpublish', async (request, response) => {
+      const endpoint = await observatory.findEndpoint(request.params.ref);
+      await standalone.publish(endpoint, []);
+      response.json(await observatory.endpoint(endpoint.id));
     });
 }
 

@@ -8,6 +8,7 @@ import type { Prefix } from '../address/prefix.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
 import type { Plan } from '../kernel/step.ts';
+import { portViews } from './port-views.ts';
 import { endpointSummary, networkSummary } from './summaries.ts';
 import type { Names } from './summaries.ts';
 import type {
@@ -70,6 +71,7 @@ export function endpointView(
     createdAt: endpoint.createdAt,
     driver: network?.driver ?? '',
     options: endpoint.options,
+    ports: portViews(endpoint, names),
     ...insideOf(endpoint, path, path === undefined ? undefined : facts.netns.get(path), outside?.index),
     ...(ends.outside !== undefined && { outsideName: ends.outside }),
     ...(outside && { outside }),
@@ -158,7 +160,7 @@ function linksOf(plan: Plan): { readonly outside?: string; readonly master?: str
 }
 
 /** The device that a network's plan is about: the first link in the daemon's namespace that it makes or names. */
-function deviceOf(plan: Plan): string | undefined {
+export function deviceOf(plan: Plan): string | undefined {
   for (const step of plan) {
     if (step.do === 'link.add' && step.netns === undefined) return step.name;
     if ((step.do === 'link.up' || step.do === 'addr.add') && step.netns === undefined) return step.link;

@@ -7,12 +7,14 @@ import type {
   EndpointSummary,
   EndpointView,
   ErrorView,
+  FirewallView,
   FixView,
   JoinRequest,
   NetworkRequest,
   NetworkSummary,
   NetworkView,
   PlanView,
+  PortView,
   SandboxSummary,
   SandboxView,
   VersionView,
@@ -55,12 +57,36 @@ export class Client {
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {
-    const query = network === undefined ? '' : `?network=${encodeURIComponent(network)}`;
-    return (await this.#call('GET', `/v1/endpoints${query}`)) as readonly EndpointSummary[];
+    return (await this.#call(
+      'GET',
+      query('/v1/endpoints', 'network', network),
+    )) as readonly EndpointSummary[];
   }
 
   async endpoint(ref: string): Promise<EndpointView> {
     return (await this.#call('GET', at('endpoints', ref))) as EndpointView;
+  }
+
+  async publish(ref: string, ports: readonly string[]): Promise<EndpointView> {
+    return (await this.#call('POST', `${at('endpoints', ref)}/publish`, { ports })) as EndpointView;
+  }
+
+  async unpublish(ref: string): Promise<EndpointView> {
+    return (await this.#call('POST', `${at('endpoints', ref)}/unpublish`)) as EndpointView;
+  }
+
+  async ports(of: string | undefined): Promise<readonly PortView[]> {
+    return (await this.#call('GET', query('/v1/ports', 'of', of))) as readonly PortView[];
+  }
+
+  async firewall(network: string | undefined): Promise<FirewallView> {
+    return (await this.#call('GET', query('/v1/firewall', 'network', network))) as FirewallView;
+  }
+
+  async ruleset(network: string | undefined): Promise<{ readonly ruleset: string }> {
+    return (await this.#call('GET', query('/v1/firewall/nft', 'network', network))) as {
+      readonly ruleset: string;
+    };
   }
 
   async sandboxes(): Promise<readonly SandboxSummary[]> {
@@ -145,6 +171,10 @@ function dialable(path: string): string {
       cause: error,
     });
   }
+}
+
+function query(path: string, name: string, value: string | undefined): string {
+  return value === undefined ? path : `${path}?${name}=${encodeURIComponent(value)}`;
 }
 
 function at(collection: string, ref: string): string {

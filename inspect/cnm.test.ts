@@ -69,6 +69,28 @@ t.test('a session', async (t) => {
   t.match(await json('sandbox', 'inspect', 'web'), [{ name: 'web', exists: true }]);
   t.match(await json('doctor'), { healthy: true });
 
+  t.match(await run('endpoint', 'publish', 'web', '-p', '8080:80', '-p', '53/udp'), {
+    status: 0,
+    stdout:
+      /^53\/udp -> 0\.0\.0\.0:(\d+)\n53\/udp -> \[::\]:\1\n80\/tcp -> 0\.0\.0\.0:8080\n80\/tcp -> \[::\]:8080\n$/,
+  });
+  t.match(await run('port'), { status: 0, stdout: /^web +demo +10\.88\.0\.\d+:80\/tcp +0\.0\.0\.0:8080$/m });
+  t.match(await run('port', 'demo'), { status: 0, stdout: /^80\/tcp -> 0\.0\.0\.0:8080$/m });
+  t.match(await run('port', 'web', '80'), { status: 0, stdout: '0.0.0.0:8080\n' });
+  t.match(await run('port', 'web', '53'), { status: 1, stderr: /web publishes no port 53\/tcp/ });
+  t.match(await json('port', 'web', '53/udp'), [{ proto: 'udp', port: 53 }]);
+  t.match(await run('firewall', 'show', 'demo'), {
+    status: 0,
+    stdout: /10\.88\.0\.\d+:80\/tcp +0\.0\.0\.0:8080 +0 +0$/m,
+  });
+  t.match(await json('firewall', 'show'), {
+    loaded: true,
+    networks: [{ name: 'demo', ports: [{}, {}, {}, {}] }],
+  });
+  t.match(await run('firewall', 'show', 'demo', '--nft'), { status: 0, stdout: /chain into_bridge/ });
+  t.match(await run('endpoint', 'unpublish', 'web'), { status: 0, stdout: '' });
+  t.match(await run('port', 'web'), { status: 0, stdout: '' });
+
   const missing = await run('network', 'inspect', 'nope', 'demo');
   t.match(
     missing,
@@ -108,6 +130,9 @@ t.test('mistakes in usage are status 2, failures status 1', async (t) => {
     [['network', 'create', '--ipv6=maybe', 'x'], 2, /--ipv6/],
     [['network', 'ls', '--nope'], 2, /unknown option '--nope'/],
     [['sandbox', 'join', 'web'], 2, /--network/],
+    [['endpoint', 'publish', 'web'], 2, /required option '-p, --publish <port>'/],
+    [['endpoint', 'publish', '--help'], 0, /in the place of all that it published[^]*\[HOSTIP:\]/],
+    [['firewall'], 2, /Usage: cnm firewall/],
     [['--help'], 0, /Usage: cnm/],
     [['network', 'create', '--help'], 0, /--aux-address/],
     [['sandbox', 'inspect', ''], 1, /empty id or name/],

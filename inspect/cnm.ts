@@ -22,13 +22,23 @@ const SUBJECTS: readonly Subject[] = [
   },
   {
     name: 'endpoint',
-    summary: 'list and inspect endpoints',
+    summary: 'list and inspect endpoints, publish their ports',
     load: async () => (await import('./cli/endpoint.ts')).endpointCommands,
   },
   {
     name: 'sandbox',
     summary: 'list, inspect, create, fill, enter and remove sandboxes',
     load: async () => (await import('./cli/sandbox.ts')).sandboxCommands,
+  },
+  {
+    name: 'port',
+    summary: 'list published ports, as docker port does',
+    load: async () => (await import('./cli/port.ts')).portCommand,
+  },
+  {
+    name: 'firewall',
+    summary: 'say what the firewall does for a network, and what published ports have let in',
+    load: async () => (await import('./cli/firewall.ts')).firewallCommands,
   },
   {
     name: 'doctor',

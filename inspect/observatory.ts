@@ -6,6 +6,8 @@ import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
 import { differenceView, doctorView, orphanView } from './doctor.ts';
+import { networkFirewall, rulesetOf } from './firewall.ts';
+import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
 import type { Standalone } from './standalone.ts';
 import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
@@ -14,10 +16,12 @@ import type {
   DoctorView,
   EndpointSummary,
   EndpointView,
+  FirewallView,
   FixView,
   LeakView,
   NetworkSummary,
   NetworkView,
+  PortView,
   SandboxSummary,
   SandboxView,
 } from './views.ts';
@@ -67,12 +71,49 @@ export class Observatory {
   }
 
   async endpoint(ref: string): Promise<EndpointView> {
+    const record = await this.findEndpoint(ref);
+    const names = await this.#names();
+    return endpointView(record, this.#cnm.network(record.network), await this.#picture([record], names));
+  }
+
+  /** @throws CnmError `endpoint-unknown`, or `request-invalid` when several match. */
+  async findEndpoint(ref: string): Promise<EndpointRecord> {
     const names = await this.#names();
     const all = this.#cnm
       .endpoints()
       .map((record) => ({ ...summaryName(endpointSummary(record, names)), record }));
-    const { record } = resolveRef('endpoint', ref, all);
-    return endpointView(record, this.#cnm.network(record.network), await this.#picture([record], names));
+    return resolveRef('endpoint', ref, all).record;
+  }
+
+  /** Of all networks, or of what `ref` means: an endpoint, a container or sandbox, or a network. */
+  async ports(ref: string | undefined): Promise<readonly PortView[]> {
+    const names = await this.#names();
+    const all = this.#cnm.endpoints();
+    const meant = ref === undefined ? all : endpointsMeant(ref, all, this.#cnm.networks(), names);
+    return meant
+      .toSorted((a, b) => titleOf(a, names).localeCompare(titleOf(b, names)))
+      .flatMap((endpoint) => portViews(endpoint, names));
+  }
+
+  /** Of all networks that have a bridge, or of one. */
+  async firewall(ref: string | undefined): Promise<FirewallView> {
+    const names = await this.#names();
+    const networks = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
+    const facts = await this.#options.kernel.facts();
+    const picture = { facts, counters: this.#options.kernel.counters(), names };
+    return {
+      loaded: facts.rulesetCurrent,
+      networks: networks
+        .map((network) => networkFirewall(network, this.#cnm.endpoints(network.id), picture))
+        .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id)),
+    };
+  }
+
+  /** The table in nft's own words, with the elements of all networks or of one. @throws KernelError when there is no table. */
+  async ruleset(ref: string | undefined): Promise<string> {
+    const network = ref === undefined ? undefined : await this.findNetwork(ref);
+    const text = await this.#options.kernel.ruleset();
+    return network === undefined ? text : rulesetOf(text, network, this.#cnm.endpoints(network.id));
   }
 
   async sandboxes(): Promise<readonly SandboxSummary[]> {
@@ -194,6 +235,11 @@ export class Observatory {
       clearTimeout(timer);
     }
   }
+}
+
+function titleOf(endpoint: EndpointRecord, names: Names): string {
+  const { name, id } = endpointSummary(endpoint, names);
+  return `${name ?? ''} ${id}`;
 }
 
 function summaryName({ id, name }: EndpointSummary): { readonly id: string; readonly name?: string } {

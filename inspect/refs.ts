@@ -20,17 +20,20 @@ export function resolveRef<T extends Named>(kind: Kind, ref: string, among: read
   const candidates = byPrecedence(ref, among);
   const [found] = candidates;
   if (found === undefined) throw new CnmError(UNKNOWN[kind], `No ${kind} has the id or name ${quote(ref)}`);
-  if (candidates.length > 1) {
-    const list = candidates.map(title).sort().join(', ');
-    throw new CnmError(
-      'request-invalid',
-      `${quote(ref)} means ${candidates.length} ${plural(kind)}: ${list}; give more of the id`,
-    );
-  }
+  if (candidates.length > 1) throw several(ref, plural(kind), candidates);
   return found;
 }
 
-function byPrecedence<T extends Named>(ref: string, among: readonly T[]): readonly T[] {
+export function several(ref: string, kinds: string, candidates: readonly Named[]): CnmError {
+  const list = candidates.map(title).sort().join(', ');
+  return new CnmError(
+    'request-invalid',
+    `${quote(ref)} means ${candidates.length} ${kinds}: ${list}; give more of the id`,
+  );
+}
+
+/** Those that `ref` means at the first of these that any answers to: id, name, beginning of an id. */
+export function byPrecedence<T extends Named>(ref: string, among: readonly T[]): readonly T[] {
   if (ref === '') return [];
   const same = among.filter((object) => object.id === ref);
   if (same.length > 0) return same;

@@ -15,6 +15,9 @@ const name = text.min(1).max(255);
 const texts = z.array(text).max(64).default([]);
 const options = z.record(text.min(1), text).default({});
 
+/** As after `-p`; in a body of 256 KiB there is no room for more than some twenty thousand. */
+const portSpecs = z.array(text.max(255)).max(20_000);
+
 const network = z.strictObject({
   name,
   driver: name.default('cnm-bridge'),
@@ -34,7 +37,10 @@ const join = z.strictObject({
   ip6: text.optional(),
   mac: text.optional(),
   options,
+  ports: portSpecs.default([]),
 });
+
+const publish = z.strictObject({ ports: portSpecs.min(1) });
 
 const sandbox = z.strictObject({ name });
 const leave = z.strictObject({ network: name });
@@ -53,6 +59,10 @@ export function decodeSandbox(body: unknown): { readonly name: string } {
 
 export function decodeLeave(body: unknown): { readonly network: string } {
   return decode(leave, body);
+}
+
+export function decodePublish(body: unknown): { readonly ports: readonly string[] } {
+  return decode(publish, body);
 }
 
 function decode<T>(schema: z.ZodType<T>, body: unknown): T {

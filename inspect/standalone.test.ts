@@ -238,3 +238,166 @@ async function until(
     return { died: true };
   }
 }
+
+t.test('publishing: replaced as a whole, refused with a sentence, gone with the endpoint', async (t) => {
+  const double = await standaloneDouble();
+  t.teardown(() => double.close());
+  const { client, kernel, cnm } = double;
+  await client.createNetwork(WANTED);
+  await client.createSandbox('a');
+  await client.join('a', { network: 'demo', ip: '10.88.0.150', options: {} });
+  const bare = await marked(kernel);
+  const held = async () => [...(await kernel.facts()).heldPorts].sort();
+  const view = await client.publish('a', ['127.0.0.1:8000-8001:80-81', '53/udp']);
+  t.match(view.ports, [
+    { proto: 'udp', port: 53, ip: '10.88.0.150' },
+    { proto: 'udp', port: 53, ip: /^fd00:88::/ },
+    { proto: 'tcp', port: 80, hosts: [{ ip: '127.0.0.1', port: 8000 }] },
+    { proto: 'tcp', port: 81, hosts: [{ ip: '127.0.0.1', port: 8001 }] },
+  ]);
+  const before = [kernel.snapshot(), cnm.endpoints()];
+  t.strictSame((await client.publish('a', ['127.0.0.1:8000-8001:80-81', '53/udp'])).ports, view.ports);
+  t.strictSame([kernel.snapshot(), cnm.endpoints()], before, 'the same again changes nothing');
+
+  const rows: readonly [ports: readonly string[], says: RegExp][] = [
+    [[], /field "ports"/],
+    [['9000:80', 'x'], /-p "x" is not a port to publish/],
+    [['[::1]:9000:80'], /::1/],
+    [['1-65535:1-65535', '1-65535:1-65535/udp'], /at most 65535 ports/],
+    [['9000:80', '9000:81'], /9000\/tcp .*another port of the same container/],
+  ];
+  for (const [ports, says] of rows) {
+    await t.rejects(client.publish('a', ports), { message: says }, ports.join(' '));
+    t.strictSame([kernel.snapshot(), cnm.endpoints()], before, ports.join(' '));
+  }
+  await t.rejects(client.publish('nope', ['80']), /"nope"/);
+
+  await client.publish('a', ['9000:80']);
+  t.strictSame(await held(), ['tcp 0.0.0.0 9000', 'tcp :: 9000']);
+  await client.unpublish('a');
+  await client.unpublish('a');
+  t.strictSame(await marked(kernel), bare);
+  t.strictSame(await held(), []);
+
+  await client.createSandbox('b');
+  await client.publish('a', ['9000:80']);
+  const one = [await marked(kernel), leases(double.ipam)];
+  await t.rejects(
+    client.join('b', { network: 'demo', options: {}, ports: ['9000:80'] }),
+    /9000\/tcp .*endpoint a/,
+  );
+  t.strictSame([await marked(kernel), leases(double.ipam)], one, 'who cannot publish does not join');
+  await client.join('b', { network: 'demo', options: {}, ports: ['9001:80'] });
+  t.strictSame(
+    (await client.ports('demo')).map(
+      ({ endpoint, ip }) => `${String(endpoint.name)} ${ip.includes(':') ? 6 : 4}`,
+    ),
+    ['a 4', 'a 6', 'b 4', 'b 6'],
+  );
+  await client.leave('b', 'demo');
+  await client.deleteSandbox('a');
+  t.strictSame(await held(), [], 'ports go with their endpoint');
+  t.strictSame(await client.ports(undefined), []);
+
+  await client.createNetwork({
+    ...WANTED,
+    name: 'quiet',
+    internal: true,
+    subnets: ['10.89.0.0/24', 'fd00:89::/64'],
+    gateways: [],
+    ipRanges: [],
+    auxAddresses: {},
+  });
+  await client.join('b', { network: 'quiet', options: {} });
+  await t.rejects(client.publish('b', ['80']), /Network quiet .* is internal/);
+  await client.unpublish('b');
+});
+
+t.test('the ports of Docker’s endpoints are shown, and are Docker’s', async (t) => {
+  const id = (digit: string) => digit.repeat(64);
+  const engine = {
+    networks: () =>
+      Promise.resolve([
+        {
+          ...{ id: id('a'), name: 'web', driver: 'cnm-bridge' },
+          endpoints: [
+            { id: id('b'), container: 'c1' },
+            { id: id('c'), container: 'web' },
+          ],
+        },
+      ]),
+  };
+  const double = await standaloneDouble({ engine });
+  t.teardown(() => double.close());
+  const { client, cnm } = double;
+  const pool = { addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} };
+  await cnm.createNetwork({
+    ...{ id: id('a'), driver: 'cnm-bridge', origin: 'docker', options: {}, internal: false },
+    ...{ enableIpv4: true, enableIpv6: false, ipv4: [pool], ipv6: [] },
+  });
+  for (const [n, endpoint] of [id('b'), id('c')].entries()) {
+    const address = prefix(`10.1.0.${n + 2}/24`);
+    await cnm.createEndpoint({ id: endpoint, network: id('a'), address, options: {}, ports: [] });
+    await cnm.join(id('a'), endpoint, `/var/run/docker/netns/${n}`);
+    const port = { proto: 6, port: 80, hostPort: 8080 + n, hostPortEnd: 8080 + n };
+    await cnm.programExternalConnectivity(id('a'), endpoint, [port]);
+  }
+  for (const ref of ['c1', id('b'), 'bbb']) {
+    t.match(
+      await client.ports(ref),
+      [{ endpoint: { name: 'c1' }, hosts: [{ ip: '0.0.0.0', port: 8080 }] }],
+      ref,
+    );
+  }
+  t.equal((await client.ports('aaa')).length, 2, 'of a network');
+  await t.rejects(client.ports('web'), /"web" means 2 endpoints and networks/, 'a container and a network');
+  await t.rejects(client.ports('nope'), /No endpoint, container or network has the id or name "nope"/);
+  await t.rejects(client.publish('c1', ['80']), /are Docker's: publish them with docker run -p/);
+  await t.rejects(client.unpublish('c1'), /are Docker's/);
+});
+
+t.test('a dry run shows what each option does, and changes nothing', async (t) => {
+  const double = await standaloneDouble({
+    kernel: fakeKernel({ links: [{ name: 'mine', kind: 'bridge' }] }),
+  });
+  t.teardown(() => double.close());
+  const { client, kernel, cnm, ipam } = double;
+  const none = [kernel.snapshot(), cnm.networks(), ipam.pools()];
+  const BRIDGE = 'com.docker.network.bridge.';
+  const rows: readonly [option: string, value: string, has: RegExp, hasNot?: RegExp, internal?: boolean][] = [
+    [`${BRIDGE}name`, 'mine', /ip addr add 10\.88\.0\.254\/24 dev mine/, /ip link add/],
+    [`${BRIDGE}name`, 'fresh', /ip link add fresh .*type bridge/],
+    ['com.docker.network.driver.mtu', '1400', /ip link add .* mtu 1400 /],
+    [`${BRIDGE}enable_ip_masquerade`, 'false', /bridges \{/, /masquerade/],
+    [`${BRIDGE}enable_icc`, 'false', /hairpin \{/, /same_bridge/],
+    [`${BRIDGE}gateway_mode_ipv4`, 'routed', /routed4 \{.*[^]*masquerade6 \{/, /masquerade4/],
+    [`${BRIDGE}gateway_mode_ipv6`, 'nat-unprotected', /unprotected6 \{/],
+    [
+      `${BRIDGE}gateway_mode_ipv4`,
+      'isolated',
+      /internal \{[^]*fd00:88::1\/64/,
+      /10\.88\.0\.254\/24 dev/,
+      true,
+    ],
+    [`${BRIDGE}inhibit_ipv4`, 'true', /fd00:88::1\/64/, /10\.88\.0\.254\/24 dev/],
+    [`${BRIDGE}trusted_host_interfaces`, 'eth0:eth1', /trusted \{ eth0 \. [^]*trusted \{ eth1 \. /],
+    ['com.docker.network.host_ipv4', '192.0.2.9', /snat4 \{ \S+ : 192\.0\.2\.9 \}/, /masquerade4/],
+    ['com.docker.network.host_ipv6', '2001:db8::9', /snat6 \{ \S+ : 2001:db8::9 \}/, /masquerade6/],
+    // What concerns endpoints alone is checked and shows in no step of the network.
+    [`${BRIDGE}host_binding_ipv4`, '127.0.0.1', /type bridge/],
+    ['com.docker.network.container_iface_prefix', 'net', /type bridge/],
+  ];
+  for (const [option, value, has, hasNot = /^$/, internal = false] of rows) {
+    const options = { [option]: value };
+    const { plan } = await client.planNetwork({ ...WANTED, options, internal });
+    const commands = plan.map(({ command }) => command).join('\n');
+    t.match(commands, has, `${option}=${value}`);
+    t.notMatch(commands, hasNot, `${option}=${value}`);
+  }
+  await t.rejects(
+    client.planNetwork({ ...WANTED, options: { [`${BRIDGE}enable_icc`]: 'maybe' } }),
+    /enable_icc/,
+  );
+  await t.rejects(client.planNetwork({ ...WANTED, options: { nope: '1' } }), /"nope"/);
+  t.strictSame([kernel.snapshot(), cnm.networks(), ipam.pools()], none);
+});

@@ -4,16 +4,23 @@
  * too many, never an address given twice. `reclaimLeases` finds those at the next start.
  */
 import { randomBytes } from 'node:crypto';
-import { type Ip, parseIp } from '../address/ip.ts';
-import { type Mac, parseMac } from '../address/mac.ts';
+import type { Ip } from '../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, type Prefix } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
-import type { EndpointRecord, NetworkRecord, NetworkSpec, SandboxRecord, Subnet } from '../cnm/model.ts';
+import type {
+  EndpointRecord,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  SandboxRecord,
+  Subnet,
+} from '../cnm/model.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
+import { checkWayIn, outside, readIp, readMac, readPorts } from './flags.ts';
 import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
 import { checkName, quote, title } from './refs.ts';
@@ -90,11 +97,13 @@ export class Standalone {
   async join(sandbox: SandboxRecord, network: NetworkRecord, request: JoinRequest): Promise<EndpointRecord> {
     this.#checkJoin(sandbox, network);
     const mac = readMac(request.mac);
+    const ports = readPorts(request.ports ?? []);
+    checkWayIn(network, ports);
     return this.#tracked(async () => {
       const id = randomBytes(32).toString('hex');
       const leases = await this.#endpointAddresses(network, sandbox.name, request);
       try {
-        return await this.#cnm.joinSandbox(sandbox.id, {
+        const joined = await this.#cnm.joinSandbox(sandbox.id, {
           id,
           network: network.id,
           name: sandbox.name,
@@ -103,12 +112,41 @@ export class Standalone {
           options: request.options,
           ports: [],
         });
+        return await this.#withPorts(sandbox, joined, ports);
       } catch (error) {
         // An endpoint that could not be undone keeps its addresses: its link may still bear them.
         if (this.#cnm.endpoint(network.id, id) === undefined) await release(this.#ipam, this.#log, leases);
         throw error;
       }
     });
+  }
+
+  /** A sandbox whose ports cannot be published does not join. */
+  async #withPorts(
+    sandbox: SandboxRecord,
+    joined: EndpointRecord,
+    ports: readonly PortBinding[],
+  ): Promise<EndpointRecord> {
+    if (ports.length === 0) return joined;
+    try {
+      await this.#cnm.programExternalConnectivity(joined.network, joined.id, ports);
+      return joined;
+    } catch (error) {
+      await this.#cnm.leaveSandbox(sandbox.id, joined.network);
+      throw error;
+    }
+  }
+
+  /**
+   * In the place of what was published before; the same again changes nothing. No ports: publishes none any more.
+   * @param specs As after `-p`.
+   * @throws CnmError; then the ports of before are still published.
+   */
+  async publish(endpoint: EndpointRecord, specs: readonly string[]): Promise<void> {
+    this.#checkPortsOurs(endpoint);
+    const ports = readPorts(specs);
+    checkWayIn(this.#cnm.network(endpoint.network), ports);
+    await this.#cnm.programExternalConnectivity(endpoint.network, endpoint.id, ports);
   }
 
   /** Leaving a network that the sandbox is not on is success. */
@@ -238,6 +276,14 @@ export class Standalone {
     );
   }
 
+  #checkPortsOurs({ id, name, network }: EndpointRecord): void {
+    if (this.#cnm.network(network)?.origin !== 'docker') return;
+    throw new CnmError(
+      'request-invalid',
+      `The ports of endpoint ${title({ id, ...(name !== undefined && { name }) })} are Docker's: publish them with docker run -p, when the container is made`,
+    );
+  }
+
   #recorded(id: string): NetworkRecord {
     const record = this.#cnm.network(id);
     if (record === undefined) throw new CnmError('internal', `Network ${id} was created but has no record`);
@@ -297,29 +343,4 @@ function specOf(
     ipv6: family(6),
     pools: plan.pools,
   };
-}
-
-function readIp(flag: string, family: 4 | 6, text: string | undefined): Ip | undefined {
-  if (text === undefined) return undefined;
-  const address = parseIp(text);
-  if (address !== undefined && address.includes(':') === (family === 6)) return address;
-  throw new CnmError('address-invalid', `${quote(text)} (${flag}) is not an IPv${family} address`);
-}
-
-function readMac(text: string | undefined): Mac | undefined {
-  if (text === undefined) return undefined;
-  const mac = parseMac(text);
-  if (mac !== undefined) return mac;
-  throw new CnmError(
-    'address-invalid',
-    `${quote(text)} (--mac) is not a MAC address, for example 02:42:0a:01:00:02`,
-  );
-}
-
-function outside(address: Ip, subnets: readonly Subnet[]): CnmError {
-  const pools = subnets.map((subnet) => subnet.pool).join(', ');
-  return new CnmError(
-    'address-invalid',
-    `Address ${address} is in none of the network's subnets${pools === '' ? '' : ` (${pools})`}`,
-  );
 }

@@ -7,7 +7,8 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Origin, State } from '../cnm/model.ts';
 import type { Orphan } from '../kernel/kernel.ts';
-import type { Step } from '../kernel/step.ts';
+import type { PacketCount } from '../kernel/kernel.ts';
+import type { Step, TransportProtocol } from '../kernel/step.ts';
 
 export interface ErrorView {
   readonly error: { readonly code: string; readonly message: string };
@@ -85,6 +86,7 @@ export interface EndpointView extends EndpointSummary {
   readonly createdAt: string;
   readonly driver: string;
   readonly options: Readonly<Record<string, string>>;
+  readonly ports: readonly PortView[];
   /** The link inside the namespace; absent when it is not joined, not there, or not visible. */
   readonly inside?: LinkView;
   /** Why `inside` is absent although the endpoint is joined. */
@@ -98,6 +100,54 @@ export interface EndpointView extends EndpointSummary {
   readonly bridgeName?: string;
   readonly rules: readonly RuleView[];
   readonly differences: readonly DifferenceView[];
+}
+
+/** One published port of a container or sandbox. */
+export interface PortView {
+  readonly endpoint: Named;
+  readonly network: Named;
+  readonly proto: TransportProtocol;
+  /** The container's address and port. */
+  readonly ip: Ip;
+  readonly port: number;
+  /** Where it is published on the host; empty on a routed network, where the container's own address and port is the published one. */
+  readonly hosts: readonly { readonly ip: Ip; readonly port: number }[];
+}
+
+/** A published port with what it has let in since the table was loaded; null = the kernel does not hold it. */
+export interface CountedPortView extends PortView {
+  readonly count: PacketCount | null;
+}
+
+export interface FirewallView {
+  /** Whether the kernel holds the table `inet cnm` of this version. */
+  readonly loaded: boolean;
+  readonly networks: readonly NetworkFirewallView[];
+}
+
+/** What the kernel holds for one network now, whatever was asked for. */
+export interface NetworkFirewallView extends Named {
+  readonly driver: string;
+  readonly bridge: string;
+  /** False = the table does not know the bridge: nothing of what follows is in force. */
+  readonly filtered: boolean;
+  /** Containers of the network reach each other. */
+  readonly icc: boolean;
+  /** Nothing goes out or comes in. */
+  readonly internal: boolean;
+  readonly families: readonly FamilyFirewallView[];
+  /** Interfaces from which published ports are reached at the container's own address. */
+  readonly trusted: readonly string[];
+  /** The accept rules in DOCKER-USER. */
+  readonly accepts: readonly { readonly family: 4 | 6; readonly state: 'there' | 'missing' | 'no chain' }[];
+  readonly ports: readonly CountedPortView[];
+}
+
+export interface FamilyFirewallView {
+  readonly family: 4 | 6;
+  readonly mode: 'nat' | 'nat-unprotected' | 'routed' | 'internal' | 'isolated';
+  /** The source of outbound packets: the address of the interface they leave by, this address, or the container's own. */
+  readonly source: 'interface' | 'own' | Ip;
 }
 
 export interface RouteView {
@@ -217,4 +267,6 @@ export interface JoinRequest {
   readonly ip6?: string | undefined;
   readonly mac?: string | undefined;
   readonly options: Readonly<Record<string, string>>;
+  /** As after `-p`. */
+  readonly ports?: readonly string[];
 }

@@ -2,8 +2,10 @@
 import type { Command } from 'commander';
 import { sandboxTable } from '../render/list.ts';
 import { sandboxDrawing } from '../render/object.ts';
+import { portLines } from '../render/ports.ts';
 import { linkLine } from '../render/text.ts';
 import type { SandboxView } from '../views.ts';
+import { PUBLISH_FLAG, PUBLISH_HELP } from './endpoint.ts';
 import { client, collect, type Common, common, forEach, pairs, type Terminal } from './terminal.ts';
 
 interface JoinOptions extends Common {
@@ -12,6 +14,7 @@ interface JoinOptions extends Common {
   readonly ip6?: string;
   readonly mac?: string;
   readonly driverOpt: readonly string[];
+  readonly publish: readonly string[];
 }
 
 export function sandboxCommands(sandbox: Command, own: Terminal): void {
@@ -79,12 +82,18 @@ function joinCommands(sandbox: Command, own: Terminal): void {
     .option('--ip6 <address>', 'IPv6 address (default: the next free one)')
     .option('--mac <address>', 'MAC address (default: chosen by the driver)')
     .option('--driver-opt <key=value>', 'option of the endpoint (repeatable)', collect, [])
+    .option(PUBLISH_FLAG, 'port to publish on the host (repeatable)', collect, [])
+    .addHelpText('after', PUBLISH_HELP)
     .action(async (ref: string, options: JoinOptions) => {
       const { network, ip, ip6, mac } = options;
-      const wanted = { network, ip, ip6, mac, options: pairs('--driver-opt', options.driverOpt) };
+      const driverOptions = pairs('--driver-opt', options.driverOpt);
+      const wanted = { network, ip, ip6, mac, options: driverOptions, ports: options.publish };
       const endpoint = await client(options).join(ref, wanted);
       if (options.json) own.json(endpoint);
-      else own.print(`${endpoint.inside ? linkLine(endpoint.inside) : endpoint.addresses.join('  ')}\n`);
+      else {
+        own.print(`${endpoint.inside ? linkLine(endpoint.inside) : endpoint.addresses.join('  ')}\n`);
+        own.print(portLines(endpoint.ports));
+      }
     });
   common(sandbox.command('leave <sandbox>').description('take a sandbox off a network'))
     .requiredOption('--network <network>', 'the network to leave')

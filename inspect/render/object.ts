@@ -8,6 +8,7 @@ import type {
   SandboxView,
 } from '../views.ts';
 import { differenceLines } from './doctor.ts';
+import { publishedRuns } from './ports.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
@@ -35,6 +36,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       network.members.map((member) => fromOutside(member, paint)),
       '  ',
     ),
+    ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),
   ]);
@@ -70,6 +72,7 @@ export function endpointDrawing(endpoint: EndpointView, paint: Paint): string {
       ['mac', endpoint.mac],
       ...endpoint.addresses.map((address) => ['address', address] as const),
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
+      ...publishedRuns(endpoint.ports).map((line) => ['published', line] as const),
     ]),
     '',
     `  ${whereabouts(endpoint)}`,
@@ -132,6 +135,13 @@ function whereabouts({ attachment }: EndpointView): string {
   return attachment.name === undefined
     ? `${kind} with namespace ${printable(attachment.key)}`
     : `${kind} ${printable(attachment.name)}`;
+}
+
+function publishedLines(members: readonly EndpointView[], paint: Paint): readonly string[] {
+  const rows = members.flatMap((member) =>
+    publishedRuns(member.ports).map((line) => [`  ${called(member)}`, line] as const),
+  );
+  return rows.length === 0 ? [] : ['', `  ${paint.bold('published ports')}`, ...fields(rows)];
 }
 
 function ruleLines(rules: readonly RuleView[], paint: Paint): readonly string[] {

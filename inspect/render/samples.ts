@@ -32,6 +32,7 @@ export const WEB: EndpointView = {
   createdAt: CREATED,
   driver: 'cnm-bridge',
   options: {},
+  ports: [],
   mac: mac('02:42:0a:58:00:02'),
   addresses: [prefix('10.88.0.2/16'), prefix('fd00:88::2/64')],
   attachment: { kind: 'cnm', key: 'a1', name: 'web', path: '/run/cnm/netns/a1b2c3d4e5f6', state: 'ready' },
@@ -75,6 +76,7 @@ export const HIDDEN: EndpointView = {
   createdAt: CREATED,
   driver: 'cnm-bridge',
   options: {},
+  ports: [],
   mac: mac('02:42:0a:58:00:03'),
   addresses: [prefix('10.88.0.3/16')],
   attachment: {

@@ -9,9 +9,17 @@
  */
 import { readdir, readlink } from 'node:fs/promises';
 import t from 'tap';
-import type { DoctorView, EndpointView, NetworkView, SandboxView } from '../../inspect/views.ts';
+import type {
+  DoctorView,
+  EndpointView,
+  FirewallView,
+  NetworkView,
+  PortView,
+  SandboxView,
+} from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
+import type { Host } from '../lab/host.ts';
 import { openLab, WORLD, WORLD6 } from '../lab/lab.ts';
 
 async function pings(h: CnmHost, from: string, address: string): Promise<boolean> {
@@ -191,6 +199,136 @@ t.test('sandboxes on networks, with no Docker', async (t) => {
     t.match(links, /^bystander /m);
     await h.net('ip', 'link', 'del', 'bystander');
   });
+
+  t.test(
+    'published ports: the client is seen, packets are counted, and a SIGKILL ends nothing',
+    async (t) => {
+      const then = await snapshot(h);
+      const peer = lab.world;
+      const server = h.spawnNet([
+        ...['nsenter', `--net=${h.outside(await namespaceOf(h, 'web'))}`],
+        ...['socat', 'TCP6-LISTEN:80,ipv6only=0,fork,reuseaddr'],
+        // Reads the request first: unread, it would end the connection with a reset.
+        'SYSTEM:sed -n /^.$/q; echo $SOCAT_PEERADDR',
+      ]);
+      const curl = async (from: Host, url: string) =>
+        (
+          await from.tryNet(
+            'curl',
+            '-sg',
+            '--http0.9',
+            '--noproxy',
+            '*',
+            '--retry',
+            '3',
+            '--retry-connrefused',
+            '-m',
+            '3',
+            url,
+          )
+        ).stdout;
+      const opens = async (from: Host, port: number, address = h.address) =>
+        (await from.tryNet('socat', '-u', '/dev/null', `TCP:${address}:${port},connect-timeout=1`)).code ===
+        0;
+      // 198.51.100.1 as a server of both families sees it (RFC 4291 section 2.5.5.2).
+      const PEER = /:ffff:c633:6401\]$/m;
+      const ports = async (of: string) => JSON.parse(await h.cnm('port', of, '--json')) as PortView[];
+      const count = async () => {
+        const view = JSON.parse(await h.cnm('firewall', 'show', 'demo', '--json')) as FirewallView;
+        const port = view.networks[0]?.ports.find(({ port, ip }) => port === 80 && !ip.includes(':'));
+        return port?.count?.packets ?? NaN;
+      };
+
+      const asked = ['-p', '8080:80', '-p', '127.0.0.1:9090:80', '-p', '53/udp'];
+      const said = await h.cnm('endpoint', 'publish', 'web', ...asked);
+      t.match(said, /^80\/tcp -> 0\.0\.0\.0:8080\n80\/tcp -> 127\.0\.0\.1:9090\n/m);
+      const [, ephemeral = ''] = /^53\/udp -> 0\.0\.0\.0:(\d+)$/m.exec(said) ?? [];
+      t.ok(Number(ephemeral) >= 1024, ephemeral);
+      await until(
+        'the server to answer',
+        10_000,
+        async () => (await opens(h, 9090, '127.0.0.1')) || undefined,
+      );
+      const before = await count();
+      t.match(await curl(peer, `http://${h.address}:8080`), PEER, 'the client as it is');
+      t.match(await curl(peer, `http://[${h.address6}]:8080`), /2001:0?db8:0*1:/, 'IPv6');
+      t.ok(await opens(h, 9090, '127.0.0.1'));
+      t.notOk(await opens(peer, 9090), 'a loopback address is for the host alone');
+      const after = await count();
+      t.ok(after >= before + 4, `${before} packets, then ${after}: at least SYN, ACK, the request and a FIN`);
+
+      t.equal(await h.cnm('port', 'web'), said, 'cnm port shows it');
+      t.equal(await h.cnm('port', 'web', '53/udp'), `0.0.0.0:${ephemeral}\n[::]:${ephemeral}\n`);
+      t.match(await h.cnm('port'), /^web +demo +10\.88\.0\.\d+:80\/tcp +0\.0\.0\.0:8080 127\.0\.0\.1:9090$/m);
+      t.match(
+        await h.cnm('endpoint', 'inspect', 'web'),
+        /published +80\/tcp -> 0\.0\.0\.0:8080 127\.0\.0\.1:9090/,
+      );
+      t.match(await h.cnm('network', 'inspect', 'demo'), /published ports\n +web +.*0\.0\.0\.0:8080/);
+      const shown = await h.cnm('firewall', 'show', 'demo');
+      t.match(
+        shown,
+        /IPv4 +nat: containers go out with the address of the interface they leave by; published ports/,
+      );
+      t.match(shown, /web +10\.88\.0\.\d+:80\/tcp +0\.0\.0\.0:8080 127\.0\.0\.1:9090 +\d+ +\d+/);
+      const { bridgeName = '' } = await inspect(h, 'demo');
+      const foreign = (await inspect(h, 'other')).bridgeName ?? '';
+      const ruleset = await h.cnm('firewall', 'show', 'demo', '--nft');
+      t.match(
+        ruleset,
+        new RegExp(`set bridges \\{\n\t\ttype ifname\n\t\telements = \\{ "${bridgeName}" \\}`),
+      );
+      t.match(ruleset, /10\.88\.0\.\d+ \. tcp \. 80 counter packets \d+ bytes \d+/);
+      t.match(ruleset, 'chain into_bridge');
+      t.notMatch(ruleset, foreign, 'elements of other networks are left out');
+      t.match(await h.cnm('firewall', 'show', '--nft'), foreign);
+
+      await h.killPlugin();
+      t.match(await curl(peer, `http://${h.address}:8080`), PEER, 'with no daemon');
+      await h.startPlugin();
+      t.match(await doctor(h), { code: 0, view: { healthy: true } });
+      t.equal(await h.cnm('port', 'web'), said, 'the same ports, chosen ones too');
+      t.match(await curl(peer, `http://${h.address}:8080`), PEER);
+      t.ok((await count()) >= after + 8, 'counters went on');
+      t.equal(await h.cnm('endpoint', 'publish', 'web', ...asked), said, 'the same again changes nothing');
+
+      const stable = await ports('web');
+      const rows: readonly [words: readonly string[], says: RegExp][] = [
+        [['endpoint', 'publish', 'web', '-p', '8080:80/icmp'], /-p "8080:80\/icmp" .*tcp, udp or sctp/],
+        [['endpoint', 'publish', 'web', '-p', '8080:80', '-p', '2001:db8::1:1:1'], /in brackets/],
+        [
+          ['endpoint', 'publish', 'web', '-p', '192.0.2.77:80:80'],
+          /192\.0\.2\.77: the host does not have this address/,
+        ],
+        [['endpoint', 'publish', 'db', '-p', '8080:80'], /8080\/tcp .*endpoint web/],
+        [['endpoint', 'publish', 'nope', '-p', '8080:80'], /"nope"/],
+        [['sandbox', 'join', 'far', '--network', 'demo', '-p', '8080:80'], /8080\/tcp .*endpoint web/],
+        [['port', 'web', '81'], /web publishes no port 81\/tcp/],
+        [['port', 'nope'], /No endpoint, container or network .*"nope"/],
+      ];
+      for (const [words, refusal] of rows) {
+        t.match(await h.tryCnm(...words), { code: 1, stderr: refusal }, words.join(' '));
+      }
+      t.strictSame(await ports('web'), stable, 'and nothing was changed');
+      t.strictSame((await inspect(h, 'demo')).members.map(({ name }) => name).sort(), ['db', 'web']);
+
+      await h.cnm('endpoint', 'publish', 'web', '-p', '8081:80');
+      t.ok(await opens(peer, 8081), 'other ports');
+      t.notOk(await opens(peer, 8080), 'in the place of those before');
+      await h.cnm('endpoint', 'unpublish', 'web');
+      await h.cnm('endpoint', 'unpublish', 'web');
+      t.notOk(await opens(peer, 8081));
+      t.equal(await h.cnm('port', 'web'), '');
+      t.equal(await snapshot(h), then, 'nothing is left');
+
+      await h.cnm('sandbox', 'join', 'far', '--network', 'demo', '-p', '8082:80');
+      t.match(await h.cnm('port', 'far', '80/tcp'), '0.0.0.0:8082');
+      await h.cnm('sandbox', 'leave', 'far', '--network', 'demo');
+      t.equal(await snapshot(h), then, 'leaving takes ports away');
+      t.notMatch(await h.net('ss', '-Hltn'), /:80(?:80|81|82) /, 'and what held them');
+      await server.kill('SIGTERM');
+    },
+  );
 
   t.test('SIGKILL and a new start: traffic goes on, everything is known, nothing differs', async (t) => {
     const ping = h.spawnNet([
