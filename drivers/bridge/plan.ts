@@ -153,7 +153,8 @@ function bridgeLink(
     link: { kind: 'bridge' },
     // Given, so that the bridge does not take over the lowest MAC of its ports and change it with them (net/bridge/br_stp_if.c).
     mac: macFromSeed(spec.id),
-    linkLocal: ipv6,
+    // An isolated bridge has no address at all: a link-local one would be the host's door to its containers.
+    linkLocal: ipv6 && options.gatewayMode[6] !== 'isolated',
     ...(options.mtu !== undefined && { mtu: options.mtu }),
   };
   const own = (family: string, key: string, value: string): Step => ({
