@@ -60,7 +60,7 @@ export interface Publishing {
   ): readonly PublishRequest[];
 
   /** The plan that publishes ports whose numbers have been chosen. Its inverse unpublishes them. Pure. */
-  plan(network: NetworkSpec, published: readonly PublishedPort[]): Plan;
+  plan(network: NetworkRecord, published: readonly PublishedPort[]): Plan;
 }
 
 /** One container port on one or more host addresses, which all get the same port number out of `from`..`to` (0..0: an ephemeral one). */

@@ -36,7 +36,6 @@ t.test('the plan of an IPv4 network', async (t) => {
     'nft add element inet cnm masquerade4 { cnm0123456789ab }',
     'sysctl -w net.ipv4.ip_forward=1',
     `ip link add cnm0123456789ab ${(await macOfPlan()) ?? ''} type bridge`,
-    'sysctl -w net.ipv4.conf.cnm0123456789ab.route_localnet=1',
     'ip addr add 10.1.0.1/24 dev cnm0123456789ab',
     'iptables -I DOCKER-USER -i|-o cnm0123456789ab -j ACCEPT',
     'ip link set cnm0123456789ab up',
