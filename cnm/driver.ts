@@ -16,6 +16,9 @@ import type {
   PublishedPort,
 } from './model.ts';
 
+/** The sysctl by which a host is without IPv6; `Driver.network` finds it in the facts. */
+export const IPV6_DISABLED = 'net.ipv6.conf.all.disable_ipv6';
+
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
   readonly name: string;

@@ -2,7 +2,13 @@
 import type { Driver } from '../../cnm/driver.ts';
 import type { NetworkRecord, PublishedPort } from '../../cnm/model.ts';
 import type { Plan } from '../../kernel/step.ts';
-import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
+import {
+  assertBridgeUsable,
+  assertIpv6Enabled,
+  assertMtuCarriesIpv6,
+  assertNoOverlap,
+  assertSubnets,
+} from './checks.ts';
 import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
@@ -17,6 +23,7 @@ export const bridge: Driver = {
     const options = parseOptions(spec.options);
     assertModesFit(options, spec.internal);
     assertSubnets(spec);
+    assertIpv6Enabled(spec, facts);
     assertMtuCarriesIpv6(spec, options.mtu);
     assertNoOverlap(spec, others);
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
