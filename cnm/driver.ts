@@ -16,6 +16,9 @@ import type {
   PublishedPort,
 } from './model.ts';
 
+/** The sysctl by which a host is without IPv6; `Driver.network` finds it in the facts. */
+export const IPV6_DISABLED = 'net.ipv6.conf.all.disable_ipv6';
+
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
   readonly name: string;
@@ -60,7 +63,7 @@ export interface Publishing {
   ): readonly PublishRequest[];
 
   /** The plan that publishes ports whose numbers have been chosen. Its inverse unpublishes them. Pure. */
-  plan(network: NetworkSpec, published: readonly PublishedPort[]): Plan;
+  plan(network: NetworkRecord, published: readonly PublishedPort[]): Plan;
 }
 
 /** One container port on one or more host addresses, which all get the same port number out of `from`..`to` (0..0: an ephemeral one). */

@@ -82,10 +82,11 @@ t.test('ports: none is fine, a taken one is refused, and nothing is changed by i
   const none = kernel.snapshot();
   await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, []);
   t.same(kernel.snapshot(), none);
-  const port = { proto: 6, port: 80, hostPort: 8080, hostPortEnd: 8080 };
+  // On an address that leaves the bridge's own setting for 127.0.0.1 alone, which stays as long as the bridge.
+  const port = { proto: 6, port: 80, hostIp: ip('192.0.2.1'), hostPort: 8080, hostPortEnd: 8080 };
   await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, [port]);
   const one = kernel.snapshot();
-  t.match(one, { heldPorts: ['tcp 0.0.0.0 8080'] });
+  t.match(one, { heldPorts: ['tcp 192.0.2.1 8080'] });
   await t.rejects(cnm.programExternalConnectivity(network(1).id, endpoint(1, 3).id, [port]), {
     code: 'port-taken',
     message: /8080\/tcp.*endpoint/,

@@ -4,6 +4,7 @@ import { describe } from '../kernel/describe.ts';
 import type { Plan } from '../kernel/step.ts';
 import { abandon, apply, type Context, driverOf, PLANNING, revert } from './context.ts';
 import { dismantleEndpoint } from './endpoints.ts';
+import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
 
@@ -21,7 +22,7 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
 }
 
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
-  const facts = await context.kernel.facts({ firewall: false });
+  const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
   return driverOf(context, spec.driver).network(spec, facts, context.records.networks());
 }
 

@@ -262,7 +262,7 @@ t.test('chosen pools: clear of the host, of both spaces and of each other', asyn
   );
 });
 
-t.test('chosen IPv6 pools: /64s of one random unique local /48 that is kept', async (t) => {
+t.test('V07: chosen IPv6 pools: /64s of one random unique local /48 that is kept', async (t) => {
   const store = memoryStore();
   const first = await createIpam({ store });
   const a = (await first.requestPool({ ...DYNAMIC, v6: true })).pool;

@@ -52,7 +52,7 @@ t.test('a cut or odd attribute ends the reading, not the process', (t) => {
 
 t.test('addresses and routes', (t) => {
   for (const text of ['10.0.0.1/24', 'fd00::1/64']) {
-    t.same(decodeAddress(message(addAddress(3, prefix(text)).data)), { index: 3, prefix: text });
+    t.same(decodeAddress(message(addAddress(3, prefix(text)).data)), { index: 3, prefix: text, ours: true });
   }
   const route = { to: prefix('0.0.0.0/0'), via: ip('10.0.0.2'), index: 3 };
   const decoded = decodeRoute(message(addRoute(route).data));

@@ -8,7 +8,7 @@ import type { Mac } from '../address/mac.ts';
 import { networkOf, prefixOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { markOf } from './mark.ts';
-import { MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
+import { IFA_PROTO, MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
 import type { NewRoute } from './rtnetlink.ts';
 import type { Mark } from './step.ts';
 
@@ -154,13 +154,24 @@ function textAt(data: Buffer, start: number, end: number): string {
 export interface KernelAddress {
   readonly index: number;
   readonly prefix: Prefix;
+  /** It bears our protocol number. */
+  readonly ours: boolean;
 }
 
 export function decodeAddress(message: NetlinkMessage): KernelAddress | undefined {
   const { data, attrs } = parseAddressMessage(message.data);
   const own = attrs.local ?? attrs.address;
   if (own === undefined) return undefined;
-  return { index: data.index ?? 0, prefix: prefixOf(ipFromBytes(own), data.prefixlen ?? 0) };
+  const prefix = prefixOf(ipFromBytes(own), data.prefixlen ?? 0);
+  return { index: data.index ?? 0, prefix, ours: isOurAddress(message.data) };
+}
+
+/** struct ifaddrmsg has 8 bytes. */
+function isOurAddress(data: Buffer): boolean {
+  for (const { type, start } of attributes(data, 8, data.length)) {
+    if (type === IFA_PROTO) return data[start] === ROUTE_PROTOCOL;
+  }
+  return false;
 }
 
 export interface KernelRoute {

@@ -1,4 +1,5 @@
 /** Facts of one namespace, from one pass of dumps. */
+import type { Prefix } from '../address/prefix.ts';
 import type { AddressFact, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { decodeAddress, decodeLink, decodeRoute } from './decode.ts';
@@ -65,4 +66,11 @@ function addressFact(link: string | undefined, prefix: AddressFact['prefix']): r
 function routeFact({ index, ...route }: KernelRoute, names: ReadonlyMap<number, string>): RouteFact {
   const link = index === undefined ? undefined : names.get(index);
   return { ...route, ...(link !== undefined && { link }) };
+}
+
+/** Whether the link has this address, and it bears our protocol number. */
+export function holdsOurAddress(socket: NetlinkSocket, index: number, prefix: Prefix): boolean {
+  return socket
+    .dump(dumpAddresses(), decodeAddress)
+    .some((held) => held.ours && held.index === index && held.prefix === prefix);
 }

@@ -14,10 +14,10 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
   const netns = new Map<NetnsPath, NetnsFacts>();
   for (const path of paths) {
     const one = state.netns.get(path);
-    if (one !== undefined) netns.set(path, netnsFacts(one, steps));
+    if (one !== undefined) netns.set(path, netnsFacts(one, steps, []));
   }
   return {
-    host: netnsFacts(state.host, steps),
+    host: netnsFacts(state.host, steps, query.sysctls ?? []),
     netns,
     ourNetns: [...state.netns.values()].flatMap(({ ours, path }) =>
       ours && path !== undefined ? [path] : [],
@@ -38,13 +38,13 @@ function netnsOf(step: Step): NetnsPath[] {
   return 'netns' in step ? [step.netns] : [];
 }
 
-function netnsFacts(netns: FakeNetns, steps: readonly Step[]): NetnsFacts {
+function netnsFacts(netns: FakeNetns, steps: readonly Step[], sysctls: readonly string[]): NetnsFacts {
   const links = [...netns.links.values()];
   return {
     links: new Map(links.map((link) => [link.name, linkFact(link)])),
     addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
     routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
-    sysctls: sysctlFacts(netns, steps),
+    sysctls: sysctlFacts(netns, [...sysctls, ...sysctlsOf(steps, netns.path)]),
   };
 }
 
@@ -91,12 +91,15 @@ function routeFact({ to, via, link, ours }: FakeNetns['routes'][number]): RouteF
   };
 }
 
-function sysctlFacts(netns: FakeNetns, steps: readonly Step[]): ReadonlyMap<string, string> {
+function sysctlsOf(steps: readonly Step[], path: NetnsPath | undefined): readonly string[] {
+  return steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === path ? [step.key] : []));
+}
+
+function sysctlFacts(netns: FakeNetns, keys: readonly string[]): ReadonlyMap<string, string> {
   const values = new Map<string, string>();
-  for (const step of steps) {
-    if (step.do !== 'sysctl.set' || step.netns !== netns.path) continue;
-    const slot = sysctlSlot(netns, step.key);
-    if (slot !== undefined) values.set(step.key, slot.values.get(slot.key) ?? slot.initial);
+  for (const key of keys) {
+    const slot = sysctlSlot(netns, key);
+    if (slot !== undefined) values.set(key, slot.values.get(slot.key) ?? slot.initial);
   }
   return values;
 }

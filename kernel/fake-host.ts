@@ -34,6 +34,8 @@ export interface FakeLink {
   bucket?: Omit<QdiscSet, 'do' | 'link'>;
   redirectedTo?: FakeLink;
   readonly addresses: Set<Prefix>;
+  /** Those of `addresses` that we added; told apart on a stranger's link. */
+  readonly ownAddresses: Set<Prefix>;
   /** Values of `net.{ipv4,ipv6}.{conf,neigh}.<this link>.*` that were set, by `ipv6.conf.accept_ra`: they move and die with the link. */
   readonly sysctls: Map<string, string>;
 }
@@ -95,6 +97,7 @@ export function addLink(
     index: netns.nextIndex(),
     netns,
     addresses: new Set(),
+    ownAddresses: new Set(),
     sysctls: new Map(),
   };
   netns.links.set(link.name, made);
@@ -133,6 +136,7 @@ export function removeLink(link: FakeLink): void {
 function detach(link: FakeLink): void {
   delete link.master;
   link.addresses.clear();
+  link.ownAddresses.clear();
   const { routes } = link.netns;
   for (let i = routes.length - 1; i >= 0; i -= 1) if (routes[i]?.link === link) routes.splice(i, 1);
 }

@@ -111,7 +111,9 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'addr.add': {
       const link = findLink(state, step.netns, step.link);
-      if (link?.mark !== undefined) link.addresses.delete(step.prefix);
+      if (link === undefined || (link.mark === undefined && !link.ownAddresses.has(step.prefix))) return;
+      link.addresses.delete(step.prefix);
+      link.ownAddresses.delete(step.prefix);
       return;
     }
     case 'route.add':
@@ -281,15 +283,17 @@ function undoLinkMove(state: FakeState, step: LinkMove): void {
 
 function addrAdd(state: FakeState, step: AddrAdd): Undo {
   const link = linkAt(state, step.netns, step.link);
-  // On a link of ours the address is ours; on a stranger's it is the stranger's.
-  const ours = link.mark !== undefined;
+  // On a link of ours the address is ours; on a stranger's only one that we added.
+  const ours = link.mark !== undefined || link.ownAddresses.has(step.prefix);
   if (holdsAddress(link, step)) {
     if (ours) return undefined;
     throw new KernelError(`addr add ${step.prefix} dev ${step.link}`, 'EEXIST');
   }
   link.addresses.add(step.prefix);
+  link.ownAddresses.add(step.prefix);
   return () => {
     link.addresses.delete(step.prefix);
+    link.ownAddresses.delete(step.prefix);
   };
 }
 

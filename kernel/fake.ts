@@ -252,7 +252,9 @@ class MemoryKernel implements FakeKernel {
   }
 
   destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void {
-    need(this.#state, path, link).addresses.delete(prefix);
+    const { addresses, ownAddresses } = need(this.#state, path, link);
+    addresses.delete(prefix);
+    ownAddresses.delete(prefix);
     this.#emit('links');
   }
 

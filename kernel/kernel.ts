@@ -56,6 +56,8 @@ export interface PacketCount {
 export interface FactsQuery {
   readonly plans?: readonly Plan[];
   readonly netns?: readonly NetnsPath[];
+  /** Sysctls of the daemon's namespace besides those that the plans name. */
+  readonly sysctls?: readonly string[];
   /** False = leave out elements, ruleset and accept rules (each costs a process): what planning a network needs. Default true. */
   readonly firewall?: boolean;
 }

@@ -139,13 +139,13 @@ class LinuxKernel implements Kernel {
     }
   }
 
-  async facts({ plans = [], netns = [], firewall = true }: FactsQuery = {}): Promise<Facts> {
+  async facts({ plans = [], netns = [], sysctls = [], firewall = true }: FactsQuery = {}): Promise<Facts> {
     const steps = plans.flat();
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
       host: withTraffic(
-        dumpNetns(this.#ground.home, readSysctls(steps, undefined)),
+        dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
         this.#ground.home,
         steps,
       ),
@@ -173,7 +173,7 @@ class LinuxKernel implements Kernel {
     if (!holdsNetns(path)) return [];
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
-      const sysctls = withNetns(sys, path, () => readSysctls(steps, path));
+      const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
       return [[path, dumpNetns(socket, sysctls)]];
     } finally {
       socket.close();
@@ -266,9 +266,12 @@ const NO_ELEMENTS: Pick<Facts, 'elements' | 'rulesetCurrent'> = {
   rulesetCurrent: false,
 };
 
-/** In the namespace that the thread is in: the values that the steps for `netns` ask about. */
-function readSysctls(steps: readonly Step[], netns: NetnsPath | undefined): ReadonlyMap<string, string> {
-  const keys = steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === netns ? [step.key] : []));
+function sysctlsOf(steps: readonly Step[], netns: NetnsPath | undefined): readonly string[] {
+  return steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === netns ? [step.key] : []));
+}
+
+/** In the namespace that the thread is in; a key that does not exist is left out. */
+function readSysctls(keys: readonly string[]): ReadonlyMap<string, string> {
   return new Map(
     [...new Set(keys)].flatMap((key) => {
       const value = readSysctl(key);

@@ -1,5 +1,5 @@
 /**
- * Golden bytes are those of ip(8) of iproute2 6.1, taken with `strace -e trace=sendmsg -e write=3` in a namespace where
+ * Golden bytes are those of ip(8) of iproute2 6.1 (6.15 where it says `addr add … proto`), taken with `strace -e trace=sendmsg -e write=3` in a namespace where
  * br0 has index 1001 and v0 1002; each message without its length, sequence number and port, and without the flags REQUEST and ACK.
  */
 import t from 'tap';
@@ -107,14 +107,14 @@ const MESSAGES: readonly (readonly [command: string, request: NetlinkRequest, he
     '2800000011000500136f016b000000000000000000000000000000000000000008001b004d000000',
   ],
   [
-    'addr add 10.0.0.1/24 dev br0',
+    'addr add 10.0.0.1/24 dev br0 proto 110',
     rt.addAddress(1001, prefix('10.0.0.1/24')),
-    '2800000014000506f86e016b0000000002180000e9030000080002000a000001080001000a000001',
+    '300000001400050614ae016b0000000002180000e9030000080002000a00000105000b006e000000080001000a000001',
   ],
   [
-    'addr add fd00::1/64 dev br0 nodad',
+    'addr add fd00::1/64 dev br0 nodad proto 110',
     rt.addAddress(1001, prefix('fd00::1/64')),
-    '4000000014000506f86e016b000000000a400200e903000014000200fd00000000000000000000000000000114000100fd000000000000000000000000000001',
+    '480000001400050625ae016b000000000a400200e903000014000200fd00000000000000000000000000000105000b006e00000014000100fd000000000000000000000000000001',
   ],
   [
     'addr del 10.0.0.1/24 dev br0',

@@ -198,8 +198,18 @@ export function addAddress(index: number, address: Prefix): NetlinkRequest {
   return {
     type: MessageType.NEWADDR,
     flags: NLM_F_CREATE | NLM_F_EXCL,
-    data: addressBytes(index, address),
+    data: withProtocol(addressBytes(index, address)),
   };
+}
+
+/** IFA_PROTO of linux/if_addr.h, from Linux 5.18 on; older ones ignore it. The number is that of our routes. */
+export const IFA_PROTO = 11;
+const OURS = Buffer.from([5, 0, IFA_PROTO, 0, ROUTE_PROTOCOL, 0, 0, 0]);
+
+/** Where ip(8) has it: behind IFA_LOCAL, the first attribute after the 8 bytes of struct ifaddrmsg. */
+function withProtocol(message: Buffer): Buffer {
+  const behind = 8 + message.readUInt16LE(8);
+  return Buffer.concat([message.subarray(0, behind), OURS, message.subarray(behind)]);
 }
 
 export function deleteAddress(index: number, address: Prefix): NetlinkRequest {

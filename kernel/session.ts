@@ -1,12 +1,14 @@
 /** What one call of the kernel works with: sockets and descriptors of the namespaces it touches, and the links as it has looked them up. */
 import { randomInt } from 'node:crypto';
 import { closeSync, existsSync } from 'node:fs';
+import type { Prefix } from '../address/prefix.ts';
 import { KernelError } from './kernel.ts';
 import type { Place, View } from './kinds/kind.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.ts';
 import { CURRENT_NETNS, holdsNetns, openNetns } from './netns.ts';
 import { decodeLink } from './decode.ts';
+import { holdsOurAddress } from './dump.ts';
 import { getLink, getLinkAt } from './rtnetlink.ts';
 import type { KernelLink } from './decode.ts';
 import type { NetnsPath } from './step.ts';
@@ -121,6 +123,10 @@ export class Session implements View {
 
   unknow(netns: NetnsPath | undefined, name: string): void {
     this.#table(netns).delete(name);
+  }
+
+  ownsAddress(netns: NetnsPath | undefined, index: number, prefix: Prefix): boolean {
+    return holdsOurAddress(this.socket(netns), index, prefix);
   }
 
   newIndex(netns: NetnsPath | undefined): number {

@@ -77,7 +77,10 @@ export interface AddrAdd {
   readonly do: 'addr.add';
   readonly netns?: NetnsPath;
   readonly link: string;
-  /** The address with its prefix length, for example 10.0.0.1/24. IPv6 is added with IFA_F_NODAD: we allocated it. */
+  /**
+   * The address with its prefix length, for example 10.0.0.1/24. IPv6 is added with IFA_F_NODAD: we allocated it. It bears our
+   * protocol number (IFA_PROTO 110), by which it is told from a stranger's on a stranger's link.
+   */
   readonly prefix: Prefix;
 }
 

@@ -1,10 +1,17 @@
 /** The bridge driver: a Linux bridge per network, a veth pair per endpoint. */
 import type { Driver } from '../../cnm/driver.ts';
-import type { NetworkRecord } from '../../cnm/model.ts';
-import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
+import type { NetworkRecord, PublishedPort } from '../../cnm/model.ts';
+import type { Plan } from '../../kernel/step.ts';
+import {
+  assertBridgeUsable,
+  assertIpv6Enabled,
+  assertMtuCarriesIpv6,
+  assertNoOverlap,
+  assertSubnets,
+} from './checks.ts';
 import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
-import { publishPlan, publishRequests } from './publishing.ts';
+import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
 
 const NAME = 'cnm-bridge';
 
@@ -16,6 +23,7 @@ export const bridge: Driver = {
     const options = parseOptions(spec.options);
     assertModesFit(options, spec.internal);
     assertSubnets(spec);
+    assertIpv6Enabled(spec, facts);
     assertMtuCarriesIpv6(spec, options.mtu);
     assertNoOverlap(spec, others);
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
@@ -24,8 +32,15 @@ export const bridge: Driver = {
   mac: (_network, endpoint) => macOf(endpoint),
   endpoint: endpointPlan,
   join: joinInfo,
-  publishing: { requests: publishRequests, plan: (_network, published) => publishPlan(published) },
+  publishing: { requests: publishRequests, plan: publicationPlan },
 };
+
+function publicationPlan(network: NetworkRecord, published: readonly PublishedPort[]): Plan {
+  return [
+    ...loopbackWay(network, bridgeOf(network, parseOptions(network.options)), published),
+    ...publishPlan(published),
+  ];
+}
 
 function bridgesOf(
   others: readonly NetworkRecord[],

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { prefix } from '../../address/prefix.ts';
+import { IPV6_DISABLED } from '../../cnm/driver.ts';
 import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
@@ -36,7 +37,6 @@ t.test('the plan of an IPv4 network', async (t) => {
     'nft add element inet cnm masquerade4 { cnm0123456789ab }',
     'sysctl -w net.ipv4.ip_forward=1',
     `ip link add cnm0123456789ab ${(await macOfPlan()) ?? ''} type bridge`,
-    'sysctl -w net.ipv4.conf.cnm0123456789ab.route_localnet=1',
     'ip addr add 10.1.0.1/24 dev cnm0123456789ab',
     'iptables -I DOCKER-USER -i|-o cnm0123456789ab -j ACCEPT',
     'ip link set cnm0123456789ab up',
@@ -112,4 +112,14 @@ t.test('conflicts with other networks name both', async (t) => {
     message: /shared.*shop/,
   });
   t.doesNotThrow(() => bridge.network(spec(), facts, [elsewhere]));
+});
+
+t.test('V08: a host without IPv6 is not given it back by a network', async (t) => {
+  const kernel = fakeKernel({ sysctls: { [IPV6_DISABLED]: '1' } });
+  const facts = await kernel.facts({ sysctls: [IPV6_DISABLED] });
+  t.throws(() => bridge.network(spec({ enableIpv6: true, ipv6 }), facts, []), {
+    code: 'option-invalid',
+    message: /IPv6 is switched off/,
+  });
+  t.doesNotThrow(() => bridge.network(spec(), facts, []));
 });

@@ -153,7 +153,8 @@ function bridgeLink(
     link: { kind: 'bridge' },
     // Given, so that the bridge does not take over the lowest MAC of its ports and change it with them (net/bridge/br_stp_if.c).
     mac: macFromSeed(spec.id),
-    linkLocal: ipv6,
+    // An isolated bridge has no address at all: a link-local one would be the host's door to its containers.
+    linkLocal: ipv6 && options.gatewayMode[6] !== 'isolated',
     ...(options.mtu !== undefined && { mtu: options.mtu }),
   };
   const own = (family: string, key: string, value: string): Step => ({
@@ -162,8 +163,6 @@ function bridgeLink(
     value,
     keep: true,
   });
-  // A port published on 127.0.0.1 leads from the loopback address out of this link; our table keeps containers from the host's.
-  if (!spec.internal && spec.ipv4.length > 0) steps.push(own('ipv4', 'route_localnet', '1'));
   // A container must not make itself the host's router. Nobody else can have the bridge's addresses: while the kernel still asks
   // around for its link-local one, a second and more, it looks for no neighbour on behalf of others (ndisc_send_ns()), so that
   // nothing would be forwarded to a first container.

@@ -1,9 +1,16 @@
 import t from 'tap';
 import { ip } from '../../address/ip.ts';
 import { prefix } from '../../address/prefix.ts';
-import type { EndpointSpec, NetworkSpec, PortBinding, PublishedPort } from '../../cnm/model.ts';
+import type {
+  EndpointSpec,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  PublishedPort,
+} from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
-import { publishPlan, publishRequests } from './publishing.ts';
+import type { Plan, Step } from '../../kernel/step.ts';
+import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
 
 const network = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
   id: 'a1'.repeat(32),
@@ -123,5 +130,28 @@ t.test('one port of the container on two of the host is opened once', (t) => {
   const lines = described(published(6, 80, 8080), published(6, 80, 8081));
   t.equal(lines.filter((line) => line.includes('open4')).length, 1);
   t.equal(lines.filter((line) => line.includes('publish4_any')).length, 2);
+  t.end();
+});
+
+t.test('127.0.0.1 is led out of a bridge of ours only, and only when a port needs it', (t) => {
+  const add: Step = {
+    do: 'link.add',
+    name: 'b.1',
+    mark: { network: 'a1'.repeat(32) },
+    link: { kind: 'bridge' },
+  };
+  const record = (plan: Plan): NetworkRecord => ({ ...network(), state: 'ready', createdAt: '', plan });
+  const on = (hostIp: string): PublishedPort => ({
+    proto: 6,
+    ip: ip('10.1.0.2'),
+    port: 80,
+    hostIp: ip(hostIp),
+    hostPort: 80,
+  });
+  const set = ['sysctl -w net.ipv4.conf.b/1.route_localnet=1'];
+  t.same(loopbackWay(record([add]), 'b.1', [on('192.0.2.1'), on('0.0.0.0')]).map(describe), set);
+  t.same(loopbackWay(record([add]), 'b.1', [on('127.0.1.2')]).map(describe), set);
+  t.same(loopbackWay(record([add]), 'b.1', [on('192.0.2.1'), on('::')]), []);
+  t.same(loopbackWay(record([]), 'b.1', [on('0.0.0.0')]), [], 'a bridge of the user’s');
   t.end();
 });

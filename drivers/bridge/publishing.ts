@@ -3,7 +3,13 @@ import { familyOf, ip, type Ip } from '../../address/ip.ts';
 import { addressOf } from '../../address/prefix.ts';
 import type { PublishRequest } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
-import type { EndpointSpec, NetworkSpec, PortBinding, PublishedPort } from '../../cnm/model.ts';
+import type {
+  EndpointSpec,
+  NetworkRecord,
+  NetworkSpec,
+  PortBinding,
+  PublishedPort,
+} from '../../cnm/model.ts';
 import type { NftElement, Plan, Step, TransportProtocol } from '../../kernel/step.ts';
 import { type BridgeOptions, parseOptions } from './options.ts';
 
@@ -89,6 +95,23 @@ export function publishPlan(published: readonly PublishedPort[]): Plan {
     ...opened(published),
     ...onHost.flatMap(forget),
   ];
+}
+
+/**
+ * A port of 127.0.0.0/8 leads from a loopback address out of the bridge, which route_localnet allows; our table keeps containers
+ * from what else listens there. Only on a bridge of ours, with which the setting goes: on the user's it would outlast our table.
+ * Not before a port needs it, so that a host with a read-only /proc/sys has networks all the same.
+ */
+export function loopbackWay(
+  network: NetworkRecord,
+  bridge: string,
+  published: readonly PublishedPort[],
+): readonly Step[] {
+  const isOurs = network.plan.some((step) => step.do === 'link.add' && step.name === bridge);
+  const needed = published.some(({ hostIp }) => hostIp === ANY[4] || hostIp?.startsWith('127.') === true);
+  if (!isOurs || !needed) return [];
+  const key = `net.ipv4.conf.${bridge.replaceAll('.', '/')}.route_localnet`;
+  return [{ do: 'sysctl.set', key, value: '1', keep: true }];
 }
 
 /** Consecutive ports of one host address that go to consecutive ports of one container. */

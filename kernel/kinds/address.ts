@@ -3,6 +3,7 @@ import { networkOf } from '../../address/prefix.ts';
 import { describe } from '../describe.ts';
 import { KernelError } from '../kernel.ts';
 import { decodeRoute, sameRoute } from '../decode.ts';
+import { holdsOurAddress } from '../dump.ts';
 import { addAddress, addRoute, deleteAddress, deleteRoute, dumpRoutes, gatewayFits } from '../rtnetlink.ts';
 import type { NewRoute } from '../rtnetlink.ts';
 import { familyOfPrefix } from '../../address/prefix.ts';
@@ -22,8 +23,9 @@ export const addrAdd: Kind<AddrAdd> = {
         via: 'rtnetlink',
         netns: step.netns,
         request: addAddress(link.index, step.prefix),
-        // On a link of ours the address is ours; on a stranger's it is the stranger's.
-        tolerates: (errno) => errno === 'EEXIST' && link.mark !== undefined,
+        // On a link of ours the address is ours; on a stranger's only one that bears our protocol number.
+        tolerates: (errno, socket) =>
+          errno === 'EEXIST' && (link.mark !== undefined || holdsOurAddress(socket, link.index, step.prefix)),
         ...(link.made === undefined && { undo: deleteAddress(link.index, step.prefix) }),
       },
     ];
@@ -31,7 +33,8 @@ export const addrAdd: Kind<AddrAdd> = {
 
   inverse(step, view) {
     const link = view.link(step.netns, step.link);
-    if (link?.mark === undefined) return [];
+    if (link === undefined) return [];
+    if (link.mark === undefined && !view.ownsAddress(step.netns, link.index, step.prefix)) return [];
     return [
       {
         via: 'rtnetlink',

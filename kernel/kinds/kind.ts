@@ -1,4 +1,5 @@
 /** What every kind of step has: `apply`, `inverse` and `satisfied`. The first two are pure as well: they say what to do, as operations. */
+import type { Prefix } from '../../address/prefix.ts';
 import type { Facts, NetnsFacts } from '../facts.ts';
 import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
@@ -33,6 +34,8 @@ export interface View {
   drop(netns: NetnsPath | undefined, name: string): void;
   /** It is to be looked up again before the next step: the operation leaves it in a state that only the kernel knows. */
   unknow(netns: NetnsPath | undefined, name: string): void;
+  /** Whether we added this address to a link of somebody else's. False where the kernel does not keep that (before 5.18). */
+  ownsAddress(netns: NetnsPath | undefined, index: number, prefix: Prefix): boolean;
   /** An interface index that no link of the namespace has. */
   newIndex(netns: NetnsPath | undefined): number;
   /** A descriptor of a namespace, open as long as the view is. */

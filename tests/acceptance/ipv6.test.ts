@@ -1,5 +1,5 @@
 /*
- * IPv6 on Docker Engine 20.10 (V01 to V05), on 28.5 and without Docker (networks that have nothing else).
+ * IPv6 on Docker Engine 20.10 (V01 to V05, V07, V08), on 28.5 (V06, V07, V09) and without Docker (networks that have nothing else).
  *
  *   world 2001:db8:ffff::1 ── uplink ── eth0 h1: dockerd 20.10 + cnm-bridge
  *                                 │           ├── dual  10.6.0.0/24, fd00:6::/64      ── c1, c2 02:42:ac:11:00:02
@@ -7,16 +7,21 @@
  *                                 │           ├── four  10.8.0.0/24                   ── v4
  *                                 │           └── six   fd00:66::/64 alone            ── sandboxes s1, s2
  *                                 └──── eth0 h2: dockerd 28.5 + cnm-bridge
- *                                             └── six   fd00:67::/64 alone            ── x1, x2
+ *                                             ├── six   fd00:67::/64 alone            ── x1, x2
+ *                                             ├── both  10.68.0.0/24, fd00:68::/64    ── with, without (IPv6)
+ *                                             └── u1…u3 chosen by cnm-ipam            ── v1, v2
  */
+import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { NetworkView } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
+import { NODE, REPOSITORY } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
 import { openLab, WORLD, WORLD6 } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { ask, inContainer, onHost, serve } from './asking.ts';
 import { attached, bridgeOf, portsOf } from './observe.ts';
 
 /** Seconds. On a loaded machine the first packet may wait for a second neighbour solicitation, a second later. */
@@ -134,11 +139,24 @@ t.test('IPv6 on Docker 20.10', async (t) => {
     await h.docker('network', 'rm', 'dual');
     await assertRestored(t, h, before);
   });
+
+  t.test('V07 --ipv6 with no subnet: our IPAM gives a /64 of its own prefix', (t) => ownPrefix(t, h));
+
+  t.test('V08 a host whose IPv6 is switched off', (t) => hostWithout(t, h));
 });
 
-t.test('IPv6 alone on Docker 28.5', async (t) => {
+t.test('IPv6 on Docker 28.5', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ engine: '28.5', plugin: 'sockets' });
+  await h.sh(`echo nameserver ${WORLD6} > /etc/resolv.conf`);
+  const server = lab.world.spawnNet([NODE, join(REPOSITORY, 'tests/acceptance/dns-answerer.ts'), WORLD6]);
+  await until('the world to answer', 20_000, () => server.stdout.includes('ready') || undefined);
+  await t.test('V09 IPv6 alone', (t) => onlyIpv6(t, h));
+  await t.test('V06 a container that switches IPv6 off', (t) => switchedOff(t, h));
+  await t.test('V07 --ipv6 with no subnet: our IPAM gives a /64 of its own prefix', (t) => ownPrefix(t, h));
+});
+
+async function onlyIpv6(t: Test, h: DockerHost): Promise<void> {
   await create(h, 'six', '--ipv4=false', '--ipv6', '--subnet=fd00:67::/64');
   await Promise.all([h.container('x1', 'six'), h.container('x2', 'six')]);
   const x2 = await attached(h, 'x2', 'six');
@@ -148,7 +166,67 @@ t.test('IPv6 alone on Docker 28.5', async (t) => {
   t.match(await h.exec('x1', 'ping', '-c1', `-W${PATIENCE}`, 'x2'), `(${x2.v6})`, 'by name');
   t.ok(await h.containerPings('x1', WORLD6, PATIENCE));
   t.notOk(await h.containerPings('x1', WORLD));
-});
+  const dig = ['dig', '+short', '+time=5', '@127.0.0.11', 'AAAA', 'world.test'];
+  t.equal((await h.inContainer('x1', ...dig)).trim(), WORLD6, 'names of the world');
+  t.match(await h.exec('x1', 'ping', '-6', '-c1', `-W${PATIENCE}`, 'world.test'), '1 received');
+}
+
+async function switchedOff(t: Test, h: DockerHost): Promise<void> {
+  await create(h, 'both', '--subnet=10.68.0.0/24', '--ipv6', '--subnet=fd00:68::/64');
+  const off = ['--sysctl', 'net.ipv6.conf.all.disable_ipv6=1', '--publish', '8068:80'];
+  await Promise.all([h.container('with', 'both'), h.container('without', 'both', ...off)]);
+  t.equal(await h.inContainer('without', 'ip', '-6', 'address', 'show'), '', 'no IPv6, not even on lo');
+  const { v4 } = await attached(h, 'without', 'both');
+  t.ok(await h.containerPings('with', v4, PATIENCE));
+  t.ok(await h.containerPings('without', WORLD, PATIENCE));
+  const dig = (type: string) => h.inContainer('with', 'dig', '+short', '@127.0.0.11', type, 'without');
+  t.equal((await dig('A')).trim(), v4);
+  t.equal((await dig('AAAA')).trim(), '', 'no AAAA');
+  const server = await serve(h, await inContainer(h, 'without'), 'tcp:80');
+  t.match(await ask(onHost(h), `tcp:${h.address}:8068`), /^without /, 'published');
+  await server.kill();
+}
+
+/** Which subnet it is stays through restarts of both daemons. */
+async function ownPrefix(t: Test, h: DockerHost): Promise<void> {
+  const subnetOf = async (network: string) => {
+    const format = '{{range .IPAM.Config}}{{.Subnet}} {{end}}';
+    const subnets = (await h.docker('network', 'inspect', '--format', format, network)).trim().split(' ');
+    return subnets.find((subnet) => subnet.includes(':')) ?? '';
+  };
+  for (const name of ['u1', 'u2']) await create(h, name, '--ipam-driver=cnm-ipam', '--ipv6');
+  const before = [await subnetOf('u1'), await subnetOf('u2')];
+  for (const subnet of before) t.match(subnet, /^fd[0-9a-f:]+::\/64$/);
+  t.equal(new Set(before).size, 2, 'distinct');
+  await h.stopDocker();
+  await h.killPlugin();
+  await h.startPlugin();
+  await h.startDocker();
+  await create(h, 'u3', '--ipam-driver=cnm-ipam', '--ipv6');
+  t.same([await subnetOf('u1'), await subnetOf('u2')], before, 'kept');
+  t.notOk(before.includes(await subnetOf('u3')), 'and not given again');
+  await Promise.all([h.container('v1', 'u1'), h.container('v2', 'u1')]);
+  const { v6 } = await attached(h, 'v2', 'u1');
+  t.ok(v6.startsWith(before[0]?.replace(/:\/64$/, '') ?? '-'), v6);
+  t.ok(await h.containerPings('v1', v6, PATIENCE));
+}
+
+/** Which the administrator did with a switch; another network of his has IPv4. */
+async function hostWithout(t: Test, h: DockerHost): Promise<void> {
+  await h.sh('sysctl -qw net.ipv6.conf.all.disable_ipv6=1');
+  const before = await snapshot(h);
+  const wanted = ['--driver=cnm-bridge', '--ipv6', '--subnet=fd00:8::/64', 'wrong'];
+  const { code, stderr } = await h.tryDocker('network', 'create', ...wanted);
+  t.equal(code, 1);
+  t.match(stderr, /IPv6 is switched off on this host \(net\.ipv6\.conf\.all\.disable_ipv6 is 1\)/);
+  await assertRestored(t, h, before);
+  await create(h, 'four', '--subnet=10.8.0.0/24');
+  await h.container('v4', 'four');
+  t.ok(await h.containerPings('v4', WORLD, PATIENCE), 'a network without IPv6 works');
+  await h.docker('rm', '--force', 'v4');
+  await h.docker('network', 'rm', 'four');
+  await assertRestored(t, h, before);
+}
 
 /** The network, the container and its first packet: nothing waits for duplicate address detection. */
 async function firstPacket(t: Test, h: DockerHost): Promise<void> {

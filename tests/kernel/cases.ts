@@ -578,6 +578,14 @@ export const CASES: Readonly<Record<string, Case>> = {
     const seen: unknown[] = [await errnoOf(world.kernel.apply([step('10.8.0.1/24')])), await state(world)];
     seen.push(await errnoOf(world.kernel.revert([step('10.8.0.1/24')])), await state(world));
     seen.push(await errnoOf(world.kernel.apply([step('10.8.0.2/24'), IMPOSSIBLE])), await state(world));
+    // What we added is ours to take away, in both families.
+    for (const text of ['10.18.0.3/24', 'fd00:8::3/64']) {
+      seen.push(
+        await errnoOf(world.kernel.apply([step(text)])),
+        await errnoOf(world.kernel.apply([step(text)])),
+      );
+      seen.push(await state(world), await errnoOf(world.kernel.revert([step(text)])), await state(world));
+    }
     return seen;
   },
 

@@ -26,7 +26,8 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mkdir -p "$root/run/lock" "$root/run/docker/plugins"
-for folder in "$dir/host" "$repository"; do
+# A git worktree may borrow its packages from another one.
+for folder in "$dir/host" "$repository" "$(readlink -f "$repository/node_modules")"; do
   mkdir -p "$root$folder"
   mount --rbind "$folder" "$root$folder"
 done
