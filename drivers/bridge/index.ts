@@ -2,6 +2,7 @@
 import type { Driver } from '../../cnm/driver.ts';
 import type { NetworkRecord } from '../../cnm/model.ts';
 import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
+import { assertDefaults } from './endpoint-options.ts';
 import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { publishPlan, publishRequests } from './publishing.ts';
@@ -17,6 +18,7 @@ export const bridge: Driver = {
     assertModesFit(options, spec.internal);
     assertSubnets(spec);
     assertMtuCarriesIpv6(spec, options.mtu);
+    assertDefaults(spec, options.mtu);
     assertNoOverlap(spec, others);
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
     return networkPlan(spec, options, facts);
