@@ -53,7 +53,7 @@ for (const engine of ['20.10', '28.5'] as const) {
     await create('n2', '--subnet=10.2.0.0/24', '-o', 'cnm.routes=10.8.0.0/16', '-o', 'cnm.rate-in=1gbit');
     await h.container('router', 'n1', '--ip=10.1.0.7', '--ip6=fd00:1::7');
     for (const address of ['10.9.0.1/32', '192.168.5.9/24', 'fd00:9::1/128'])
-      await h.inContainer('router', 'ip', 'address', 'add', address, 'dev', 'eth0');
+      await h.inContainer('router', 'ip', 'address', 'add', address, 'dev', 'eth0', 'nodad');
 
     await t.test('B19 static routes', (t) => staticRoutes(t, h));
     await t.test('B19 what cannot be is refused, and changes nothing', (t) => refusals(t, h));
@@ -84,7 +84,7 @@ async function staticRoutes(t: Test, h: DockerHost): Promise<void> {
   t.same(await routes(h, 'near'), ['10.8.0.0/16 dev eth1 scope link', ...wanted], 'the default of a network');
   await h.docker('network', 'disconnect', 'n2', 'near');
   t.same(await routes(h, 'near'), wanted, 'gone with its network');
-  await h.docker('network', 'connect', '--driver-opt', 'cnm.routes=10.7.0.0/16,10.6.0.0/16', 'n2', 'near');
+  await h.docker('network', 'connect', '--driver-opt', 'cnm.routes=10.7.0.0/16;10.6.0.0/16', 'n2', 'near');
   t.same((await routes(h, 'near')).length, 6, 'its own in place of the default');
   await h.docker('restart', '-t0', 'near');
   t.same((await routes(h, 'near')).length, 6, 'and again at the next start');
@@ -122,15 +122,23 @@ async function limits(t: Test, h: DockerHost): Promise<void> {
   const found = await Promise.all(ports.map(async (port) => [port, await tbf(h, port)] as const));
   const [port = ''] = found.find(([, qdisc]) => qdisc !== undefined) ?? [];
   const ifb = port.replace(/^veth(.*)h$/, 'ifb$1');
+  // In kilobytes: tc(8) rounds the burst down by a few bytes.
   const settings = async () => {
     const [towards, from] = await Promise.all([tbf(h, port), tbf(h, ifb)]);
-    return { in: towards?.options.rate, out: from?.options.rate, burst: from?.options.burst };
+    const filter = await h.net('tc', 'filter', 'show', 'dev', port, 'ingress');
+    const through = /Egress Redirect to device (\S+)\)/.exec(filter)?.[1];
+    return {
+      in: towards?.options.rate,
+      out: from?.options.rate,
+      burst: Math.round((from?.options.burst ?? 0) / 1024),
+      through,
+    };
   };
-  const wanted = { in: 5_000_000, out: 2_500_000, burst: 49_152 };
+  const wanted = { in: 5_000_000, out: 2_500_000, burst: 48, through: ifb };
   t.same(await settings(), wanted, 'as tc(8) shows them');
 
   const server = await h.sandbox('router');
-  const iperf = h.spawnNet(['nsenter', `--net=${server}`, '--', 'iperf3', '--server']);
+  const iperf = h.spawnNet(['nsenter', `--net=${server}`, '--', 'iperf3', '--server', '--forceflush']);
   await until('iperf3 to listen', 10_000, () => iperf.stdout.includes('listening') || undefined);
   for (const [name, rate, link, more] of [
     ['in', 40e6, port, ['--reverse']],
@@ -147,7 +155,7 @@ async function limits(t: Test, h: DockerHost): Promise<void> {
     const { bits_per_second: bits, bytes } = report.end.sum_received;
     const passed = ((await tbf(h, link))?.bytes ?? 0) - counted;
     t.comment(`${name}: ${(rate / 1e6).toFixed(0)} Mbit/s set, ${(bits / 1e6).toFixed(1)} Mbit/s received`);
-    t.ok(bits < rate * 1.5 && bits > rate / 2, `${name}: ${bits} of ${rate} bit/s`);
+    t.ok(bits < rate * 1.5 && bits > rate / 4, `${name}: ${bits} of ${rate} bit/s`);
     t.ok(passed >= bytes, `${name}: all of it went through the qdisc: ${passed} bytes, ${bytes} received`);
     t.ok((passed * 8) / seconds < rate * 1.5, 'and no more than that in the whole time');
   }
@@ -166,11 +174,10 @@ async function limits(t: Test, h: DockerHost): Promise<void> {
       await until(`${command} to be repaired`, 10_000, async () => there().catch(() => undefined)),
       command,
     );
-    t.match(await h.net('tc', 'filter', 'show', 'dev', port, 'ingress'), `Egress Redirect to device ${ifb}`);
   }
   t.ok(await h.containerPings('near', '10.1.0.7', 3), 'packets go through it');
   t.ok(await h.containerPings('near', 'fd00:1::7', 3));
-  t.match(await h.cnm('doctor'), /healthy|agree|nothing/i);
+  t.match(await h.cnm('doctor'), 'Store and kernel agree.');
   await h.docker('rm', '--force', 'near');
   t.equal((await h.tryNet('ip', 'link', 'show', ifb)).code, 1, 'gone with the container');
   await tcWords(t, h);
