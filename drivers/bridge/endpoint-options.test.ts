@@ -1,5 +1,8 @@
 import t from 'tap';
 import fc from 'fast-check';
+import { createCnm } from '../../cnm/index.ts';
+import { silent } from '../../cnm/log.ts';
+import { memoryStore } from '../../store/memory.ts';
 import { mac } from '../../address/mac.ts';
 import { prefix } from '../../address/prefix.ts';
 import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
@@ -226,4 +229,36 @@ t.test('every limit that is accepted fits the kernel’s fields', (t) => {
     ),
   );
   t.end();
+});
+
+t.test('the doctor sees a limit that is gone, and reconcile puts it back', async (t) => {
+  const kernel = fakeKernel();
+  const cnm = createCnm({ kernel, store: memoryStore(), drivers: [bridge], log: silent, runDir: '/run/cnm' });
+  await cnm.createNetwork(network({ 'cnm.rate-in': '100mbit', 'cnm.rate-out': '100mbit' }));
+  await cnm.createEndpoint(endpoint());
+  await cnm.join(network().id, endpoint().id, '/var/run/docker/netns/abc');
+  kernel.moveAway(vethNamesOf(endpoint().id).container, '/var/run/docker/netns/abc', 'eth0');
+  const whole = kernel.snapshot();
+  const limiting = cnm
+    .endpoints()
+    .flatMap(({ plan: steps }) =>
+      steps.filter((step) => step.do === 'qdisc.set' || step.do === 'ingress.redirect'),
+    );
+  t.equal(limiting.length, 3);
+  for (const step of limiting) {
+    await kernel.revert([step]);
+    const { differences } = await cnm.drift();
+    t.same(
+      differences.map(({ missing, repairable }) => [missing, repairable]),
+      [[[step], true]],
+    );
+    await cnm.reconcile();
+    t.same(kernel.snapshot(), whole, describe(step));
+  }
+  kernel.destroyLink(IFB);
+  await cnm.reconcile();
+  t.same(kernel.snapshot(), whole, 'the IFB of an endpoint that is in a container');
+  await cnm.deleteEndpoint(network().id, endpoint().id);
+  await cnm.deleteNetwork(network().id);
+  t.notOk((await kernel.facts()).host.links.has(IFB));
 });
