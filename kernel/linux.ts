@@ -251,7 +251,7 @@ class LinuxKernel implements Kernel {
     this.#firewall.close();
     this.#accepts.close();
     this.#conntrack.close();
-    this.#frames.close();
+    await this.#frames.close();
     this.#ports.close();
     this.#ground.home.close();
   }

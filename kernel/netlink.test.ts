@@ -41,7 +41,7 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
       return next.data.length;
     },
     sendAside: UNUSED,
-    sendTo: UNUSED,
+    sendToAside: UNUSED,
     setns: UNUSED,
     unshare: UNUSED,
     mount: UNUSED,

@@ -16,10 +16,10 @@ export interface Syscalls {
   /** Let a socket receive nothing, by a filter (SO_ATTACH_FILTER, socket(7)). */
   dropAll(fd: number): void;
   send(fd: number, data: Uint8Array): void;
-  /** To an address as a `struct sockaddr`. */
-  sendTo(fd: number, data: Uint8Array, address: Uint8Array): void;
   /** On a thread of libuv's pool, for what the kernel takes long over. */
   sendAside(fd: number, data: Uint8Array): Promise<void>;
+  /** The same, to an address as a `struct sockaddr`. @throws KernelError EIO, whatever the kernel said. */
+  sendToAside(fd: number, data: Uint8Array, address: Uint8Array): Promise<void>;
   /**
    * The next datagram without waiting: its whole length, which is more than `into` holds when it was cut, or undefined
    * when there is none. The sender's address is written to `from`.
@@ -41,6 +41,8 @@ interface Aside {
     data: Uint8Array,
     length: number,
     flags: number,
+    address: Uint8Array | null,
+    addressLength: number,
     done: (error: unknown, sent: number) => void,
   ): void;
 }
@@ -66,19 +68,20 @@ export function loadSyscalls(): Syscalls {
       }
     };
   };
-  const send = libc.func('int64_t send(int, const void *, size_t, int)') as Aside;
-  return { ...bindings(attempted, dropAllProgram(ffi)), sendAside: aside(send) };
+  const sendto = libc.func('int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)') as Aside;
+  return { ...bindings(attempted, dropAllProgram(ffi)), ...aside(sendto) };
 }
 
 /** `errno` belongs to the other thread and cannot be asked for here. */
-function aside(send: Aside): Syscalls['sendAside'] {
-  return (fd, data) =>
+function aside(sendto: Aside): Pick<Syscalls, 'sendAside' | 'sendToAside'> {
+  const sendToAside = (fd: number, data: Uint8Array, to: Uint8Array | null): Promise<void> =>
     new Promise((resolve, reject) => {
-      send.async(fd, data, data.length, 0, (error, sent) => {
+      sendto.async(fd, data, data.length, 0, to, to?.length ?? 0, (error, sent) => {
         if (error === null && sent === data.length) resolve();
         else reject(new KernelError('send', 'EIO', error instanceof Error ? error.message : ''));
       });
     });
+  return { sendToAside, sendAside: (fd, data) => sendToAside(fd, data, null) };
 }
 
 const SOL_SOCKET = 1;
@@ -100,7 +103,7 @@ function dropAllProgram(ffi: typeof koffi): Uint8Array {
 function bindings(
   attempted: (name: string, prototype: string) => Attempt,
   dropAll: Uint8Array,
-): Omit<Syscalls, 'sendAside'> {
+): Omit<Syscalls, 'sendAside' | 'sendToAside'> {
   const checked = (name: string, prototype: string): Native => {
     const call = attempted(name, prototype);
     return (...args) => {
@@ -114,7 +117,6 @@ function bindings(
   const listen = checked('listen', 'int listen(int, int)');
   const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
   const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
-  const sendto = checked('sendto', 'int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)');
   const recvfrom = attempted('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
   const setns = checked('setns', 'int setns(int, int)');
   const unshare = checked('unshare', 'int unshare(int)');
@@ -127,7 +129,6 @@ function bindings(
     listen: (fd, backlog) => void listen(fd, backlog),
     dropAll: (fd) => void setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, dropAll, dropAll.length),
     send: (fd, data) => void send(fd, data, data.length, 0),
-    sendTo: (fd, data, address) => void sendto(fd, data, data.length, MSG_DONTWAIT, address, address.length),
     receive(fd, into, from) {
       const flags = MSG_DONTWAIT | MSG_TRUNC;
       return recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length));

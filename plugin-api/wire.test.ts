@@ -164,6 +164,8 @@ t.test('CreateEndpoint: addresses, ports and the driver options of an endpoint',
       'com.docker.network.endpoint.dnsservers': ['1.1.1.1'],
       // Go encodes a net.HardwareAddr, which is a byte slice, as base64.
       'com.docker.network.endpoint.macaddress': 'AkKsEQBC',
+      'com.docker.network.endpoint.sysctls': 'net.ipv4.conf.IFNAME.log_martians=1',
+      // dockerd passes it on and does nothing with it for a plugin.
       'com.docker.network.endpoint.ifname': 'eth9',
       'com.docker.network.driver.private.no_proxy_6to4': true,
       'com.docker.network.portmap': [
@@ -183,7 +185,12 @@ t.test('CreateEndpoint: addresses, ports and the driver options of an endpoint',
     address: '10.1.0.2/24',
     addressV6: 'fd00::2/64',
     mac: '02:42:ac:11:00:42',
-    options: { route: '10.9.0.0/16', 'com.docker.network.driver.mtu': '1400', empty: '' },
+    options: {
+      'com.docker.network.endpoint.ifname': 'eth9',
+      route: '10.9.0.0/16',
+      'com.docker.network.driver.mtu': '1400',
+      empty: '',
+    },
     ports: [
       { proto: 6, port: 80, hostPort: 8080, hostPortEnd: 8080 },
       { proto: 17, ip: '10.1.0.2', port: 53, hostIp: '127.0.0.1', hostPort: 5300, hostPortEnd: 5310 },

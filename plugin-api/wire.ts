@@ -176,14 +176,18 @@ const portBinding = field
 
 const portMap = field.list(portBinding);
 
-/** Names in an endpoint's Options that are Docker's, not `driver-opt`s for us. */
-function isDockers(name: string): boolean {
-  return (
-    name.startsWith('com.docker.network.endpoint.') ||
-    name.startsWith('com.docker.network.driver.private.') ||
-    (Object.values(OPTION) as readonly string[]).includes(name)
-  );
-}
+/**
+ * Names in an endpoint's Options on which dockerd itself acts, whatever the driver (libnetwork.md section 0.1): not for us. All others are
+ * `driver-opt`s, which the driver knows or refuses.
+ */
+const DOCKERS: readonly string[] = [
+  OPTION.portMap,
+  'com.docker.network.endpoint.exposedports',
+  'com.docker.network.endpoint.dnsservers',
+  'com.docker.network.endpoint.macaddress',
+  'com.docker.network.endpoint.sysctls',
+  'com.docker.network.driver.private.no_proxy_6to4',
+];
 
 /**
  * An endpoint's Options: Docker's own entries, which have types of their own (the MAC among them is Go's base64 of six
@@ -195,7 +199,7 @@ const endpointOptions = field.map(z.unknown()).transform((options, context) => {
     context.addIssue({ code: 'custom', path: [OPTION.portMap, ...issue.path], message: issue.message });
   }
   const texts = Object.entries(options).filter(
-    (entry): entry is [string, string] => typeof entry[1] === 'string' && !isDockers(entry[0]),
+    (entry): entry is [string, string] => typeof entry[1] === 'string' && !DOCKERS.includes(entry[0]),
   );
   return { options: Object.fromEntries(texts), ports: ports.data ?? [] };
 });

@@ -9,6 +9,7 @@ import {
   assertNoOverlap,
   assertSubnets,
 } from './checks.ts';
+import { assertDefaults } from './endpoint-options.ts';
 import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
@@ -25,6 +26,7 @@ export const bridge: Driver = {
     assertSubnets(spec);
     assertIpv6Enabled(spec, facts);
     assertMtuCarriesIpv6(spec, options.mtu);
+    assertDefaults(spec, options.mtu);
     assertNoOverlap(spec, others);
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
     return networkPlan(spec, options, facts);

@@ -11,10 +11,19 @@ export function bridgeNameOf(networkId: string): string {
  * `h` stays on the host, `c` goes into the container.
  */
 export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
+  const stem = `veth${hashOf(endpointId)}`;
+  return { host: `${stem}h`, container: `${stem}c` };
+}
+
+/** Of the device that what comes from the container is led through, where that is limited. */
+export function ifbNameOf(endpointId: string): string {
+  return `ifb${hashOf(endpointId)}`;
+}
+
+function hashOf(endpointId: string): string {
   const digest = createHash('sha256').update(endpointId).digest();
-  const stem = `veth${BigInt(`0x${digest.toString('hex').slice(0, 14)}`)
+  return BigInt(`0x${digest.toString('hex').slice(0, 14)}`)
     .toString(36)
     .padStart(10, '0')
-    .slice(-10)}`;
-  return { host: `${stem}h`, container: `${stem}c` };
+    .slice(-10);
 }

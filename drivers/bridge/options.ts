@@ -1,6 +1,7 @@
 /** The options of `docker network create -d cnm-bridge -o …`, under Docker's own names (libnetwork.md §1.1). */
 import { ip, type Ip } from '../../address/ip.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 import {
   addressValue,
   booleanValue,
@@ -97,7 +98,7 @@ export function assertModesFit({ gatewayMode }: BridgeOptions, internal: boolean
 
 /** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
 function assertKnown(name: string): void {
-  const ours: readonly string[] = Object.values(NAMES);
+  const ours: readonly string[] = [...Object.values(NAMES), ...ENDPOINT_DEFAULTS];
   if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
   throw new CnmError(
     'option-invalid',

@@ -6,7 +6,8 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, NftElement, Plan, Step } from '../../kernel/step.ts';
-import { bridgeNameOf, vethNamesOf } from './names.ts';
+import { endpointOptions, type Limit } from './endpoint-options.ts';
+import { bridgeNameOf, ifbNameOf, vethNamesOf } from './names.ts';
 import { type BridgeOptions, parseOptions } from './options.ts';
 
 /**
@@ -30,17 +31,27 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
   ];
 }
 
-/** A veth pair: one end is a port of the bridge, the other waits on the host for Docker, or for our own sandbox. */
+/**
+ * A veth pair: one end is a port of the bridge, the other waits on the host for Docker, or for our own sandbox. Limits stand before it is
+ * up. Neighbours hear of it already now: whoever has the address's former owner in his cache would go on sending to him, and
+ * no Engine below 28 tells them.
+ */
 export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan {
   const options = parseOptions(network.options);
   assertInside(network, endpoint);
   const { host, container } = vethNamesOf(endpoint.id);
   const bridge = bridgeOf(network, options);
+  const mark: Mark = { network: network.id, endpoint: endpoint.id };
+  const { limitIn, limitOut } = endpointOptions(network, endpoint, options.mtu);
+  const addresses = [endpoint.address, endpoint.addressV6].flatMap((own) =>
+    own === undefined ? [] : [addressOf(own)],
+  );
   return [
+    ...(limitOut === undefined ? [] : limiter(ifbNameOf(endpoint.id), mark, limitOut)),
     {
       do: 'link.add',
       name: host,
-      mark: { network: network.id, endpoint: endpoint.id },
+      mark,
       link: { kind: 'veth', peer: { name: container, mac: endpoint.mac } },
       // A port of a bridge needs no address of its own, and each link-local address costs multicast reports.
       linkLocal: false,
@@ -54,7 +65,27 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
       hairpin: !network.internal,
       isolated: !options.icc,
     },
+    // What leaves the host's end goes to the container; what comes in there comes from it.
+    ...(limitIn === undefined ? [] : [{ do: 'qdisc.set' as const, link: host, ...limitIn }]),
+    ...(limitOut === undefined
+      ? []
+      : [{ do: 'ingress.redirect' as const, link: host, to: ifbNameOf(endpoint.id) }]),
     { do: 'link.up', link: host },
+    ...(addresses.length === 0
+      ? []
+      : [{ do: 'neigh.announce' as const, link: bridge, addresses, mac: endpoint.mac }]),
+  ];
+}
+
+/**
+ * A qdisc holds back what leaves a link, and what comes from a container enters the host: so it is led through a device of its own
+ * that it leaves. Made before the veth pair, and so removed after it: never is anything led to where there is nothing.
+ */
+function limiter(name: string, mark: Mark, limit: Limit): readonly Step[] {
+  return [
+    { do: 'link.add', name, mark, link: { kind: 'ifb' }, linkLocal: false },
+    { do: 'qdisc.set', link: name, ...limit },
+    { do: 'link.up', link: name },
   ];
 }
 
@@ -63,6 +94,8 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
  * docker_gwbridge away.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
+  const options = parseOptions(network.options);
+  const { routes, ifacePrefix } = endpointOptions(network, endpoint, options.mtu);
   const gateway = network.internal ? undefined : gatewayOf(network.ipv4[0], 'DefaultGatewayIPv4');
   const gatewayV6 =
     network.internal || endpoint.addressV6 === undefined
@@ -70,10 +103,10 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
       : gatewayOf(network.ipv6[0], 'DefaultGatewayIPv6');
   return {
     srcName: vethNamesOf(endpoint.id).container,
-    dstPrefix: parseOptions(network.options).ifacePrefix,
+    dstPrefix: ifacePrefix ?? options.ifacePrefix,
     ...(gateway !== undefined && { gateway: addressOf(gateway) }),
     ...(gatewayV6 !== undefined && { gatewayV6: addressOf(gatewayV6) }),
-    routes: [],
+    routes,
     disableGatewayService: network.internal,
   };
 }

@@ -47,7 +47,7 @@ t.test('the README of cnm-bridge', async (t) => {
   const before = await snapshot(h);
   const { examples, questions } = await readme();
   const last = examples.length - 1;
-  t.equal(last, 3, 'four examples');
+  t.equal(last, 4, 'five examples');
 
   const outputs = new Map<string, string>();
   const type = async (line: string): Promise<void> => {
@@ -65,6 +65,9 @@ t.test('the README of cnm-bridge', async (t) => {
     t.equal(ports.length, 2);
     for (const port of ports) t.match(said('bridge link'), new RegExp(`${port}@.* master ${bridge} `));
     t.equal(await linkField(h, await bridgeOf(h, 'dual'), 'mtu'), 1400);
+    t.match(said('docker exec c3 ip route'), '10.9.0.0/16 via 10.1.0.7 dev eth0');
+    t.match(said('tc -s qdisc'), /rate 100Mbit[^]* Sent \d+ bytes/);
+    t.match(said('tc -s qdisc'), 'rate 20Mbit');
     t.match(said('cnm sandbox exec web'), /inet 10\.88\.0\.\d+\/24 .* eth0/);
     // What "What it builds" says of names: the id's 12 digits, and h and c at the ends.
     for (const port of ports) t.match(port, /^veth[0-9a-z]{10}h$/);
@@ -119,6 +122,7 @@ async function debug(t: Test, h: DockerHost, questions: Readme['questions']): Pr
     ],
     'Does the kernel hold what we stored?': [/./],
     "Who is a link's owner?": [/alias cnm [0-9a-f]{64} [0-9a-f]{64}/],
+    'What is a container limited to?': [/^qdisc /],
     'What does our firewall hold?': [new RegExp(`elements = \\{ [^}]*"${bridge}"`)],
     "Does Docker's firewall let it pass?": [
       new RegExp(`ACCEPT .* ${bridge} `),
