@@ -19,6 +19,7 @@ const NFT_MSG_GETSETELEM = 13;
 const NFT_MSG_DELSETELEM = 14;
 const NFT_MSG_GETGEN = 16;
 export const NFPROTO_INET = 1;
+const NFPROTO_UNSPEC = 0;
 
 const NFTA_TABLE = 1;
 const NFTA_CHAIN_NAME = 3;
@@ -121,9 +122,9 @@ export function decodeSet(data: Uint8Array): { readonly name: string; readonly k
   };
 }
 
-/** Ask for the rules of our table: a dump. */
+/** Ask for the rules of our tables, of every family that has one: a dump. */
 export function rulesRequest(): NetlinkRequest {
-  return request(NFT_MSG_GETRULE, NFPROTO_INET, [text(NFTA_TABLE, TABLE)]);
+  return request(NFT_MSG_GETRULE, NFPROTO_UNSPEC, [text(NFTA_TABLE, TABLE)]);
 }
 
 /** Ask for the generation of the ruleset: answered by its number. */

@@ -24,7 +24,7 @@ export const bridge: Driver = {
   mac: (_network, endpoint) => macOf(endpoint),
   endpoint: endpointPlan,
   join: joinInfo,
-  publishing: { requests: publishRequests, plan: (_network, published) => publishPlan(published) },
+  publishing: { requests: publishRequests, plan: publishPlan },
 };
 
 function bridgesOf(

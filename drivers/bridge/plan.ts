@@ -6,6 +6,7 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, NftElement, Plan, Step } from '../../kernel/step.ts';
+import { gateElements, gateLinks } from './gate.ts';
 import { bridgeNameOf, vethNamesOf } from './names.ts';
 import { type BridgeOptions, parseOptions } from './options.ts';
 
@@ -26,6 +27,7 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
       prefix,
     })),
     { do: 'forward.accept', bridge, mark },
+    ...gateLinks(spec, options),
     { do: 'link.up', link: bridge },
   ];
 }
@@ -99,7 +101,11 @@ function firewall(spec: NetworkSpec, options: BridgeOptions, bridge: string): re
   if (spec.internal) return [...elements, element('internal', bridge)];
   elements.push(element('hairpin', bridge, bridge));
   for (const family of familiesOf(spec)) elements.push(...gatewayElements(options, bridge, family));
-  return [...elements, ...options.trustedInterfaces.map((name) => element('trusted', name, bridge))];
+  return [
+    ...elements,
+    ...options.trustedInterfaces.map((name) => element('trusted', name, bridge)),
+    ...gateElements(spec, options, bridge),
+  ];
 }
 
 /** What the gateway mode of one family means; a routed network keeps its addresses. */
