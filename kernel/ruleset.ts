@@ -406,7 +406,10 @@ const GATE_TABLES = Object.entries(TO_GATE).map(
  * The name of an empty set that tells which version of the chains is loaded: names and nothing else come through every
  * version of nft and of the kernel unchanged.
  */
-export const VERSION_SET = `version_${createHash('sha256').update(BODY + GATE_TABLES.join('')).digest('hex').slice(0, 12)}`;
+export const VERSION_SET = `version_${createHash('sha256')
+  .update(BODY + GATE_TABLES.join(''))
+  .digest('hex')
+  .slice(0, 12)}`;
 
 /** Elements of our sets: fields joined with ' . ', as in Facts. */
 export type Elements = ReadonlyMap<NftSetName, ReadonlyMap<string, string>>;

@@ -25,9 +25,11 @@ export function gateElements(
   return [
     ...[entrance, exit].map((name): NftElement => ({ do: 'nft.element', set: 'gates', key: [name] })),
     ...families.flatMap((family) =>
-      poolsOf(spec, family).map(
-        (pool): NftElement => ({ do: 'nft.element', set: `inside${family}`, key: [networkOf(pool), bridge] }),
-      ),
+      poolsOf(spec, family).map((pool): NftElement => ({
+        do: 'nft.element',
+        set: `inside${family}`,
+        key: [networkOf(pool), bridge],
+      })),
     ),
   ];
 }

@@ -23,5 +23,8 @@ export function gateNamesOf(networkId: string): { readonly entrance: string; rea
 
 function shortOf(id: string): string {
   const digest = createHash('sha256').update(id).digest('hex');
-  return BigInt(`0x${digest.slice(0, 14)}`).toString(36).padStart(10, '0').slice(-10);
+  return BigInt(`0x${digest.slice(0, 14)}`)
+    .toString(36)
+    .padStart(10, '0')
+    .slice(-10);
 }

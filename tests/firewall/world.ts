@@ -195,13 +195,15 @@ function pairText(element: unknown): string {
 /** libnftables-json(5). */
 function nftText(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
-  const { concat, range, elem } = value as {
+  const { concat, range, prefix, elem } = value as {
     concat?: readonly unknown[];
     range?: readonly unknown[];
+    prefix?: { readonly addr: string; readonly len: number };
     elem?: { readonly val: unknown };
   };
   // An element with a counter.
   if (elem !== undefined) return nftText(elem.val);
+  if (prefix !== undefined) return `${prefix.addr}/${prefix.len}`;
   return concat?.map(nftText).join(' . ') ?? range?.map(nftText).join('-') ?? JSON.stringify(value);
 }
 
