@@ -129,7 +129,10 @@ const UFW: HostPolicy = {
     eachIptables('nft', (program) => `${program} -F ufw-user-input`);
   },
   remove: () => {
-    eachIptables('nft', (program) => `${program} -P INPUT ACCEPT; ${program} -P FORWARD ACCEPT; ${program} -F; ${program} -X`);
+    eachIptables(
+      'nft',
+      (program) => `${program} -P INPUT ACCEPT; ${program} -P FORWARD ACCEPT; ${program} -F; ${program} -X`,
+    );
   },
 };
 
@@ -204,6 +207,8 @@ export function foreignRules(): string {
     .filter((line) => line !== '' && !line.endsWith(' cnm'));
   return [
     ...tables.map((table) => sh(`nft -s list ${table}`)),
-    sh('iptables-legacy-save; ip6tables-legacy-save').replaceAll(/^#.*\n/gm, '').replaceAll(/ \[\d+:\d+\]$/gm, ''),
+    sh('iptables-legacy-save; ip6tables-legacy-save')
+      .replaceAll(/^#.*\n/gm, '')
+      .replaceAll(/ \[\d+:\d+\]$/gm, ''),
   ].join('\n');
 }
