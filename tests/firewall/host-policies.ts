@@ -168,8 +168,11 @@ const FIREWALLD: HostPolicy = {
           ct state { established, related } accept
           oifname "lo" accept
         }
-        chain filter_INPUT_ZONES { goto filter_IN_public }
-        chain filter_FORWARD_ZONES { goto filter_FWD_public }
+        chain filter_INPUT_ZONES { goto filter_IN_public; }
+        chain filter_FORWARD_ZONES {
+          iifname "cnm-*" accept comment "firewall-cmd --zone=trusted --add-interface=…, as the README has it"
+          goto filter_FWD_public
+        }
         chain filter_IN_public { jump filter_IN_public_allow; meta l4proto { icmp, ipv6-icmp } accept; }
         chain filter_IN_public_allow { }
         chain filter_FWD_public { meta l4proto { icmp, ipv6-icmp } accept; }

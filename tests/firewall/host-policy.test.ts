@@ -183,6 +183,7 @@ t.test('setting up', async (t) => {
   await addContainer('h1', 'cnm-h', 1, 11);
   await addContainer('h2', 'cnm-h', 1, 12);
   await addContainer('d1', 'cnm-d', 2, 11);
+  servers.push(await serve(lan.netns, 'lan', ['tcp:80']));
   const all = [...plans.h, ...plans.d, ...PORTS_H, ...PORTS_D];
   t.same(kernel.missing(all, await kernel.facts({ plans: [all] })), []);
   await check(t, [...lanAsks(8080, 5300, 'h1'), ...lan2Asks(8080, 5300, 'h1')]);
@@ -221,3 +222,155 @@ for (const policy of HOST_POLICIES) {
     t.equal(foreignRules(), before, 'the rules of others are as they were');
   });
 }
+
+t.test('a policy that changes', async (t) => {
+  NFT.install();
+  await makeNetworks();
+  plugContainers();
+  NFT.open();
+
+  await t.test('connections that were let in stay, new ones are judged anew', async (t) => {
+    const { netns } = container('h1');
+    const echo = spawn('ip', [
+      'netns',
+      'exec',
+      netns,
+      'socat',
+      'TCP4-LISTEN:8006,fork,reuseaddr',
+      'EXEC:cat',
+    ]);
+    servers.push(() => echo.kill());
+    sh('nft add rule inet host open tcp dport 8006 accept');
+    const client = spawn('ip', [
+      'netns',
+      'exec',
+      lan.netns,
+      'socat',
+      '-',
+      'TCP4:192.0.2.1:8006,retry=20,interval=0.2',
+    ]);
+    const said = async (line: string): Promise<string> => {
+      client.stdin.write(`${line}\n`);
+      const [chunk] = (await once(client.stdout, 'data')) as [Buffer];
+      return chunk.toString().trim();
+    };
+    t.equal(await said('open'), 'open');
+    NFT.close();
+    t.equal(await said('closed meanwhile'), 'closed meanwhile');
+    await check(t, [['lan', lan, 'tcp:192.0.2.1:8006', 'nothing'], ...lanAsks(8080, 5300)]);
+    client.kill();
+    echo.kill();
+  });
+
+  sh('nft add rule inet host open accept');
+  for (const calls of [0, 1]) {
+    await t.test(`everything is let in, bridge-nf-call-iptables = ${calls}`, async (t) => {
+      sh(
+        `sysctl -q -w net.bridge.bridge-nf-call-iptables=${calls} net.bridge.bridge-nf-call-ip6tables=${calls}`,
+      );
+      await check(t, [
+        ...lanAsks(8080, 5300, 'h1'),
+        ...lan2Asks(8080, 5300, 'h1'),
+        ['lan, a range', lan, 'tcp:192.0.2.1:8005', 'h1 192.0.2.2'],
+        ['lan, another address of the host', lan, 'tcp:198.51.100.1:8080', 'h1 192.0.2.2'],
+        ['another network', container('d1'), 'tcp:10.2.0.1:8080', 'h1 10.2.0.11'],
+        ['another network', container('d1'), 'udp:[fd00:2::1]:5300', 'h1 fd00:2::11'],
+        ['the same network', container('h2'), 'tcp:10.1.0.1:8080', 'h1 10.1.0.1'],
+        ['the same network', container('h2'), 'udp:192.0.2.1:5300', 'h1 10.1.0.1'],
+        ['the same network', container('h2'), 'tcp:[2001:db8:1::1]:8080', 'h1 fd00:1::1'],
+        ['the container itself', container('h1'), 'tcp:192.0.2.1:8080', 'h1 10.1.0.1'],
+        ['the container itself', container('h1'), 'tcp:[fd00:1::1]:8080', 'h1 fd00:1::1'],
+        ['the host', 'host', 'tcp:127.0.0.1:8080', 'h1 10.1.0.1'],
+        ['the host', 'host', 'udp:[2001:db8:1::1]:5300', 'h1 2001:db8:1::1'],
+        ['lan, straight', lan, 'tcp:10.1.0.11:80', 'nothing'],
+      ]);
+    });
+  }
+
+  await t.test('a first datagram in fragments', async (t) => {
+    for (const server of ['UDP4:192.0.2.1:5300', 'UDP6:[2001:db8:1::1]:5300']) {
+      const answer = lan.run(`sh -c 'head -c 5000 /dev/zero | socat -b 8192 -T 2 - ${server}'`).trim();
+      t.match(answer, /^h1 /, server);
+    }
+    await sleep(0);
+  });
+
+  await t.test('gates that go', async (t) => {
+    const other = network(3, 'cnm-e', { firewall: 'host' });
+    const plan = driver.network(other, await kernel.facts(), []);
+    await kernel.apply(plan);
+    sh(`ip link del ${GATE.entrance}`);
+    await check(t, lanAsks(8080, 5300, 'h1'));
+    await kernel.revert(plan);
+    // What would a host with a router do with a copy for which there is no gate?
+    sh('ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8:1::2');
+    lan.run('sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
+    t.equal(
+      await capture(lan, 'host 198.51.100.2 or host 2001:db8:2::2', () => {
+        for (const server of ['tcp:198.51.100.1:8080', 'tcp:[2001:db8:2::1]:8080']) {
+          t.equal(lan2.ask(server), 'nothing', server);
+        }
+      }),
+      '',
+      'no copy leaves by the default route',
+    );
+    sh('ip route del default; ip -6 route del default');
+    await kernel.apply(plans.h);
+    await check(t, lanAsks(8080, 5300, 'h1'));
+  });
+
+  await t.test('a flushed ruleset, and one of our tables alone', async (t) => {
+    for (const command of [
+      'nft flush ruleset',
+      'nft delete table ip cnm',
+      'nft flush chain ip6 cnm to_gate',
+    ]) {
+      sh(command);
+      t.equal((await kernel.facts()).rulesetCurrent, false, command);
+      await kernel.prepare();
+      await kernel.apply([...plans.h, ...plans.d]);
+      await kernel.apply([...PORTS_H, ...PORTS_D]);
+      await check(t, [...lanAsks(8080, 5300, 'h1'), ...lanAsks(8180, 5400, 'd1')]);
+    }
+  });
+  await removeNetworks();
+  t.same(nftElements(), NO_ELEMENTS);
+});
+
+t.test('B15: a host that forwards nothing of its own', async (t) => {
+  const both = [...lanAsks(8080, 5300, 'h1'), ...lanAsks(8180, 5400, 'd1')];
+  const out = (answer: string): Expected => [
+    ['h1', container('h1'), 'tcp:192.0.2.2:80', answer],
+    ['d1', container('d1'), 'tcp:[2001:db8:1::2]:80', answer === 'nothing' ? answer : 'lan 2001:db8:1::1'],
+  ];
+  for (const form of ['nft', 'legacy'] as const) {
+    await t.test(`iptables-${form} -A FORWARD -j DROP, where Docker leaves its users a chain`, async (t) => {
+      for (const program of [`iptables-${form}`, `ip6tables-${form}`]) {
+        sh(`${program} -N DOCKER-USER; ${program} -A FORWARD -j DOCKER-USER; ${program} -A FORWARD -j DROP`);
+      }
+      const before = foreignRules();
+      await makeNetworks();
+      plugContainers();
+      await check(t, [...both, ...out('lan 192.0.2.1')]);
+      await removeNetworks();
+      t.equal(foreignRules(), before);
+      for (const program of [`iptables-${form}`, `ip6tables-${form}`]) sh(`${program} -F; ${program} -X`);
+    });
+  }
+
+  await t.test('an nft table whose forward policy is drop', async (t) => {
+    sh(
+      `nft 'table inet host { chain forward { type filter hook forward priority filter; policy drop; ct state established,related accept; }; }'`,
+    );
+    await makeNetworks();
+    plugContainers();
+    await check(t, [...lanAsks(8080, 5300), ...lanAsks(8180, 5400), ...out('nothing')]);
+    // What the README says to add.
+    sh(
+      `nft 'add rule inet host forward iifname "cnm*" accept; add rule inet host forward oifname "cnm*" accept'`,
+    );
+    await check(t, [...both, ...out('lan 192.0.2.1')]);
+    await removeNetworks();
+    sh('nft delete table inet host');
+  });
+});
