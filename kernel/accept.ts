@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { checked, CHAIN, completeIn, edit, parseListing } from './accept-rules.ts';
 import type { Accept, Listing } from './accept-rules.ts';
-import { chainRequest } from './element-batch.ts';
+import { chainRequest, NFPROTO_IPV4, NFPROTO_IPV6 } from './element-batch.ts';
 import type { AcceptRule, Facts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
@@ -158,9 +158,6 @@ class DockerUserChain implements ForwardAccepts {
     this.#socket.close();
   }
 }
-
-const NFPROTO_IPV4 = 2;
-const NFPROTO_IPV6 = 10;
 
 /** The legacy tables that exist in this namespace: `iptables-legacy -S` would make one. */
 export function hasLegacyFilter(family: 4 | 6): boolean {

@@ -62,8 +62,9 @@ function command(step: Step): string {
 function linkAdd(step: LinkAdd): string {
   const mtu = step.mtu === undefined ? undefined : `mtu ${step.mtu}`;
   const mac = step.mac && `address ${step.mac}`;
+  const arp = step.arp === false ? 'arp off' : undefined;
   const peer = step.link.kind === 'veth' ? `peer name ${step.link.peer.name}` : undefined;
-  return words('ip link add', step.name, mtu, mac, `type ${step.link.kind}`, peer);
+  return words('ip link add', step.name, mtu, mac, arp, `type ${step.link.kind}`, peer);
 }
 
 function words(...parts: readonly (string | undefined)[]): string {

@@ -19,6 +19,8 @@ const NFT_MSG_GETSETELEM = 13;
 const NFT_MSG_DELSETELEM = 14;
 const NFT_MSG_GETGEN = 16;
 export const NFPROTO_INET = 1;
+export const NFPROTO_IPV4 = 2;
+export const NFPROTO_IPV6 = 10;
 
 const NFTA_TABLE = 1;
 const NFTA_CHAIN_NAME = 3;
@@ -121,9 +123,9 @@ export function decodeSet(data: Uint8Array): { readonly name: string; readonly k
   };
 }
 
-/** Ask for the rules of our table: a dump. */
-export function rulesRequest(): NetlinkRequest {
-  return request(NFT_MSG_GETRULE, NFPROTO_INET, [text(NFTA_TABLE, TABLE)]);
+/** Ask for the rules of our table of one family (NFPROTO_…): a dump, empty when there is no such table. */
+export function rulesRequest(family: number): NetlinkRequest {
+  return request(NFT_MSG_GETRULE, family, [text(NFTA_TABLE, TABLE)]);
 }
 
 /** Ask for the generation of the ruleset: answered by its number. */

@@ -51,8 +51,8 @@ export function encodeElement(type: SetType, element: ElementText): Buffer {
   const from = encodeFields(type.key, element.key, 'first');
   const to = isRange(type.key, element.key) ? encodeFields(type.key, element.key, 'last') : from;
   const parts = [attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, from))];
-  // An interval over concatenated fields (pipapo) carries both ends of all fields.
-  if (!from.equals(to)) {
+  // An interval over concatenated fields (pipapo) carries both ends of all fields; equal ones too, because nft pairs what it lists.
+  if (type.interval === true || !from.equals(to)) {
     parts.push(attribute(NFTA_SET_ELEM_KEY_END | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, to)));
   }
   // An element is deleted by its key alone.

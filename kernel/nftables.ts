@@ -12,6 +12,9 @@ import {
   decodeSet,
   elementsRequest,
   generationRequest,
+  NFPROTO_INET,
+  NFPROTO_IPV4,
+  NFPROTO_IPV6,
   rulesRequest,
   setsRequest,
 } from './element-batch.ts';
@@ -133,7 +136,9 @@ class NftFirewall implements Firewall {
 
   #dump(): FirewallFacts {
     const sets = this.#socket.dump(setsRequest(), ({ data }) => decodeSet(data));
-    const rules = this.#socket.dump(rulesRequest(), () => true).length;
+    const rules = [NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6].flatMap((family) =>
+      this.#socket.dump(rulesRequest(family), () => true),
+    ).length;
     const known = SET_NAMES.filter((name) =>
       sets.some((set) => set.name === name && set.keyLength === keyLength(SETS[name])),
     );

@@ -75,6 +75,11 @@ const MESSAGES: readonly (readonly [command: string, request: NetlinkRequest, he
     '2000000010000500136f016b0000000000000000ea0300000000000001000000',
   ],
   [
+    'link set dev v0 arp off',
+    rt.changeLink(1002, { noArp: true }),
+    '2000000010000500bdb2016b0000000000000000ea0300008000000080000000',
+  ],
+  [
     "link set dev v0 alias 'cnm n e'",
     rt.changeLink(1002, { alias: 'cnm n e' }),
     // ip(8) leaves out the NUL at the end (length 0b); the codec counts it, as the kernel does in its answers.

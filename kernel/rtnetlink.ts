@@ -59,6 +59,8 @@ export interface LinkChange {
   readonly alias?: string;
   /** No IPv6 link-local address (IN6_ADDR_GEN_MODE_NONE); it must be set before the link is up. */
   readonly noLinkLocal?: boolean;
+  /** IFF_NOARP. */
+  readonly noArp?: boolean;
   readonly group?: number;
   /** Descriptor of the namespace to go to, with the name to have there. */
   readonly netnsFd?: number;
@@ -123,7 +125,7 @@ function identity({ name, mac, mtu }: NewLink): LinkAttrs {
 }
 
 export function changeLink(index: number, change: LinkChange): NetlinkRequest {
-  const { up, master, mtu, mac, alias, noLinkLocal, group, netnsFd, name } = change;
+  const { up, master, mtu, mac, alias, noLinkLocal, noArp, group, netnsFd, name } = change;
   const attrs: LinkAttrs = {
     ...(netnsFd !== undefined && { netNsFd: netnsFd }),
     ...(name !== undefined && { ifname: name }),
@@ -134,7 +136,7 @@ export function changeLink(index: number, change: LinkChange): NetlinkRequest {
     ...(master !== undefined && { master }),
     ...(noLinkLocal === true && { afSpec: new Map([[AF_INET6, NO_LINK_LOCAL]]) }),
   };
-  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up }, attrs) };
+  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up, noArp }, attrs) };
 }
 
 export interface PortFlags {
@@ -185,10 +187,16 @@ export function dumpLinks(): NetlinkRequest {
   return { type: MessageType.GETLINK, flags: 0, data: linkBytes(0, {}, { extMask: SKIP_STATS }) };
 }
 
-function linkBytes(index: number, { up }: { up?: boolean | undefined }, attrs: LinkAttrs): Buffer {
+interface LinkFlags {
+  readonly up?: boolean | undefined;
+  readonly noArp?: boolean | undefined;
+}
+
+function linkBytes(index: number, { up, noArp }: LinkFlags, attrs: LinkAttrs): Buffer {
   return bytes((out) => {
-    const flags = { ...(up === true && { up }) };
-    const change = { ...(up !== undefined && { up: true as const }) };
+    const noarp = { ...(noArp === true && { noarp: true as const }) };
+    const flags = { ...(up === true && { up }), ...noarp };
+    const change = { ...(up !== undefined && { up: true as const }), ...noarp };
     formatLinkMessage({ kind: 'link', data: { index, flags, change }, attrs }, out);
   });
 }

@@ -7,12 +7,15 @@ const rules = text
   .map((line) => line.trim())
   .filter(
     (line) =>
-      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+)$/.test(line) &&
+      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+)$/.test(line) &&
       !line.startsWith('#'),
   );
 
 t.test('one transaction that replaces the table, whether it is there or not', (t) => {
-  t.match(text, /^add table inet cnm\ndelete table inet cnm\ntable inet cnm \{\n/);
+  for (const family of ['inet', 'ip', 'ip6']) {
+    t.match(text, new RegExp(`^add table ${family} cnm\ndelete table ${family} cnm\n`, 'm'));
+    t.equal(text.split(`\ntable ${family} cnm {\n`).length, 2);
+  }
   for (const name of [...SET_NAMES, VERSION_SET]) {
     t.equal(text.split(new RegExp(`(?:set|map) ${name} \\{`)).length, 2, name);
   }
@@ -30,7 +33,8 @@ t.test('every set is looked up, and only what is there', (t) => {
   const used = new Set(rules.flatMap((rule) => [...rule.matchAll(/@(\w+)/g)].map(([, name]) => name)));
   t.same([...used].sort(), [...SET_NAMES].sort());
   for (const name of SET_NAMES) {
-    t.equal(SETS[name].interval === true, name.endsWith('_range'), `${name}: hashed, unless it holds ranges`);
+    const ranges = /_range$|^guarded|^inside/.test(name);
+    t.equal(SETS[name].interval === true, ranges, `${name}: hashed, unless it holds ranges`);
   }
   t.end();
 });
@@ -44,7 +48,9 @@ t.test('no rule of a hook gives a verdict without naming a set of ours', (t) => 
     'drop',
   ];
   const harmless = /^meta nfproto ipv[46] fib daddr type local goto translate[46]$|return$/;
-  for (const rule of rules.filter((one) => !bare.includes(one) && !harmless.test(one))) {
+  // What only packets that another rule marked can meet.
+  const marked = /^ct state new ct mark 0x00636e6d /;
+  for (const rule of rules.filter((one) => !bare.includes(one) && !harmless.test(one) && !marked.test(one))) {
     t.match(rule, /@/, rule);
   }
   t.end();

@@ -1,5 +1,5 @@
 /**
- * Our nftables table `inet cnm`. Pure.
+ * Our nftables table `inet cnm`, and beside it `ip cnm` and `ip6 cnm` for the one statement that family inet does not have. Pure.
  *
  * The chains never change while the daemon runs: what differs from network to network is elements of sets, so that a
  * packet costs the same few lookups however many networks there are, and a change is one small transaction.
@@ -9,10 +9,14 @@
  * from or go to a bridge of ours.
  */
 import { createHash } from 'node:crypto';
+import { GATE } from '../address/gate.ts';
 import type { FieldType, SetType } from './element.ts';
 import type { NftSetName } from './step.ts';
 
 export const TABLE = 'cnm';
+
+/** "cnm" in ASCII. */
+const MARK = '0x00636e6d';
 
 const BRIDGE: SetType = { key: ['ifname'] };
 /** A pair: where a packet comes from and where it goes. */
@@ -50,6 +54,11 @@ export const SETS: Readonly<Record<NftSetName, SetType>> = {
   },
   publish6_any: { key: ['inet_proto', 'inet_service'], data: ['ipv6_addr', 'inet_service'] },
   publish6_any_range: { key: ['inet_proto', 'inet_service'], data: ['ipv6_addr'], interval: true },
+  guarded4: { key: ['inet_proto', 'ipv4_addr', 'inet_service'], interval: true },
+  guarded6: { key: ['inet_proto', 'ipv6_addr', 'inet_service'], interval: true },
+  gates: { key: ['ifname'] },
+  inside4: { key: ['ipv4_addr', 'ifname'], interval: true },
+  inside6: { key: ['ipv6_addr', 'ifname'], interval: true },
 };
 
 export const SET_NAMES = Object.keys(SETS) as readonly NftSetName[];
@@ -135,6 +144,14 @@ const PREROUTING: Chain = {
       why: 'A port that is published on a loopback address is for this host only. Elsewhere such packets are martians, except where somebody set route_localnet, as kube-proxy does for all interfaces.',
       rule: 'iifname != "lo" ip daddr 127.0.0.0/8 return',
     },
+    {
+      why: 'Ports that obey the host’s own input policy (firewall=host): it shall see the packet as it came. What it lets in comes back by a gate.',
+      rule: 'iifname != @gates fib daddr type local meta l4proto . ip daddr . th dport @guarded4 return',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'iifname != @gates fib daddr type local meta l4proto . ip6 daddr . th dport @guarded6 return',
+    },
     ...TO_TRANSLATION,
   ],
 };
@@ -145,6 +162,43 @@ const OUTPUT: Chain = {
   hook: 'type nat hook output priority -100; policy accept;',
   rules: TO_TRANSLATION,
 };
+
+/**
+ * Behind all filters of the host's input: nothing gets here that they have not let in. A first packet of a published port, which was
+ * not translated, is marked for the tables `ip cnm` and `ip6 cnm`. The mark is conntrack's, of an entry that ends with this packet: the packet's
+ * own belongs to the user, and would go with the copy.
+ */
+const ADMITTED: Chain = {
+  name: 'admitted',
+  hook: 'type filter hook input priority 200; policy accept;',
+  rules: [
+    {
+      why: 'A connection to a port that obeys the host’s input policy.',
+      rule: `ct state new iifname != @gates fib daddr type local meta l4proto . ip daddr . th dport @guarded4 ct mark set ${MARK}`,
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: `ct state new iifname != @gates fib daddr type local meta l4proto . ip6 daddr . th dport @guarded6 ct mark set ${MARK}`,
+    },
+  ],
+};
+
+/**
+ * `dup` is not to be had in family inet. The copy leaves by a gate, as the route says, without conntrack (nf_dup_ipv4()), comes in at its other end like
+ * a packet from the wire, and is translated and forwarded there, once for each connection: all further packets follow conntrack.
+ */
+function toGate(family: 4 | 6): Chain {
+  return {
+    name: 'to_gate',
+    hook: 'type filter hook input priority 201; policy accept;',
+    rules: [
+      {
+        why: 'What `inet cnm` marked goes through the gate instead of to a process of the host.',
+        rule: `ct state new ct mark ${MARK} dup to ${GATE[family].beyond} drop`,
+      },
+    ],
+  };
+}
 
 /**
  * The host's own packets, after their translation. The sets open4 and open6 count what their lookups find (nft_lookup_eval()), therefore
@@ -173,6 +227,14 @@ const FROM_HOST: Chain = {
     {
       why: 'The same for IPv6.',
       rule: 'ct status dnat ct direction original ip6 daddr . meta l4proto . th dport @open6 accept',
+    },
+    {
+      why: 'A copy for a gate that is not there: the default route would send it to a router, and that would send it back.',
+      rule: 'ct state untracked oifname != @gates fib daddr type local meta l4proto . ip daddr . th dport @guarded4 drop',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'ct state untracked oifname != @gates fib daddr type local meta l4proto . ip6 daddr . th dport @guarded6 drop',
     },
   ],
 };
@@ -280,6 +342,14 @@ const POSTROUTING: Chain = {
       rule: 'ct status dnat iifname . oifname @hairpin masquerade',
     },
     {
+      why: 'The same when its packet came back by a gate.',
+      rule: 'ct status dnat iifname @gates ip saddr . oifname @inside4 masquerade',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'ct status dnat iifname @gates ip6 saddr . oifname @inside6 masquerade',
+    },
+    {
       why: 'The same when br_netfilter translated the frame inside the bridge: it shows no input interface here, like packets of the host, which are told by their source.',
       rule: 'ct status dnat iif 0 fib saddr type != local oifname @bridges masquerade',
     },
@@ -312,41 +382,55 @@ const CHAINS: readonly Chain[] = [
   TRANSLATE6,
   PREROUTING,
   OUTPUT,
+  ADMITTED,
   FROM_HOST,
   INTO,
   FORWARD,
   POSTROUTING,
 ];
 
-/** How many rules the table has: fewer means that somebody flushed a chain and left the sets. */
-export const RULE_COUNT = CHAINS.reduce((sum, { rules }) => sum + rules.length, 0);
+const TO_GATE = { ip: toGate(4), ip6: toGate(6) } as const;
+
+/** How many rules the tables have: fewer means that somebody flushed a chain and left the sets. */
+export const RULE_COUNT = [...CHAINS, ...Object.values(TO_GATE)].reduce(
+  (sum, { rules }) => sum + rules.length,
+  0,
+);
 
 const BODY = [...SET_NAMES.map(setText), ...CHAINS.map(chainText)].join('\n');
+const GATE_TABLES = Object.entries(TO_GATE).map(
+  ([family, chain]) => `table ${family} ${TABLE} {\n${chainText(chain)}}\n`,
+);
 
 /**
  * The name of an empty set that tells which version of the chains is loaded: names and nothing else come through every
  * version of nft and of the kernel unchanged.
  */
-export const VERSION_SET = `version_${createHash('sha256').update(BODY).digest('hex').slice(0, 12)}`;
+export const VERSION_SET = `version_${createHash('sha256')
+  .update(BODY + GATE_TABLES.join(''))
+  .digest('hex')
+  .slice(0, 12)}`;
 
 /** Elements of our sets: fields joined with ' . ', as in Facts. */
 export type Elements = ReadonlyMap<NftSetName, ReadonlyMap<string, string>>;
 
 /**
- * A file for `nft -f`: one transaction that puts the table with these elements in the place of one that is there, if
+ * A file for `nft -f`: one transaction that puts the tables with these elements in the place of those that are there, if
  * any. `add` before `delete`, because deleting what does not exist fails.
  */
 export function rulesetText(elements: Elements = new Map()): string {
-  return `add table inet ${TABLE}
-delete table inet ${TABLE}
-table inet ${TABLE} {
+  return `${['inet', ...Object.keys(TO_GATE)].map(replaced).join('')}table inet ${TABLE} {
 	# Which version of these chains is loaded. Always empty.
 	set ${VERSION_SET} {
 		type mark
 	}
 
 ${BODY}}
-${[...elements].map(([set, held]) => elementLine(set, held)).join('')}`;
+${GATE_TABLES.join('')}${[...elements].map(([set, held]) => elementLine(set, held)).join('')}`;
+}
+
+function replaced(family: string): string {
+  return `add table ${family} ${TABLE}\ndelete table ${family} ${TABLE}\n`;
 }
 
 /** One line for a whole set: nft takes ten thousand lines many times longer than one with ten thousand elements. */

@@ -41,6 +41,8 @@ export interface LinkAdd {
   readonly mac?: Mac;
   /** False = no IPv6 link-local address on this link (IFLA_INET6_ADDR_GEN_MODE none). Default true. */
   readonly linkLocal?: boolean;
+  /** False = no neighbour is asked for (IFF_NOARP): every frame goes to the link's own MAC, which the peer must have too. Default true. */
+  readonly arp?: boolean;
 }
 
 /** Make `link` a port of the bridge `master`. */
@@ -135,6 +137,9 @@ export interface NftElement {
  * - `publish4`, `publish6`: (protocol . host address . port : container address . port).
  * - `publish4_any`, `publish6_any`: (protocol . port : container address . port), for every local address.
  * - `publish4_range`, `publish4_any_range`, and 6: intervals of ports that keep their number, so data is the address alone.
+ * - `guarded4`, `guarded6`: intervals (protocol . host addresses . ports) of published ports that the host's own input policy judges.
+ * - `gates`: both ends of every gate, by which what that policy lets in comes back to be translated.
+ * - `inside4`, `inside6`: pairs (subnet . bridge) of networks with a gate: who comes by it from the network that it leads to.
  */
 export type NftSetName =
   | 'bridges'
@@ -150,7 +155,10 @@ export type NftSetName =
   | `publish${Family}`
   | `publish${Family}_any`
   | `publish${Family}_range`
-  | `publish${Family}_any_range`;
+  | `publish${Family}_any_range`
+  | `guarded${Family}`
+  | 'gates'
+  | `inside${Family}`;
 
 type Family = 4 | 6;
 

@@ -40,7 +40,7 @@ export const bridge: Driver = {
 function publicationPlan(network: NetworkRecord, published: readonly PublishedPort[]): Plan {
   return [
     ...loopbackWay(network, bridgeOf(network, parseOptions(network.options)), published),
-    ...publishPlan(published),
+    ...publishPlan(network, published),
   ];
 }
 

@@ -11,18 +11,24 @@ export function bridgeNameOf(networkId: string): string {
  * `h` stays on the host, `c` goes into the container.
  */
 export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
-  const stem = `veth${hashOf(endpointId)}`;
+  const stem = `veth${shortOf(endpointId)}`;
   return { host: `${stem}h`, container: `${stem}c` };
 }
 
 /** Of the device that what comes from the container is led through, where that is limited. */
 export function ifbNameOf(endpointId: string): string {
-  return `ifb${hashOf(endpointId)}`;
+  return `ifb${shortOf(endpointId)}`;
 }
 
-function hashOf(endpointId: string): string {
-  const digest = createHash('sha256').update(endpointId).digest();
-  return BigInt(`0x${digest.toString('hex').slice(0, 14)}`)
+/** `cnmg` and the same of the network's id; packets go `i`n at one end and come `o`ut at the other. */
+export function gateNamesOf(networkId: string): { readonly entrance: string; readonly exit: string } {
+  const stem = `cnmg${shortOf(networkId)}`;
+  return { entrance: `${stem}i`, exit: `${stem}o` };
+}
+
+function shortOf(id: string): string {
+  const digest = createHash('sha256').update(id).digest('hex');
+  return BigInt(`0x${digest.slice(0, 14)}`)
     .toString(36)
     .padStart(10, '0')
     .slice(-10);

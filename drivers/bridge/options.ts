@@ -1,4 +1,4 @@
-/** The options of `docker network create -d cnm-bridge -o …`, under Docker's own names (libnetwork.md §1.1). */
+/** The options of `docker network create -d cnm-bridge -o …`, under Docker's own names (libnetwork.md §1.1) where Docker has them. */
 import { ip, type Ip } from '../../address/ip.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
@@ -15,6 +15,7 @@ import {
 
 const GATEWAY_MODES = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
 export type GatewayMode = (typeof GATEWAY_MODES)[number];
+const FIREWALLS = ['cnm', 'host'] as const;
 
 export interface BridgeOptions {
   /** Bytes; undefined = the kernel's default, 1500. */
@@ -34,6 +35,8 @@ export interface BridgeOptions {
   readonly inhibitIpv4: boolean;
   /** Interfaces from which published container ports are reached directly. */
   readonly trustedInterfaces: readonly string[];
+  /** `host`: what comes in for a published port must also be let in by the host's own input policy. */
+  readonly firewall: (typeof FIREWALLS)[number];
 }
 
 const BRIDGE = 'com.docker.network.bridge.';
@@ -51,6 +54,7 @@ const NAMES = {
   inhibitIpv4: `${BRIDGE}inhibit_ipv4`,
   trusted: `${BRIDGE}trusted_host_interfaces`,
   defaultBridge: `${BRIDGE}default_bridge`,
+  firewall: 'firewall',
 } as const;
 
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
@@ -84,6 +88,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): BridgeO
     },
     inhibitIpv4: booleanValue(NAMES.inhibitIpv4, of('inhibitIpv4'), false),
     trustedInterfaces: trustedInterfaces(of('trusted')),
+    firewall: choiceValue(NAMES.firewall, of('firewall'), FIREWALLS, 'cnm'),
   };
 }
 

@@ -5,6 +5,8 @@ import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { bridge } from './index.ts';
+import { gateNamesOf } from './names.ts';
+import { parseOptions } from './options.ts';
 
 const spec = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
   id: '0123456789abcdef'.repeat(4),
@@ -74,6 +76,40 @@ t.test('an internal network neither forwards nor masquerades', async (t) => {
   const plan = await described(spec({ internal: true }));
   t.ok(plan.includes('nft add element inet cnm internal { cnm0123456789ab }'));
   t.notOk(plan.some((step) => /masquerade|forward=/.test(step)));
+});
+
+t.test('firewall=host brings a gate, in the families that are translated', async (t) => {
+  const options = { firewall: 'host' };
+  const gate = (plan: readonly string[]) => plan.filter((step) => /cnmg|inside/.test(step));
+  const { entrance, exit } = gateNamesOf(spec().id);
+  t.same(
+    gate(await described(spec({ options }))).map((step) => step.replace(/address \S+/, 'address MAC')),
+    [
+      `nft add element inet cnm gates { ${entrance} }`,
+      `nft add element inet cnm gates { ${exit} }`,
+      'nft add element inet cnm inside4 { 10.1.0.0/24 . cnm0123456789ab }',
+      `ip link add ${entrance} mtu 65535 address MAC arp off type veth peer name ${exit}`,
+      `sysctl -w net.ipv4.conf.${exit}.rp_filter=2`,
+      `ip addr add 169.254.157.122/31 dev ${entrance}`,
+      `ip addr add 169.254.157.122/32 dev ${exit}`,
+      `ip link set ${exit} up`,
+      `ip link set ${entrance} up`,
+    ],
+  );
+  const dual = { enableIpv6: true, ipv6 };
+  t.ok(
+    (await described(spec({ ...dual, options }))).includes(
+      `ip addr add fd9d:7b6a:6d2f::/127 dev ${entrance}`,
+    ),
+  );
+  const routed = { ...options, 'com.docker.network.bridge.gateway_mode_ipv4': 'routed' };
+  t.notOk(gate(await described(spec({ ...dual, options: routed }))).some((step) => step.includes('169.254')));
+  t.same(gate(await described(spec({ options: routed }))), [], 'routed ports are no ports of the host');
+  t.same(gate(await described(spec({ internal: true, options }))), [], 'internal networks publish nothing');
+  t.same(gate(await described(spec({ options: { firewall: 'cnm' } }))), []);
+  t.throws(() => parseOptions({ firewall: 'ufw' }), {
+    message: /firewall cannot be "ufw".*one of cnm, host/,
+  });
 });
 
 t.test('B11: a bridge that the user made is used, with its address, and not deleted', async (t) => {

@@ -7,6 +7,7 @@ import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/mode
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, NftElement, Plan, Step } from '../../kernel/step.ts';
 import { endpointOptions, type Limit } from './endpoint-options.ts';
+import { gateElements, gateLinks } from './gate.ts';
 import { bridgeNameOf, ifbNameOf, vethNamesOf } from './names.ts';
 import { type BridgeOptions, parseOptions } from './options.ts';
 
@@ -27,6 +28,7 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
       prefix,
     })),
     { do: 'forward.accept', bridge, mark },
+    ...gateLinks(spec, options),
     { do: 'link.up', link: bridge },
   ];
 }
@@ -132,7 +134,11 @@ function firewall(spec: NetworkSpec, options: BridgeOptions, bridge: string): re
   if (spec.internal) return [...elements, element('internal', bridge)];
   elements.push(element('hairpin', bridge, bridge));
   for (const family of familiesOf(spec)) elements.push(...gatewayElements(options, bridge, family));
-  return [...elements, ...options.trustedInterfaces.map((name) => element('trusted', name, bridge))];
+  return [
+    ...elements,
+    ...options.trustedInterfaces.map((name) => element('trusted', name, bridge)),
+    ...gateElements(spec, options, bridge),
+  ];
 }
 
 /** What the gateway mode of one family means; a routed network keeps its addresses. */

@@ -77,7 +77,7 @@ const published = (proto: number, port: number, hostPort: number, hostIp = '0.0.
   hostIp: ip(hostIp),
   hostPort,
 });
-const described = (...ports: PublishedPort[]) => publishPlan(ports).map(describe);
+const described = (...ports: PublishedPort[]) => publishPlan(network(), ports).map(describe);
 
 t.test('held, then translated; udp is forgotten before and after', (t) => {
   t.same(described(published(17, 53, 5300)), [
@@ -87,6 +87,26 @@ t.test('held, then translated; udp is forgotten before and after', (t) => {
     'nft add element inet cnm open4 { 10.1.0.2 . udp . 53 }',
     'conntrack -D -p udp --orig-port-dst 5300',
   ]);
+  t.end();
+});
+
+t.test('firewall=host: guarded before it is translated, one interval for a run of ports', (t) => {
+  const guarded = publishPlan(network({ options: { firewall: 'host' } }), [
+    ...[8080, 8081].map((port) => published(6, port - 8000, port)),
+    published(6, 80, 8080, '::'),
+    published(17, 53, 53, '192.0.2.1'),
+  ]);
+  const lines = guarded.map(describe);
+  t.same(
+    lines.filter((line) => line.includes('guarded')).sort(),
+    [
+      'nft add element inet cnm guarded4 { tcp . 0.0.0.0/0 . 8080-8081 }',
+      'nft add element inet cnm guarded4 { udp . 192.0.2.1 . 53 }',
+      'nft add element inet cnm guarded6 { tcp . ::/0 . 8080 }',
+    ],
+  );
+  const last = lines.findLastIndex((line) => line.includes('guarded'));
+  t.ok(last < lines.findIndex((line) => line.includes('publish')));
   t.end();
 });
 

@@ -83,14 +83,16 @@ function noAddress(port: number, hostIp: Ip): CnmError {
 }
 
 /**
- * Held first, so that a conflict is found before anything is translated; then the translation; what conntrack remembers of a
+ * Held first, so that a conflict is found before anything is translated; then what keeps out whom the host does not let in; then the translation; what conntrack remembers of a
  * former owner goes before and after, so that no packet in between renews it.
  */
-export function publishPlan(published: readonly PublishedPort[]): Plan {
+export function publishPlan(network: NetworkSpec, published: readonly PublishedPort[]): Plan {
   const onHost = runs(published);
+  const { firewall } = parseOptions(network.options);
   return [
     ...onHost.map(hold),
     ...onHost.flatMap(forget),
+    ...(firewall === 'host' ? onHost.map(guard) : []),
     ...onHost.flatMap(translation),
     ...opened(published),
     ...onHost.flatMap(forget),
@@ -172,6 +174,14 @@ function forget({ proto, hostIp, hostPort, length }: Run): readonly Step[] {
 
 function endOf(port: number, length: number): { readonly portEnd?: number } {
   return length > 1 ? { portEnd: port + length - 1 } : {};
+}
+
+/** One interval however many ports, and whichever numbers they lead to. */
+function guard({ proto, hostIp, hostPort, length }: Run): NftElement {
+  const family = familyOf(hostIp);
+  const hosts = hostIp === ANY[family] ? `${hostIp}/0` : hostIp;
+  const ports = length > 1 ? `${hostPort}-${hostPort + length - 1}` : String(hostPort);
+  return { do: 'nft.element', set: `guarded${family}`, key: [protocolOf(proto), hosts, ports] };
 }
 
 /** Ports that keep their number are one interval, however many they are; others are an element each. */

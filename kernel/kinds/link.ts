@@ -136,12 +136,16 @@ function newVeth(
 /** include/uapi/linux/ipv6.h: IPV6_MIN_MTU. A link below it has no IPv6 at all (addrconf_notify(), RFC 8200 section 5). */
 const IPV6_MIN_MTU = 1280;
 
-/** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. */
+/** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. And flags, which a veth's peer would not get. */
 function finish(step: LinkAdd, view: View): LinkChange {
   // For a link without IPv6 the kernel refuses the setting with EAFNOSUPPORT (inet6_set_link_af()).
   const hasIpv6 = view.ipv6 && (step.mtu === undefined || step.mtu >= IPV6_MIN_MTU);
   const noLinkLocal = step.linkLocal === false && hasIpv6;
-  return { alias: markText(step.mark), ...(noLinkLocal && { noLinkLocal }) };
+  return {
+    alias: markText(step.mark),
+    ...(noLinkLocal && { noLinkLocal }),
+    ...(step.arp === false && { noArp: true }),
+  };
 }
 
 function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): KernelLink {

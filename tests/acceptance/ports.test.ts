@@ -65,6 +65,7 @@ for (const engine of ['20.10', '28.5'] as const) {
       twoByTwo(t, site),
     );
     await t.test('T18: an internal network', (t) => internal(t, site));
+    await t.test('firewall=host: the host’s own rules decide', (t) => obeysHost(t, site));
     await t.test('T19: an IPv6 address of the host for a container without IPv6', (t) => fourForSix(t, site));
     await t.test('T20: no answer of the host’s own once a port is published', (t) => steady(t, site));
     await t.test('3 port mapping, as the book has it', (t) => portMapping(t, site));
@@ -312,6 +313,59 @@ async function internal(t: Test, { h, r }: Site): Promise<void> {
   ]);
   await h.docker('rm', '-f', 'inner');
   await h.docker('network', 'rm', 'shut');
+}
+
+async function obeysHost(t: Test, { h, r }: Site): Promise<void> {
+  const before = await snapshot(h);
+  const options = ['-o', 'firewall=host', '--subnet=10.4.0.0/24', '--ipv6', '--subnet=fd00:4::/64'];
+  await h.docker('network', 'create', '-d', 'cnm-bridge', ...options, 'obeys');
+  await answer(
+    h,
+    'guarded',
+    ['tcp:80', 'udp:53'],
+    '--network',
+    'obeys',
+    '-p',
+    '8070:80',
+    '-p',
+    '5370:53/udp',
+  );
+  const asks = (wanted?: readonly [string, string]) =>
+    check(t, [
+      ['r', r, `tcp:${h.address}:8070`, wanted?.[0] ?? 'nothing'],
+      ['r', r, `udp:${h.address}:5370`, wanted?.[0] ?? 'nothing'],
+      ['r', r, `tcp:[${h.address6}]:8070`, wanted?.[1] ?? 'nothing'],
+      ['r', r, `udp:[${h.address6}]:5370`, wanted?.[1] ?? 'nothing'],
+      ['h', h, `tcp:${h.address}:8070`, `guarded ${h.address}`],
+    ]);
+  const inputDrop = (verb: string) =>
+    h.sh(`for x in iptables ip6tables; do for p in tcp udp; do
+      $x ${verb} INPUT -i eth0 -p $p -m multiport --dports 8070,5370 -j DROP; done; done`);
+  await inputDrop('-I');
+  await asks();
+  await inputDrop('-D');
+  await asks([`guarded ${r.address}`, `guarded ${r.address6}`]);
+  const entrance = (await h.sh("ip -o link | grep -o 'cnmg[0-9a-z]*i' | head -n 1")).trim();
+  for (const command of [
+    'nft delete table inet cnm',
+    'nft delete table ip cnm; nft delete table ip6 cnm',
+    'nft flush set inet cnm guarded4; nft flush map inet cnm publish4_any',
+    `ip link del ${entrance}`,
+  ]) {
+    await h.sh(command);
+    const seen = async () => (await ask(r, `udp:${h.address}:5370`)) === `guarded ${r.address}` || undefined;
+    await until(`${command} to be mended`, 5000, seen);
+    const drops = async () => {
+      await inputDrop('-I');
+      const answers = await ask(r, `tcp:${h.address}:8070`);
+      await inputDrop('-D');
+      return answers === 'nothing' || undefined;
+    };
+    t.ok(await until('the host to decide again', 10_000, drops), command);
+  }
+  await h.docker('rm', '-f', 'guarded');
+  await h.docker('network', 'rm', 'obeys');
+  await assertRestored(t, h, before);
 }
 
 async function fourForSix(t: Test, { h }: Site): Promise<void> {

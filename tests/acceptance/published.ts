@@ -63,7 +63,7 @@ export async function elements(h: DockerHost): Promise<readonly string[]> {
   return nftables
     .flatMap(({ set, map }) => {
       const one = set ?? map;
-      if (one === undefined || !/^(publish|open)/.test(one.name)) return [];
+      if (one === undefined || !/^(publish|open|guarded)/.test(one.name)) return [];
       return (one.elem ?? []).map((element) => `${one.name} ${text(element)}`);
     })
     .sort();

@@ -82,6 +82,13 @@ t.test('every kind of element as nft reads it', (t) => {
     { set: 'publish6_any', key: ['sctp', '8080'], data: ['fd00::2', '80'] },
     { set: 'publish6_range', key: ['tcp', '2001:db8::1', '8000-8010'], data: ['fd00::2'] },
     { set: 'publish6_any_range', key: ['tcp', '8000-8010'], data: ['fd00::2'] },
+    { set: 'guarded4', key: ['tcp', '0.0.0.0/0', '8080'] },
+    { set: 'guarded4', key: ['udp', '192.0.2.1', '8000-8010'] },
+    { set: 'guarded6', key: ['sctp', '2001:db8::1', '8080'] },
+    { set: 'guarded6', key: ['tcp', '::/0', '8000-8010'] },
+    { set: 'gates', key: ['cnmg0i'] },
+    { set: 'inside4', key: ['10.1.0.0/24', 'br0'] },
+    { set: 'inside6', key: ['fd00:1::/64', 'br0'] },
   ];
   const expected: Record<string, string[]> = {};
   for (const { set, key, data } of elements) {
@@ -173,6 +180,8 @@ t.test('a damaged or other table is replaced, and its elements stay', async (t) 
     'nft delete chain inet cnm forward',
     `nft delete set inet cnm ${VERSION_SET}`,
     `nft delete set inet cnm ${VERSION_SET}; nft add set inet cnm version_0 "{ type mark; }"`,
+    'nft flush chain ip cnm to_gate',
+    'nft delete table ip6 cnm',
     'nft flush chain inet cnm postrouting; nft delete set inet cnm masquerade6',
   ];
   await firewall.prepare();

@@ -2,8 +2,9 @@
  * The world of the firewall tests. The test process is the host, in a network namespace of its own; every other machine is a
  * named namespace beside it, which `close` takes away.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { promisify } from 'node:util';
 import { enterFreshNetns } from '../kernel/namespace.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import type { Firewall } from '../../kernel/nftables.ts';
@@ -90,18 +91,35 @@ export function hostAsks(server: string): string {
   return ask('', server);
 }
 
-/** @param options Of socat's address, for example `,bind=192.0.2.2`. */
-function ask(inside: string, server: string, options = ''): string {
-  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
-  const family = address.startsWith('[') ? '6' : '4';
-  const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
+function ask(inside: string, server: string, options?: string): string {
   try {
-    const target = `${proto.toUpperCase()}${family}:${address}${timeout}${options}`;
-    const answer = sh(`echo | ${inside}timeout 2 socat -T 1 - ${target}`).trim();
-    return answer === '' ? 'nothing' : answer;
+    return answered(sh(asking(inside, server, options)));
   } catch {
     return 'nothing';
   }
+}
+
+/** The same while others ask. `netns` undefined: the host. */
+export async function answerTo(netns: string | undefined, server: string): Promise<string> {
+  const inside = netns === undefined ? '' : `ip netns exec ${netns} `;
+  const run = promisify(execFile);
+  return run('/bin/sh', ['-ec', asking(inside, server)]).then(
+    ({ stdout }) => answered(stdout),
+    () => 'nothing',
+  );
+}
+
+/** @param options Of socat's address, for example `,bind=192.0.2.2`. */
+function asking(inside: string, server: string, options = ''): string {
+  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
+  const family = address.startsWith('[') ? '6' : '4';
+  const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
+  const target = `${proto.toUpperCase()}${family}:${address}${timeout}${options}`;
+  return `echo | ${inside}timeout 2 socat -T 1 - ${target}`;
+}
+
+function answered(text: string): string {
+  return text.trim() === '' ? 'nothing' : text.trim();
 }
 
 /** Starts answerer.ts, in a machine or on the host. Returns what ends it. */
@@ -195,13 +213,15 @@ function pairText(element: unknown): string {
 /** libnftables-json(5). */
 function nftText(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
-  const { concat, range, elem } = value as {
+  const { concat, range, prefix, elem } = value as {
     concat?: readonly unknown[];
     range?: readonly unknown[];
+    prefix?: { readonly addr: string; readonly len: number };
     elem?: { readonly val: unknown };
   };
   // An element with a counter.
   if (elem !== undefined) return nftText(elem.val);
+  if (prefix !== undefined) return `${prefix.addr}/${prefix.len}`;
   return concat?.map(nftText).join(' . ') ?? range?.map(nftText).join('-') ?? JSON.stringify(value);
 }
 
