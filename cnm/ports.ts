@@ -1,5 +1,6 @@
 /** Which ports of the host a publication gets. Pure. */
 import { familyOf, type Ip } from '../address/ip.ts';
+import type { PortHold } from '../kernel/step.ts';
 import type { PublishRequest } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { EndpointRecord, PublishedPort } from './model.ts';
@@ -92,6 +93,12 @@ export function choosePorts(
     for (const hostIp of onHost) taken.add(proto, hostIp, hostPort, 'another port of the same container');
     return targets.map(({ ip, hostIp }) => ({ proto, ip, port, ...(hostIp && { hostIp, hostPort }) }));
   });
+}
+
+/** A hold of several ports as holds of one each: it is one of them that somebody else has. */
+export function singly(hold: PortHold): readonly PortHold[] {
+  const { portEnd = hold.port, ...one } = hold;
+  return Array.from({ length: portEnd - hold.port + 1 }, (_, n) => ({ ...one, port: hold.port + n }));
 }
 
 function firstFree(

@@ -16,7 +16,15 @@ import type {
   PortBinding,
   PublishedPort,
 } from './model.ts';
-import { choosePorts, type Ephemeral, parsePortList, takenBy, type TakenPorts } from './ports.ts';
+import {
+  choosePorts,
+  type Ephemeral,
+  parsePortList,
+  protocolName,
+  singly,
+  takenBy,
+  type TakenPorts,
+} from './ports.ts';
 
 /** The key under which ports are chosen: two containers must not both find the same one free. */
 const CHOOSING = 'ports';
@@ -131,11 +139,11 @@ function choose(
   });
 }
 
-/** Answers the port that a process of the host holds, when a request that can do with another one had chosen it. */
+/** Answers the port that a process of the host holds, when none of the requests (none: it is the last attempt) insists on it. */
 async function establish(
   context: Context,
   chosen: EndpointRecord,
-  flexible: readonly PublishRequest[],
+  requests: readonly PublishRequest[],
 ): Promise<PublishedPort | undefined> {
   const { external } = chosen;
   if (external === undefined) return undefined;
@@ -153,40 +161,43 @@ async function establish(
     const hold = refusedHold(error, external.plan);
     if (hold === undefined) throw error;
     const held = external.published.find(
-      ({ hostIp, hostPort }) => hostIp === hold.address && isIn(hold, hostPort),
+      ({ proto, hostIp, hostPort }) =>
+        protocolName(proto) === hold.proto && hostIp === hold.address && hostPort === hold.port,
     );
-    if (held !== undefined && flexible.some((request) => request.port === held.port && isFlexible(request)))
+    if (held !== undefined && requests.length > 0 && !requests.some((request) => insistsOn(request, held)))
       return held;
     throw new CnmError('port-taken', portTaken(hold, error), { cause: error });
   }
 }
 
-function isFlexible({ from, to }: PublishRequest): boolean {
-  return from === 0 || to > from;
-}
-
-function isIn({ port, portEnd = port }: PortHold, number: number | undefined): boolean {
-  return number !== undefined && number >= port && number <= portEnd;
+/** Whether the request can do with this one port and no other. */
+function insistsOn({ proto, from, to }: PublishRequest, held: PublishedPort): boolean {
+  return proto === held.proto && from === held.hostPort && to === from;
 }
 
 function highest(published: readonly PublishedPort[]): number {
   return published.reduce((most, { hostPort = 0 }) => Math.max(most, hostPort), 0);
 }
 
+/** The one port that cannot be had, of all that the plan holds. */
 function refusedHold(error: unknown, plan: Plan): PortHold | undefined {
   const cause = error instanceof CnmError ? error.cause : error;
-  if (!(cause instanceof KernelError)) return undefined;
-  return plan.find((step): step is PortHold => step.do === 'port.hold' && describe(step) === cause.operation);
+  if (!(cause instanceof KernelError) || !TAKEN.includes(cause.errno)) return undefined;
+  return plan
+    .flatMap((step) => (step.do === 'port.hold' ? singly(step) : []))
+    .find((one) => describe(one) === cause.operation);
 }
 
-function portTaken({ proto, address, port, portEnd = port }: PortHold, error: unknown): string {
+/** Other refusals (no privilege, no descriptor left) are no matter of this port, and told in the kernel's words. */
+const TAKEN = ['EADDRINUSE', 'EADDRNOTAVAIL'];
+
+function portTaken({ proto, address, port }: PortHold, error: unknown): string {
   const cause = error instanceof CnmError ? error.cause : error;
   const { errno, detail } = cause as KernelError;
-  const numbers = port === portEnd ? String(port) : `${port}-${portEnd}`;
   const why = detail === '' ? errno : detail;
   if (errno === 'EADDRNOTAVAIL')
-    return `Port ${numbers}/${proto} cannot be published on ${address}: the host does not have this address`;
-  return `Port ${numbers}/${proto} on ${address} is not free: ${why}`;
+    return `Port ${port}/${proto} cannot be published on ${address}: the host does not have this address`;
+  return `Port ${port}/${proto} on ${address} is not free: ${why}`;
 }
 
 function withBusy(taken: TakenPorts, busy: readonly PublishedPort[]): TakenPorts {
