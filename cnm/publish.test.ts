@@ -127,7 +127,7 @@ t.test('what is held is what the living have published, whatever happened before
     }),
     fc.record({ does: fc.constant('restart' as const), n: fc.constant(1) }),
   );
-  await fc.assert(
+  const holds = fc.assert(
     fc.asyncProperty(fc.array(event, { maxLength: 20 }), async (events) => {
       const { kernel, cnm: first, start, held } = await host();
       let cnm = first;
@@ -160,4 +160,5 @@ t.test('what is held is what the living have published, whatever happened before
     }),
     { numRuns: 60 },
   );
+  await t.resolves(holds);
 });
