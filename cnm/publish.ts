@@ -1,5 +1,4 @@
 /** Publish and unpublish the ports of an endpoint that became its container's gateway. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { describe } from '../kernel/describe.ts';
 import { KernelError } from '../kernel/kernel.ts';
@@ -16,10 +15,12 @@ import type {
   PortBinding,
   PublishedPort,
 } from './model.ts';
+import { isLost, named } from './holder.ts';
 import {
   choosePorts,
   type Ephemeral,
   parsePortList,
+  PortTaken,
   protocolName,
   singly,
   takenBy,
@@ -36,7 +37,31 @@ const RESERVED = 'net.ipv4.ip_local_reserved_ports';
 /** Where the kernel does not say (RFC 6335 section 6). */
 const DYNAMIC_PORTS = { from: 49152, to: 65535 };
 
-export function programExternal(
+/** A port of an endpoint that Docker has lost is free: it is taken from it, with no queue of this endpoint's held, and asked for again. */
+export async function programExternal(
+  context: Context,
+  network: NetworkId,
+  id: EndpointId,
+  ports: readonly PortBinding[],
+): Promise<void> {
+  for (;;) {
+    try {
+      await program(context, network, id, ports);
+      return;
+    } catch (error) {
+      if (!(error instanceof PortTaken) || error.holder?.endpoint === undefined) throw error;
+      const { endpoint } = error.holder;
+      if (!(await isLost(context, endpoint))) throw await named(context, error, endpoint);
+      context.log.warn(
+        { endpoint: endpoint.id.slice(0, 12) },
+        'a lost endpoint gives its ports to a new one',
+      );
+      await revokeExternal(context, endpoint.network, endpoint.id);
+    }
+  }
+}
+
+function program(
   context: Context,
   network: NetworkId,
   id: EndpointId,
@@ -85,7 +110,7 @@ async function publish(
   const busy: PublishedPort[] = [];
   for (let attempt = 1; ; attempt += 1) {
     const wish = { publishing, requests, ports, ephemeral, busy };
-    const chosen = await chooseOrExplain(context, network, endpoint, wish);
+    const chosen = await choose(context, network, endpoint, wish);
     const held = await establish(context, chosen, attempt < ATTEMPTS ? requests : []);
     if (held === undefined) return;
     busy.push(held);
@@ -101,32 +126,16 @@ interface Wish {
   readonly busy: readonly PublishedPort[];
 }
 
-/** A conflict is looked at twice: the second time with the names that people know containers by. */
-async function chooseOrExplain(
-  context: Context,
-  network: NetworkRecord,
-  endpoint: EndpointRecord,
-  wish: Wish,
-): Promise<EndpointRecord> {
-  try {
-    return await choose(context, network, endpoint, wish);
-  } catch (error) {
-    if (!(error instanceof CnmError) || error.code !== 'port-taken') throw error;
-    return choose(context, network, endpoint, wish, await containerNames(context));
-  }
-}
-
 /** Stores the choice before the next one is made, so that the next one sees it. */
 function choose(
   context: Context,
   network: NetworkRecord,
   endpoint: EndpointRecord,
   wish: Wish,
-  containers?: ReadonlyMap<string, string>,
 ): Promise<EndpointRecord> {
   return context.queues.run(CHOOSING, async () => {
     const others = context.records.endpoints().filter((other) => other.id !== endpoint.id);
-    const taken = withBusy(takenBy(others, containers), wish.busy);
+    const taken = withBusy(takenBy(others), wish.busy);
     const published = choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
     if (wish.requests.some(({ from }) => from === 0)) context.ephemeral.next = highest(published) + 1;
     const plan = wish.publishing.plan(network, published);
@@ -200,10 +209,11 @@ function portTaken({ proto, address, port }: PortHold, error: unknown): string {
   return `Port ${port}/${proto} on ${address} is not free: ${why}`;
 }
 
+const PROCESS = { words: 'a process of the host' };
+
 function withBusy(taken: TakenPorts, busy: readonly PublishedPort[]): TakenPorts {
   for (const { proto, hostIp, hostPort } of busy) {
-    if (hostIp !== undefined && hostPort !== undefined)
-      taken.add(proto, hostIp, hostPort, 'a process of the host');
+    if (hostIp !== undefined && hostPort !== undefined) taken.add(proto, hostIp, hostPort, PROCESS);
   }
   return taken;
 }
@@ -213,16 +223,4 @@ function ephemeralRange({ kernel }: Context): Ephemeral {
   const [from, to] = (kernel.sysctl(EPHEMERAL) ?? '').split(/\s+/).map(Number);
   const known = from !== undefined && to !== undefined && from > 0 && to >= from;
   return { ...(known ? { from, to } : DYNAMIC_PORTS), reserved };
-}
-
-/** How long Docker may take to name the containers that are in the way. */
-const NAMES_MS = 1000;
-
-/** Asked for the words of an error alone, and never waited for long: Docker waits for us meanwhile. */
-async function containerNames({ engine }: Context): Promise<ReadonlyMap<string, string>> {
-  const late = sleep(NAMES_MS, undefined, { ref: false });
-  const listed = (await Promise.race([engine?.networks(), late])) ?? [];
-  return new Map(
-    listed.flatMap(({ endpoints }) => endpoints.map(({ id, container }) => [id, container] as const)),
-  );
 }

@@ -1,0 +1,20 @@
+import t from 'tap';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openLab } from '../lab/lab.ts';
+import { answer, elements, held } from './published.ts';
+for (const engine of (process.env['E'] ?? '20.10').split(',') as ('20.10' | '28.5')[]) t.test(engine, async (t) => {
+  const lab = await openLab(t);
+  const h = await lab.dockerHost({ engine, plugin: 'sockets' });
+  await h.docker('network', 'create', '-d', 'cnm-bridge', 'n1');
+  await answer(h, 'one', ['tcp:80'], '--network', 'n1', '-p', '8080:80');
+  await answer(h, 'two', ['tcp:80'], '--network', 'n1', '--restart', 'always', '-p', '8081:80');
+  const at = h.cnmd.log.length;
+  await h.killDocker();
+  const s = Date.now();
+  await h.startDocker();
+  console.log('start', Date.now() - s);
+  console.log(await held(h), await elements(h), await h.docker('ps', '-a'));
+  await sleep(1000);
+  console.log(h.cnmd.log.slice(at));
+  console.log(h.dockerLog.split('\n').filter((l) => /error|warn/.test(l)).join('\n'));
+});
