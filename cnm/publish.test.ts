@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { bridge } from '../drivers/bridge/index.ts';
-import { fakeKernel } from '../kernel/fake.ts';
+import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { createCnm } from './index.ts';
@@ -50,12 +50,22 @@ const engine: EngineView = {
     ]),
 };
 
+const sandbox = (n: number) => `/run/docker/netns/c${n}`;
+
+/** As Docker does when a container starts. */
+async function attach(kernel: FakeKernel, cnm: Cnm, n: number): Promise<void> {
+  if (cnm.endpoint(network.id, endpoint(n).id) !== undefined) return;
+  await cnm.createEndpoint(endpoint(n));
+  const { srcName } = await cnm.join(network.id, endpoint(n).id, sandbox(n));
+  kernel.moveAway(srcName, sandbox(n), 'eth0');
+}
+
 async function host(kernel = fakeKernel(), store = memoryStore()) {
   const start = (): Cnm =>
     createCnm({ kernel, store, drivers: [bridge], log: silent, runDir: '/run/cnm', engine });
   const cnm = start();
   await cnm.createNetwork(network);
-  for (const n of [1, 2, 3]) await cnm.createEndpoint(endpoint(n));
+  for (const n of [1, 2, 3]) await attach(kernel, cnm, n);
   const publish = (n: number, ...ports: PortBinding[]) =>
     cnm.programExternalConnectivity(network.id, endpoint(n).id, ports);
   const published = (n: number) =>
@@ -73,6 +83,16 @@ t.test('a port that another container has: its name, and nothing is changed', as
   });
   t.same(await held(), ['tcp 0.0.0.0 8080']);
   t.equal(cnm.endpoint(network.id, endpoint(2).id)?.external, undefined);
+});
+
+t.test('L03: a container that died in a crash of Docker’s keeps its ports from nobody', async (t) => {
+  const { kernel, cnm, publish, published, held } = await host();
+  await publish(1, binding(80, 8080), binding(81, 8081));
+  kernel.destroyNetns(sandbox(1));
+  await publish(2, binding(80, 8080));
+  t.same(await held(), ['tcp 0.0.0.0 8080']);
+  t.same(published(2), [8080]);
+  t.equal(cnm.endpoint(network.id, endpoint(1).id)?.external, undefined, 'nor any other that it had');
 });
 
 t.test('T07: a port that a process has: the one of a range that is in the way', async (t) => {
@@ -135,12 +155,14 @@ t.test('what is held is what the living have published, whatever happened before
         const { id } = endpoint(one.n);
         try {
           if (one.does === 'publish') {
-            await cnm.createEndpoint(endpoint(one.n));
+            await attach(kernel, cnm, one.n);
             const wanted = one.ports.map((number, n) => binding(80 + n, number));
             await cnm.programExternalConnectivity(network.id, id, wanted);
           } else if (one.does === 'revoke') await cnm.revokeExternalConnectivity(network.id, id);
-          else if (one.does === 'delete') await cnm.deleteEndpoint(network.id, id);
-          else {
+          else if (one.does === 'delete') {
+            await cnm.deleteEndpoint(network.id, id);
+            kernel.destroyNetns(sandbox(one.n));
+          } else {
             await cnm.close();
             cnm = start();
             await cnm.reconcile();

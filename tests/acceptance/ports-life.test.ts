@@ -260,7 +260,8 @@ async function life(t: Test, site: Site): Promise<void> {
     await assertServed(t, site, 8080, 'one');
     const thief = await occupy(h, 'tcp', 8080);
     await h.startPlugin();
-    t.match(h.cnmd.log, new RegExp(`tcp 0\\.0\\.0\\.0:8080 is held by ${thief.who}`));
+    const told = new RegExp(`tcp 0\\.0\\.0\\.0:8080 is held by ${thief.who}`);
+    t.ok(await until('a word of it', 10_000, () => told.test(h.cnmd.log) || undefined), 'it says who has it');
     t.same((await held(h)).filter((one) => one.includes('tcp [::]:')).length, before.length);
     t.ok((await held(h)).includes('tcp 0.0.0.0:8081'), 'a port that was taken meanwhile keeps no other');
     await assertServed(t, site, 8080, 'one');
@@ -280,9 +281,10 @@ async function life(t: Test, site: Site): Promise<void> {
   await t.test('dockerd', async () => {
     await h.killDocker();
     await h.startDocker();
-    await assertPorts(t, h, [8081], 'killed: it starts again what has a policy');
+    // Docker tells nothing of the endpoints that it forgot: their ports are free for who asks for them.
     await assertServed(t, site, 8081, 'two');
     await h.docker('start', 'one');
+    await assertAll('killed: it starts again what has a policy, and one is started by hand');
     await h.killPlugin();
     await h.killDocker();
     await Promise.all([h.startPlugin(), h.startDocker()]);
