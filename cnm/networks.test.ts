@@ -79,6 +79,8 @@ t.test('ports: none is fine, a taken one is refused, and nothing is changed by i
   await cnm.createNetwork(network(1));
   await cnm.createEndpoint(endpoint(1, 2));
   await cnm.createEndpoint(endpoint(1, 3));
+  const { srcName } = await cnm.join(network(1).id, endpoint(1, 2).id, '/var/run/docker/netns/x');
+  kernel.moveAway(srcName, '/var/run/docker/netns/x', 'eth0');
   const none = kernel.snapshot();
   await cnm.programExternalConnectivity(network(1).id, endpoint(1, 2).id, []);
   t.same(kernel.snapshot(), none);

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import type { PublishRequest } from './driver.ts';
-import { choosePorts, parsePortList, takenBy, TakenPorts } from './ports.ts';
+import { choosePorts, parsePortList, PortTaken, takenBy, TakenPorts } from './ports.ts';
 
 const EPHEMERAL = { from: 32768, to: 32777, reserved: [] };
 const any4 = ip('0.0.0.0');
@@ -33,7 +33,7 @@ t.test('one port, a range, an ephemeral one', (t) => {
 
 t.test('T14: bindings that differ in their host address alone get one number', (t) => {
   const taken = new TakenPorts();
-  taken.add(6, any6, 32768, 'x');
+  taken.add(6, any6, 32768, { words: 'x' });
   t.same(chosen([request(0, 0, [any4, any6])], taken), ['0.0.0.0 32769', ':: 32769']);
   t.end();
 });
@@ -47,7 +47,7 @@ t.test(
   'a wildcard collides with every address of its family, and with none of the other, nor of another protocol',
   (t) => {
     const taken = new TakenPorts();
-    taken.add(6, ip('192.0.2.1'), 8080, 'endpoint web');
+    taken.add(6, ip('192.0.2.1'), 8080, { words: 'endpoint web' });
     t.throws(() => chosen([request(8080)], taken), {
       code: 'port-taken',
       message: /8080\/tcp on 0\.0\.0\.0.*endpoint web/,
@@ -69,7 +69,7 @@ t.test('T13: distinct loopback addresses keep the same port apart', (t) => {
 
 t.test('an exhausted range says which, and who holds the last', (t) => {
   const taken = new TakenPorts();
-  for (const port of [9000, 9001]) taken.add(6, any4, port, `endpoint e${port}`);
+  for (const port of [9000, 9001]) taken.add(6, any4, port, { words: `endpoint e${port}` });
   t.throws(() => chosen([request(9000, 9001)], taken), {
     code: 'port-taken',
     message: /9000-9001\/tcp.*e9001/,
@@ -106,9 +106,13 @@ t.test('who holds a port is named as people know it', (t) => {
     plan: [],
     external: { requested: [], published, plan: [], state: 'ready' as const },
   };
-  t.equal(takenBy([endpoint]).holder(6, any4, 8080), 'endpoint e1e1e1e1e1e1');
-  const names = new Map([[endpoint.id, 'web']]);
-  t.equal(takenBy([endpoint], names).holder(6, any4, 8080), 'container web (endpoint e1e1e1e1e1e1)');
+  const holder = takenBy([endpoint]).holder(6, any4, 8080);
+  t.same(holder, { words: 'endpoint e1e1e1e1e1e1', endpoint });
+  const error = new PortTaken('8080/tcp on 0.0.0.0', holder).ofContainer('web');
+  t.match(error, {
+    code: 'port-taken',
+    message: /not free: container web \(endpoint e1e1e1e1e1e1\) holds it/,
+  });
   t.equal(takenBy([endpoint]).holder(6, any4, 8081), undefined);
   t.end();
 });

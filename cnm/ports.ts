@@ -1,5 +1,6 @@
 /** Which ports of the host a publication gets. Pure. */
 import { familyOf, type Ip } from '../address/ip.ts';
+import type { PortHold } from '../kernel/step.ts';
 import type { PublishRequest } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { EndpointRecord, PublishedPort } from './model.ts';
@@ -29,13 +30,38 @@ export function protocolName(proto: number): string {
   return PROTOCOL_NAMES[proto] ?? `protocol ${proto}`;
 }
 
+/** Who has a port: an endpoint of ours, or what `words` say. */
+export interface Holder {
+  readonly words: string;
+  readonly endpoint?: EndpointRecord;
+}
+
+/** `port-taken`, with the holder as data: an endpoint can be looked at more closely. */
+export class PortTaken extends CnmError {
+  readonly #where: string;
+  readonly holder: Holder | undefined;
+
+  /** @param where `8080/tcp on 0.0.0.0`; no holder: every port to choose from is reserved. */
+  constructor(where: string, holder: Holder | undefined) {
+    const who = holder === undefined ? 'all are reserved' : `${holder.words} holds it`;
+    super('port-taken', `Port ${where} is not free: ${who}`);
+    this.#where = where;
+    this.holder = holder;
+  }
+
+  /** The same in words that people know. */
+  ofContainer(name: string): PortTaken {
+    return new PortTaken(this.#where, { words: `container ${name} (${this.holder?.words ?? ''})` });
+  }
+}
+
 /**
  * Ports that are taken, by protocol and number. An address takes itself; 0.0.0.0 and :: take their whole family.
  */
 export class TakenPorts {
-  readonly #holders = new Map<string, { readonly hostIp: Ip; readonly holder: string }[]>();
+  readonly #holders = new Map<string, { readonly hostIp: Ip; readonly holder: Holder }[]>();
 
-  add(proto: number, hostIp: Ip, port: number, holder: string): void {
+  add(proto: number, hostIp: Ip, port: number, holder: Holder): void {
     const key = `${proto} ${port}`;
     const there = this.#holders.get(key);
     if (there === undefined) this.#holders.set(key, [{ hostIp, holder }]);
@@ -43,39 +69,30 @@ export class TakenPorts {
   }
 
   /** Who holds it; undefined = free. */
-  holder(proto: number, hostIp: Ip, port: number): string | undefined {
+  holder(proto: number, hostIp: Ip, port: number): Holder | undefined {
     return this.#holders.get(`${proto} ${port}`)?.find((taken) => collide(taken.hostIp, hostIp))?.holder;
   }
 }
 
-/**
- * What all other endpoints have published.
- * @param containers Names of the containers that endpoints belong to, as far as they are known, by endpoint.
- */
-export function takenBy(
-  endpoints: readonly EndpointRecord[],
-  containers: ReadonlyMap<string, string> = new Map(),
-): TakenPorts {
+/** What all other endpoints have published. */
+export function takenBy(endpoints: readonly EndpointRecord[]): TakenPorts {
   const taken = new TakenPorts();
   for (const endpoint of endpoints) {
+    const holder = { words: `endpoint ${endpoint.name ?? endpoint.id.slice(0, 12)}`, endpoint };
     for (const { proto, hostIp, hostPort } of endpoint.external?.published ?? []) {
-      if (hostIp === undefined || hostPort === undefined) continue;
-      taken.add(proto, hostIp, hostPort, holderName(endpoint, containers.get(endpoint.id)));
+      if (hostIp !== undefined && hostPort !== undefined) taken.add(proto, hostIp, hostPort, holder);
     }
   }
   return taken;
 }
 
-function holderName({ id, name }: EndpointRecord, container: string | undefined): string {
-  const endpoint = `endpoint ${name ?? id.slice(0, 12)}`;
-  return container === undefined ? endpoint : `container ${container} (${endpoint})`;
-}
+const ITSELF: Holder = { words: 'another port of the same container' };
 
 /**
  * Chooses a port for every request; what one request gets is taken for the next. Fixed ports first, so that an ephemeral one
  * never sits on a number that another binding of the same container insists on.
  * @param start where the search for an ephemeral port begins, so that a port that was just given up is not the next one given.
- * @throws CnmError `port-taken`, naming address, port and holder.
+ * @throws PortTaken, naming address, port and holder.
  */
 export function choosePorts(
   requests: readonly PublishRequest[],
@@ -89,9 +106,15 @@ export function choosePorts(
     const onHost = targets.flatMap(({ hostIp }) => (hostIp === undefined ? [] : [hostIp]));
     if (onHost.length === 0) return targets.map(({ ip }) => ({ proto, ip, port }));
     const hostPort = firstFree(request, onHost, taken, ephemeral, start);
-    for (const hostIp of onHost) taken.add(proto, hostIp, hostPort, 'another port of the same container');
+    for (const hostIp of onHost) taken.add(proto, hostIp, hostPort, ITSELF);
     return targets.map(({ ip, hostIp }) => ({ proto, ip, port, ...(hostIp && { hostIp, hostPort }) }));
   });
+}
+
+/** A hold of several ports as holds of one each: it is one of them that somebody else has. */
+export function singly(hold: PortHold): readonly PortHold[] {
+  const { portEnd = hold.port, ...one } = hold;
+  return Array.from({ length: portEnd - hold.port + 1 }, (_, n) => ({ ...one, port: hold.port + n }));
 }
 
 function firstFree(
@@ -101,7 +124,7 @@ function firstFree(
   ephemeral: Ephemeral,
   start: number,
 ): number {
-  let holder: string | undefined;
+  let holder: Holder | undefined;
   for (const candidate of candidates(request, ephemeral, start)) {
     const held = onHost
       .map((hostIp) => taken.holder(request.proto, hostIp, candidate))
@@ -112,10 +135,7 @@ function firstFree(
   const { proto, from, to } = request;
   const numbers =
     from === 0 ? `${ephemeral.from}-${ephemeral.to}` : from === to ? String(from) : `${from}-${to}`;
-  throw new CnmError(
-    'port-taken',
-    `Port ${numbers}/${protocolName(proto)} on ${onHost.join(' and ')} is not free: ${holder === undefined ? 'all are reserved' : `${holder} holds it`}`,
-  );
+  throw new PortTaken(`${numbers}/${protocolName(proto)} on ${onHost.join(' and ')}`, holder);
 }
 
 function* candidates({ from, to }: PublishRequest, ephemeral: Ephemeral, start: number): Generator<number> {

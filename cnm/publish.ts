@@ -1,5 +1,4 @@
 /** Publish and unpublish the ports of an endpoint that became its container's gateway. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { describe } from '../kernel/describe.ts';
 import { KernelError } from '../kernel/kernel.ts';
@@ -17,7 +16,17 @@ import type {
   PortBinding,
   PublishedPort,
 } from './model.ts';
-import { choosePorts, type Ephemeral, parsePortList, takenBy, type TakenPorts } from './ports.ts';
+import { isLost, named } from './holder.ts';
+import {
+  choosePorts,
+  type Ephemeral,
+  parsePortList,
+  PortTaken,
+  protocolName,
+  singly,
+  takenBy,
+  type TakenPorts,
+} from './ports.ts';
 import { messageOf } from './records.ts';
 
 /** The key under which ports are chosen: two containers must not both find the same one free. */
@@ -30,7 +39,31 @@ const RESERVED = 'net.ipv4.ip_local_reserved_ports';
 /** Where the kernel does not say (RFC 6335 section 6). */
 const DYNAMIC_PORTS = { from: 49152, to: 65535 };
 
-export function programExternal(
+/** A port of an endpoint that Docker has lost is free: it is taken from it, with no queue of this endpoint's held, and asked for again. */
+export async function programExternal(
+  context: Context,
+  network: NetworkId,
+  id: EndpointId,
+  ports: readonly PortBinding[],
+): Promise<void> {
+  for (;;) {
+    try {
+      await program(context, network, id, ports);
+      return;
+    } catch (error) {
+      if (!(error instanceof PortTaken) || error.holder?.endpoint === undefined) throw error;
+      const { endpoint } = error.holder;
+      if (!(await isLost(context, endpoint))) throw await named(context, error, endpoint);
+      context.log.warn(
+        { endpoint: endpoint.id.slice(0, 12) },
+        'a lost endpoint gives its ports to a new one',
+      );
+      await revokeExternal(context, endpoint.network, endpoint.id);
+    }
+  }
+}
+
+function program(
   context: Context,
   network: NetworkId,
   id: EndpointId,
@@ -64,7 +97,7 @@ async function putBack(context: Context, before: EndpointRecord, external: Exter
       for (const { proto, hostIp, hostPort } of external.published) {
         if (hostIp === undefined || hostPort === undefined) continue;
         const holder = taken.holder(proto, hostIp, hostPort);
-        if (holder !== undefined) throw new CnmError('port-taken', `${holder} has port ${hostPort} now`);
+        if (holder !== undefined) throw new CnmError('port-taken', `${holder.words} has port ${hostPort} now`);
       }
       await context.records.putEndpoint(applying);
     });
@@ -100,7 +133,7 @@ async function publish(
 ): Promise<void> {
   const busy: PublishedPort[] = [];
   for (let attempt = 1; ; attempt += 1) {
-    const chosen = await chooseOrExplain(context, network, endpoint, { ...wish, busy });
+    const chosen = await choose(context, network, endpoint, { ...wish, busy });
     const held = await establish(context, chosen, attempt < ATTEMPTS ? wish.requests : []);
     if (held === undefined) return;
     busy.push(held);
@@ -130,32 +163,16 @@ function wishOf(
   return { publishing, requests, ports, ephemeral: ephemeralRange(context), busy: [] };
 }
 
-/** A conflict is looked at twice: the second time with the names that people know containers by. */
-async function chooseOrExplain(
-  context: Context,
-  network: NetworkRecord,
-  endpoint: EndpointRecord,
-  wish: Wish,
-): Promise<EndpointRecord> {
-  try {
-    return await choose(context, network, endpoint, wish);
-  } catch (error) {
-    if (!(error instanceof CnmError) || error.code !== 'port-taken') throw error;
-    return choose(context, network, endpoint, wish, await containerNames(context));
-  }
-}
-
 /** Stores the choice before the next one is made, so that the next one sees it. */
 function choose(
   context: Context,
   network: NetworkRecord,
   endpoint: EndpointRecord,
   wish: Wish,
-  containers?: ReadonlyMap<string, string>,
 ): Promise<EndpointRecord> {
   return context.queues.run(CHOOSING, async () => {
     const others = context.records.endpoints().filter((other) => other.id !== endpoint.id);
-    const taken = withBusy(takenBy(others, containers), wish.busy);
+    const taken = withBusy(takenBy(others), wish.busy);
     const published = choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
     if (wish.requests.some(({ from }) => from === 0)) context.ephemeral.next = highest(published) + 1;
     const plan = wish.publishing.plan(network, published);
@@ -168,11 +185,11 @@ function choose(
   });
 }
 
-/** Answers the port that a process of the host holds, when a request that can do with another one had chosen it. */
+/** Answers the port that a process of the host holds, when none of the requests (none: it is the last attempt) insists on it. */
 async function establish(
   context: Context,
   chosen: EndpointRecord,
-  flexible: readonly PublishRequest[],
+  requests: readonly PublishRequest[],
 ): Promise<PublishedPort | undefined> {
   const { external } = chosen;
   if (external === undefined) return undefined;
@@ -190,46 +207,50 @@ async function establish(
     const hold = refusedHold(error, external.plan);
     if (hold === undefined) throw error;
     const held = external.published.find(
-      ({ hostIp, hostPort }) => hostIp === hold.address && isIn(hold, hostPort),
+      ({ proto, hostIp, hostPort }) =>
+        protocolName(proto) === hold.proto && hostIp === hold.address && hostPort === hold.port,
     );
-    if (held !== undefined && flexible.some((request) => request.port === held.port && isFlexible(request)))
+    if (held !== undefined && requests.length > 0 && !requests.some((request) => insistsOn(request, held)))
       return held;
     throw new CnmError('port-taken', portTaken(hold, error), { cause: error });
   }
 }
 
-function isFlexible({ from, to }: PublishRequest): boolean {
-  return from === 0 || to > from;
-}
-
-function isIn({ port, portEnd = port }: PortHold, number: number | undefined): boolean {
-  return number !== undefined && number >= port && number <= portEnd;
+/** Whether the request can do with this one port and no other. */
+function insistsOn({ proto, from, to }: PublishRequest, held: PublishedPort): boolean {
+  return proto === held.proto && from === held.hostPort && to === from;
 }
 
 function highest(published: readonly PublishedPort[]): number {
   return published.reduce((most, { hostPort = 0 }) => Math.max(most, hostPort), 0);
 }
 
+/** The one port that cannot be had, of all that the plan holds. */
 function refusedHold(error: unknown, plan: Plan): PortHold | undefined {
   const cause = error instanceof CnmError ? error.cause : error;
-  if (!(cause instanceof KernelError)) return undefined;
-  return plan.find((step): step is PortHold => step.do === 'port.hold' && describe(step) === cause.operation);
+  if (!(cause instanceof KernelError) || !TAKEN.includes(cause.errno)) return undefined;
+  return plan
+    .flatMap((step) => (step.do === 'port.hold' ? singly(step) : []))
+    .find((one) => describe(one) === cause.operation);
 }
 
-function portTaken({ proto, address, port, portEnd = port }: PortHold, error: unknown): string {
+/** Other refusals (no privilege, no descriptor left) are no matter of this port, and told in the kernel's words. */
+const TAKEN = ['EADDRINUSE', 'EADDRNOTAVAIL'];
+
+function portTaken({ proto, address, port }: PortHold, error: unknown): string {
   const cause = error instanceof CnmError ? error.cause : error;
   const { errno, detail } = cause as KernelError;
-  const numbers = port === portEnd ? String(port) : `${port}-${portEnd}`;
   const why = detail === '' ? errno : detail;
   if (errno === 'EADDRNOTAVAIL')
-    return `Port ${numbers}/${proto} cannot be published on ${address}: the host does not have this address`;
-  return `Port ${numbers}/${proto} on ${address} is not free: ${why}`;
+    return `Port ${port}/${proto} cannot be published on ${address}: the host does not have this address`;
+  return `Port ${port}/${proto} on ${address} is not free: ${why}`;
 }
+
+const PROCESS = { words: 'a process of the host' };
 
 function withBusy(taken: TakenPorts, busy: readonly PublishedPort[]): TakenPorts {
   for (const { proto, hostIp, hostPort } of busy) {
-    if (hostIp !== undefined && hostPort !== undefined)
-      taken.add(proto, hostIp, hostPort, 'a process of the host');
+    if (hostIp !== undefined && hostPort !== undefined) taken.add(proto, hostIp, hostPort, PROCESS);
   }
   return taken;
 }
@@ -239,16 +260,4 @@ function ephemeralRange({ kernel }: Context): Ephemeral {
   const [from, to] = (kernel.sysctl(EPHEMERAL) ?? '').split(/\s+/).map(Number);
   const known = from !== undefined && to !== undefined && from > 0 && to >= from;
   return { ...(known ? { from, to } : DYNAMIC_PORTS), reserved };
-}
-
-/** How long Docker may take to name the containers that are in the way. */
-const NAMES_MS = 1000;
-
-/** Asked for the words of an error alone, and never waited for long: Docker waits for us meanwhile. */
-async function containerNames({ engine }: Context): Promise<ReadonlyMap<string, string>> {
-  const late = sleep(NAMES_MS, undefined, { ref: false });
-  const listed = (await Promise.race([engine?.networks(), late])) ?? [];
-  return new Map(
-    listed.flatMap(({ endpoints }) => endpoints.map(({ id, container }) => [id, container] as const)),
-  );
 }

@@ -4,12 +4,13 @@
  */
 import type { Facts } from '../kernel/facts.ts';
 import type { Orphan } from '../kernel/kernel.ts';
-import type { NftElement, Plan, PortHold, Step } from '../kernel/step.ts';
+import type { NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
+import { singly } from './ports.ts';
 import { unpublish } from './publish.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
@@ -180,11 +181,6 @@ async function putBack({ kernel }: Context, missing: Plan): Promise<void> {
     for (const one of holds.flatMap(singly)) await attempt(failed, () => kernel.apply([one]));
     if (failed.length > 0) throw new Error(failed.join('; '), { cause: error });
   }
-}
-
-function singly(hold: PortHold): readonly PortHold[] {
-  const { portEnd = hold.port, ...one } = hold;
-  return Array.from({ length: portEnd - hold.port + 1 }, (_, n) => ({ ...one, port: hold.port + n }));
 }
 
 function inQueue<T>(context: Context, { network, id }: Difference, work: () => Promise<T>): Promise<T> {

@@ -133,7 +133,7 @@ function runs(published: readonly PublishedPort[]): readonly Run[] {
         ? []
         : [{ proto, ip, port, hostIp, hostPort, length: 1 }],
     )
-    .sort((a, b) => a.proto - b.proto || a.hostIp.localeCompare(b.hostIp) || a.hostPort - b.hostPort);
+    .sort((a, b) => a.proto - b.proto || byAddress(a.hostIp, b.hostIp) || a.hostPort - b.hostPort);
   const joined: Run[] = [];
   for (const next of onHost) {
     const last = joined.at(-1);
@@ -142,6 +142,11 @@ function runs(published: readonly PublishedPort[]): readonly Run[] {
     else joined.push(next);
   }
   return joined;
+}
+
+/** IPv4 first: of a port that is taken in both, it is what people look for. */
+function byAddress(a: Ip, b: Ip): number {
+  return familyOf(a) - familyOf(b) || (a === b ? 0 : a < b ? -1 : 1);
 }
 
 function follows(last: Run, next: Run): boolean {

@@ -8,6 +8,9 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 
+// As the first process of a container it would not end by itself.
+process.on('SIGTERM', () => process.exit());
+
 const [name = '', ...ports] = process.argv.slice(2);
 
 for (const text of ports) {

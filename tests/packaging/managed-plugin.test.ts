@@ -76,7 +76,7 @@ t.test('the image', async (t) => {
     const config = JSON.parse(
       await h.docker('plugin', 'inspect', '--format', '{{json .Config}}', PLUGIN),
     ) as { Linux: { Capabilities: string[] }; Mounts: { Source: string; Options: string[] }[] };
-    t.same(config.Linux.Capabilities, ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']);
+    t.same(config.Linux.Capabilities, ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN', 'CAP_NET_BIND_SERVICE']);
     t.match(config.Mounts, [{ Source: '/run', Options: ['rbind', 'ro', 'rslave'] }]);
     t.equal(config.Mounts.length, 1);
   });
@@ -102,6 +102,43 @@ t.test('the image', async (t) => {
     await assertWorks(t, h, 'at first');
     t.ok(await h.containerPings('c2', 'fd00:9::10'), 'c2 → c1 over IPv6');
     t.match(await h.exec('c2', 'ping', '-c1', '-W1', 'c1'), '1 received', 'by name');
+  });
+
+  t.test('it publishes ports, also below 1024', async (t) => {
+    const page = ['cnm-lab', 'httpd', '-f', '-p', '80', '-h', '/www'];
+    await h.docker('run', '-d', '--name', 'web', '--network', 'n1', '-p', '81:80', ...page);
+    const fetch = async () =>
+      (await h.tryNet('curl', '-s', '--max-time', '2', `http://${h.address}:81/`)).stdout;
+    await until('the page', 10_000, async () => (await fetch()) === 'cnm-lab\n' || undefined);
+    const squatter = h.spawn([
+      NODE,
+      '-e',
+      "require('node:net').createServer().listen(82, () => console.log(1))",
+    ]);
+    await until('a process on port 82', 10_000, () => squatter.stdout || undefined);
+    for (const [port, holder] of [
+      ['81', /Port 81\/tcp on 0\.0\.0\.0 and :: is not free: container web \(endpoint \w+\) holds it/],
+      // Its process namespace is its own: it would have to see all processes of the host to name one.
+      ['82', /Port 82\/tcp on 0\.0\.0\.0 is not free: .* is held by a process that cannot be seen from here/],
+    ] as const) {
+      const { code, stderr } = await h.tryDocker(
+        'run',
+        '--rm',
+        '--network',
+        'n1',
+        '-p',
+        `${port}:80`,
+        ...page,
+      );
+      t.equal(code, 125);
+      t.match(stderr, holder);
+    }
+    await squatter.kill('SIGKILL');
+    t.equal(await fetch(), 'cnm-lab\n');
+    const limits = await readFile(`/proc/${await h.cnmd.pid()}/limits`, 'utf8');
+    const files = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1]);
+    t.ok(files > 20_100, `as many files as 10,000 ports in two families need: ${files}`);
+    await h.docker('rm', '-f', 'web');
   });
 
   t.test('its own IPAM serves as well, under the same name', async (t) => {
@@ -246,6 +283,20 @@ const LESS: readonly {
       t.match(network.stderr, /net\.ipv6\.conf.*EROFS/, 'no IPv6: the sysctl of the bridge is named');
       const sandbox = await cnm(h, 'sandbox', 'create', 'web');
       t.match(sandbox.stderr, /EPERM/, 'no sandboxes');
+    },
+  },
+  {
+    without: 'CAP_NET_BIND_SERVICE',
+    change: (config) => ({
+      ...config,
+      linux: { ...config.linux, capabilities: ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN'] },
+    }),
+    fails: async (t, h) => {
+      await h.docker('plugin', 'enable', PLUGIN);
+      await h.docker('network', 'create', '-d', DRIVER, 'n1');
+      const run = await h.tryDocker('run', '--rm', '--network', 'n1', '-p', '81:80', 'cnm-lab', 'true');
+      t.match(run.stderr, /hold tcp 0\.0\.0\.0:81: EACCES.*CAP_NET_BIND_SERVICE/, 'no port below 1024');
+      await h.docker('run', '--rm', '--network', 'n1', '-p', '1081:80', 'cnm-lab', 'true');
     },
   },
   {
