@@ -103,6 +103,10 @@ t.test('other ports than before replace them; when they cannot be had, the old o
   await cnm.createNetwork(network(1));
   await cnm.createEndpoint(endpoint(1, 2));
   await cnm.createEndpoint(endpoint(1, 3));
+  for (const n of [2, 3]) {
+    const { srcName } = await cnm.join(network(1).id, endpoint(1, n).id, `/var/run/docker/netns/${n}`);
+    kernel.moveAway(srcName, `/var/run/docker/netns/${n}`, 'eth0');
+  }
   const publish = (host: number, ...ports: number[]) =>
     cnm.programExternalConnectivity(
       network(1).id,

@@ -97,7 +97,8 @@ async function putBack(context: Context, before: EndpointRecord, external: Exter
       for (const { proto, hostIp, hostPort } of external.published) {
         if (hostIp === undefined || hostPort === undefined) continue;
         const holder = taken.holder(proto, hostIp, hostPort);
-        if (holder !== undefined) throw new CnmError('port-taken', `${holder.words} has port ${hostPort} now`);
+        if (holder !== undefined)
+          throw new CnmError('port-taken', `${holder.words} has port ${hostPort} now`);
       }
       await context.records.putEndpoint(applying);
     });

@@ -97,14 +97,11 @@ t.test('firewall=host: guarded before it is translated, one interval for a run o
     published(17, 53, 53, '192.0.2.1'),
   ]);
   const lines = guarded.map(describe);
-  t.same(
-    lines.filter((line) => line.includes('guarded')).sort(),
-    [
-      'nft add element inet cnm guarded4 { tcp . 0.0.0.0/0 . 8080-8081 }',
-      'nft add element inet cnm guarded4 { udp . 192.0.2.1 . 53 }',
-      'nft add element inet cnm guarded6 { tcp . ::/0 . 8080 }',
-    ],
-  );
+  t.same(lines.filter((line) => line.includes('guarded')).sort(), [
+    'nft add element inet cnm guarded4 { tcp . 0.0.0.0/0 . 8080-8081 }',
+    'nft add element inet cnm guarded4 { udp . 192.0.2.1 . 53 }',
+    'nft add element inet cnm guarded6 { tcp . ::/0 . 8080 }',
+  ]);
   const last = lines.findLastIndex((line) => line.includes('guarded'));
   t.ok(last < lines.findIndex((line) => line.includes('publish')));
   t.end();
