@@ -297,7 +297,8 @@ const INTO: Chain = {
     },
     {
       why: 'The same for IPv6.',
-      rule: 'oifname @routed6 meta nfproto ipv6 meta l4proto ipv6-icmp accept',
+      // By number: where there is no /etc/protocols, as in our image, nft knows ipv6-icmp by no name.
+      rule: 'oifname @routed6 meta nfproto ipv6 meta l4proto 58 accept',
     },
     {
       why: 'All else: other networks, Docker bridges, and hosts of the LAN that route straight to a container.',

@@ -53,14 +53,13 @@ export function pluginConfig(): object {
     ],
     env: SETTINGS.map((setting) => ({ ...setting, settable: ['value'] })),
     linux: {
+      // Beside what every plugin has from Docker, of which CAP_NET_BIND_SERVICE serves to hold published ports below 1024.
       capabilities: [
         // Links, addresses, routes and firewall rules of the host.
         'CAP_NET_ADMIN',
         // setns(2) into a network namespace, the bind mount that keeps one, and making /proc/sys writable in our own
         // mount namespace (Docker mounts it read-only): forwarding and a bridge's IPv6 settings are sysctls.
         'CAP_SYS_ADMIN',
-        // Published ports below 1024 are held by a socket.
-        'CAP_NET_BIND_SERVICE',
       ],
       allowAllDevices: false,
       devices: [],

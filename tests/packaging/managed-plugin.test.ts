@@ -76,7 +76,7 @@ t.test('the image', async (t) => {
     const config = JSON.parse(
       await h.docker('plugin', 'inspect', '--format', '{{json .Config}}', PLUGIN),
     ) as { Linux: { Capabilities: string[] }; Mounts: { Source: string; Options: string[] }[] };
-    t.same(config.Linux.Capabilities, ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN', 'CAP_NET_BIND_SERVICE']);
+    t.same(config.Linux.Capabilities, ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']);
     t.match(config.Mounts, [{ Source: '/run', Options: ['rbind', 'ro', 'rslave'] }]);
     t.equal(config.Mounts.length, 1);
   });
@@ -135,9 +135,10 @@ t.test('the image', async (t) => {
     }
     await squatter.kill('SIGKILL');
     t.equal(await fetch(), 'cnm-lab\n');
-    const limits = await readFile(`/proc/${await h.cnmd.pid()}/limits`, 'utf8');
-    const files = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1]);
-    t.ok(files > 20_100, `as many files as 10,000 ports in two families need: ${files}`);
+    // One descriptor a port: the plugin takes all that dockerd passes on, here as much as this test has.
+    const nofile = async (pid: string | number) =>
+      /^Max open files\s+(\d+)\s+(\d+)/m.exec(await readFile(`/proc/${pid}/limits`, 'utf8'));
+    t.equal((await nofile(await h.cnmd.pid()))?.[1], (await nofile('self'))?.[2]);
     await h.docker('rm', '-f', 'web');
   });
 
@@ -283,20 +284,6 @@ const LESS: readonly {
       t.match(network.stderr, /net\.ipv6\.conf.*EROFS/, 'no IPv6: the sysctl of the bridge is named');
       const sandbox = await cnm(h, 'sandbox', 'create', 'web');
       t.match(sandbox.stderr, /EPERM/, 'no sandboxes');
-    },
-  },
-  {
-    without: 'CAP_NET_BIND_SERVICE',
-    change: (config) => ({
-      ...config,
-      linux: { ...config.linux, capabilities: ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN'] },
-    }),
-    fails: async (t, h) => {
-      await h.docker('plugin', 'enable', PLUGIN);
-      await h.docker('network', 'create', '-d', DRIVER, 'n1');
-      const run = await h.tryDocker('run', '--rm', '--network', 'n1', '-p', '81:80', 'cnm-lab', 'true');
-      t.match(run.stderr, /hold tcp 0\.0\.0\.0:81: EACCES.*CAP_NET_BIND_SERVICE/, 'no port below 1024');
-      await h.docker('run', '--rm', '--network', 'n1', '-p', '1081:80', 'cnm-lab', 'true');
     },
   },
   {
