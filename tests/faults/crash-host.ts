@@ -119,7 +119,7 @@ true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {
   const [text, ...views] = await Promise.all([
-    dump(host),
+    host.sh(DUMP),
     ...['networks', 'endpoints', 'sandboxes', 'drift'].map((what) => admin(host, 'GET', `/v1/${what}`)),
   ]);
   const [networks, endpoints, sandboxes, doctor] = views.map(({ body }) => body);
@@ -129,20 +129,6 @@ export async function holdings(host: CnmHost): Promise<Holdings> {
     answers: [networks, endpoints, sandboxes].flatMap((list) => (list as unknown[]).map(timeless)),
     wrong: wrong(doctor),
   };
-}
-
-/**
- * Only reads, so it can be asked again: once in some thousand times a dump does not come to its end, on a machine where hosts
- * come and go. What it hung in is told.
- */
-async function dump(host: CnmHost): Promise<string> {
-  for (let attempt = 1; ; attempt += 1) {
-    const { code, stdout, stderr } = await host.trySh(DUMP, { timeout: 10_000 });
-    if (code === 0) return stdout;
-    const processes = await host.trySh('ps -eo pid,ppid,stat,wchan:32,args', { timeout: 10_000 });
-    process.stderr.write(`dump, attempt ${attempt}: exit status ${code}: ${stderr}\n${processes.stdout}\n`);
-    if (attempt === 3) throw new Error(`what the host holds cannot be read: exit status ${code}: ${stderr}`);
-  }
 }
 
 /** Only what is the same each time: no interface indexes, addresses that the kernel drew, timers or carrier. */

@@ -30,6 +30,9 @@ function environment(extra: Readonly<Record<string, string>> = {}): Record<strin
     PATH: '/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
     LANG: 'C.UTF-8',
+    // What bash reads from here is a socket, by which it takes itself for one that rshd started, and runs ~/.bashrc, whatever
+    // that waits for (bash's shell.c, run_startup_files). Not when it is told that another shell stands above it.
+    SHLVL: '1',
     ...extra,
   };
 }

@@ -3,7 +3,7 @@
  *                          └────── r
  */
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -126,4 +126,12 @@ t.test('a test that throws leaves nothing', async (t) => {
   const name = /^running (\S+)$/m.exec(thrown.stdout)?.[1];
   if (name === undefined) throw new Error(thrown.stderr);
   t.same(await leftOf(name, links), []);
+});
+
+t.test('a shell runs what it is told, and nothing of the user’s own before it', async (t) => {
+  const HOME = await mkdtemp(join(tmpdir(), 'cnmlab-home-'));
+  t.teardown(() => rm(HOME, { recursive: true }));
+  for (const name of ['.bashrc', '.profile', '.bash_profile']) await writeFile(join(HOME, name), 'echo mine');
+  const { stdout } = await tryRun(['bash', '-c', 'bash -c "echo inner"; echo outer'], { env: { HOME } });
+  t.equal(stdout, 'inner\nouter\n');
 });
