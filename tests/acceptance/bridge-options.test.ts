@@ -25,7 +25,7 @@ import type { DockerHost } from '../lab/docker-host.ts';
 import type { Engine } from '../lab/engine.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-import { check, type Expected, onHost } from './asking.ts';
+import { ask, check, type Expected, onHost } from './asking.ts';
 import { attached, bridgeOf, linkField } from './observe.ts';
 import {
   both,
@@ -90,7 +90,7 @@ async function options(t: Test, engine: Engine): Promise<void> {
 
 async function closed(t: Test, { h, r, q, place, at, address }: World): Promise<void> {
   const lan = onHost(r);
-  const translated = ['a1', 'b1', 'c1', 'd1', 'i1', 'j1', 'k1'];
+  const translated = ['a1', 'b1', 'c1', 'd1', 'j1', 'k1'];
   await check(t, [
     ...translated.flatMap((name) => both(lan, at(name, 80), 'silence')),
     ...both(lan, at('a1', 81), 'silence'),
@@ -102,6 +102,8 @@ async function closed(t: Test, { h, r, q, place, at, address }: World): Promise<
     ...both(place('f1'), at('a1', 80), 'silence'),
     ...both(place('e1'), at('a1', 80), 'silence'),
   ]);
+  // The host has no address, and so no route, in an isolated network: its next router may answer in its place.
+  for (const server of at('i1', 80)) t.match(await ask(lan, server, 1), /^(silence|unreachable)$/);
   await check(t, [
     ...both(place('a1'), at('a2', 81), saw('a2', address('a1'))),
     ...both(place('a1'), echo(address('b1')), 'silence'),

@@ -169,6 +169,8 @@ async function onlyIpv6(t: Test, h: DockerHost): Promise<void> {
   const dig = ['dig', '+short', '+time=5', '@127.0.0.11', 'AAAA', 'world.test'];
   t.equal((await h.inContainer('x1', ...dig)).trim(), WORLD6, 'names of the world');
   t.match(await h.exec('x1', 'ping', '-6', '-c1', `-W${PATIENCE}`, 'world.test'), '1 received');
+  await h.docker('rm', '--force', 'x1', 'x2');
+  await h.docker('network', 'rm', 'six');
 }
 
 async function switchedOff(t: Test, h: DockerHost): Promise<void> {
@@ -185,6 +187,8 @@ async function switchedOff(t: Test, h: DockerHost): Promise<void> {
   const server = await serve(h, await inContainer(h, 'without'), 'tcp:80');
   t.match(await ask(onHost(h), `tcp:${h.address}:8068`), /^without /, 'published');
   await server.kill();
+  await h.docker('rm', '--force', 'with', 'without');
+  await h.docker('network', 'rm', 'both');
 }
 
 /** Which subnet it is stays through restarts of both daemons. */
@@ -209,6 +213,8 @@ async function ownPrefix(t: Test, h: DockerHost): Promise<void> {
   const { v6 } = await attached(h, 'v2', 'u1');
   t.ok(v6.startsWith(before[0]?.replace(/:\/64$/, '') ?? '-'), v6);
   t.ok(await h.containerPings('v1', v6, PATIENCE));
+  await h.docker('rm', '--force', 'v1', 'v2');
+  await h.docker('network', 'rm', 'u1', 'u2', 'u3');
 }
 
 /** Which the administrator did with a switch; another network of his has IPv4. */

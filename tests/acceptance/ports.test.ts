@@ -316,6 +316,12 @@ async function internal(t: Test, { h, r }: Site): Promise<void> {
 }
 
 async function obeysHost(t: Test, { h, r }: Site): Promise<void> {
+  const inputDrop = (verb: string) =>
+    h.sh(`for x in iptables ip6tables; do for p in tcp udp; do
+      $x ${verb} INPUT -i eth0 -p $p -m multiport --dports 8070,5370 -j DROP; done; done`);
+  // iptables makes its tables with the first rule, and leaves them.
+  await inputDrop('-I');
+  await inputDrop('-D');
   const before = await snapshot(h);
   const options = ['-o', 'firewall=host', '--subnet=10.4.0.0/24', '--ipv6', '--subnet=fd00:4::/64'];
   await h.docker('network', 'create', '-d', 'cnm-bridge', ...options, 'obeys');
@@ -338,9 +344,6 @@ async function obeysHost(t: Test, { h, r }: Site): Promise<void> {
       ['r', r, `udp:[${h.address6}]:5370`, wanted?.[1] ?? 'nothing'],
       ['h', h, `tcp:${h.address}:8070`, `guarded ${h.address}`],
     ]);
-  const inputDrop = (verb: string) =>
-    h.sh(`for x in iptables ip6tables; do for p in tcp udp; do
-      $x ${verb} INPUT -i eth0 -p $p -m multiport --dports 8070,5370 -j DROP; done; done`);
   await inputDrop('-I');
   await asks();
   await inputDrop('-D');
