@@ -348,7 +348,7 @@ async function obeysHost(t: Test, { h, r }: Site): Promise<void> {
   await asks();
   await inputDrop('-D');
   await asks([`guarded ${r.address}`, `guarded ${r.address6}`]);
-  const entrance = (await h.sh("ip -o link | grep -o 'cnmg[0-9a-z]*i' | head -n 1")).trim();
+  const entrance = (await h.sh("ip -o link | grep -o 'cnmg[0-9a-z]\\{10\\}i' | head -n 1")).trim();
   for (const command of [
     'nft delete table inet cnm',
     'nft delete table ip cnm; nft delete table ip6 cnm',

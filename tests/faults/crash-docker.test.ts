@@ -73,6 +73,8 @@ const OPERATIONS: readonly Operation[] = [
 t.test('Docker, our records and the kernel agree, wherever the daemon is killed', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ plugin: 'sockets' });
+  // Whatever it is asked, it answers when it has loaded its ruleset.
+  await admin(h, 'GET', '/v1/networks');
   const empty = await holdings(h);
   await h.docker(...NETWORK, ...subnets(1), 'n1');
   await h.docker(...NETWORK, ...subnets(2), 'n2');

@@ -113,7 +113,9 @@ async function otherVersion(folder: string): Promise<string> {
   await symlink(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));
   const path = join(copy, 'kernel/ruleset.ts');
   const source = await readFile(path, 'utf8');
-  await writeFile(path, source.replace('Replies to what a container began.', 'Another version.'));
+  const other = source.replace('.update(BODY', ".update('another' + BODY");
+  if (other === source) throw new Error(`${path}: the version is no longer made there`);
+  await writeFile(path, other);
   return copy;
 }
 

@@ -58,13 +58,16 @@ const H = network(1, 'cnm-h', { firewall: 'host' });
 const D = network(2, 'cnm-d', {});
 const GATE = gateNamesOf(H.id);
 
+const noFacts = await kernel.facts();
+
 /** On every address of the host, in both families, to host 11 of the network. */
 function publish(spec: NetworkSpec, n: number, ports: readonly (readonly [number, number, number])[]): Plan {
   const published = ports.flatMap(([proto, port, hostPort]): PublishedPort[] => [
     { proto, ip: ip(`10.${n}.0.11`), port, hostIp: ip('0.0.0.0'), hostPort },
     { proto, ip: ip(`fd00:${n}::11`), port, hostIp: ip('::'), hostPort },
   ]);
-  return driver.publishing?.plan({ ...spec, state: 'ready', createdAt: '', plan: [] }, published) ?? [];
+  const plan = driver.network(spec, noFacts, []);
+  return driver.publishing?.plan({ ...spec, state: 'ready', createdAt: '', plan }, published) ?? [];
 }
 const PORTS_H = publish(H, 1, [
   [6, 80, 8080],

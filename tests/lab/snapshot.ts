@@ -131,10 +131,25 @@ const SYSCTLS = [
 
 async function nftables(host: Host): Promise<string[]> {
   const { nftables: items = [] } = JSON.parse(await host.run(['nft', '-j', 'list', 'ruleset'])) as {
-    nftables?: readonly unknown[];
+    nftables?: readonly Readonly<Record<string, NftObject>>[];
   };
-  // Rules keep their order, which means something.
-  return items.map((item) => JSON.stringify(calm(item))).filter((line) => line !== '{}');
+  // Rules keep their order, which means something; that of the tables only tells which was made first.
+  return items
+    .map((item) => ({ table: tableOf(Object.values(item)[0]), line: JSON.stringify(calm(item)) }))
+    .filter(({ line }) => line !== '{}')
+    .sort((a, b) => a.table.localeCompare(b.table))
+    .map(({ line }) => line);
+}
+
+/** A table, or what is in one. */
+interface NftObject {
+  readonly family?: string;
+  readonly table?: string;
+  readonly name?: string;
+}
+
+function tableOf({ family, table, name }: NftObject = {}): string {
+  return `${family ?? ''} ${table ?? name ?? ''}`;
 }
 
 /** Both back ends, as far as the host has them. */
