@@ -87,7 +87,7 @@ undo_docker() {
   docker plugin rm -f $plugin > /dev/null 2>&1 || true
   docker rmi -f cnm-quickstart-image > /dev/null 2>&1 || true
   # The daemon leaves its table to the next one; here there is none.
-  [ $had_table = yes ] || nft delete table inet cnm 2> /dev/null || true
+  [ $had_table = yes ] || for family in inet ip ip6; do nft delete table $family cnm 2> /dev/null || true; done
   [ -z "$work" ] || rm -rf "$work"
   note 'containers, network, plugin and image are gone'
   if [ "$status" = 0 ]; then farewell_docker; else printf '\n%sIt did not work (status %s).%s\n' "$red" "$status" "$plain"; fi

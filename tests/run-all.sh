@@ -8,10 +8,10 @@ output=$(mktemp "${TMPDIR:-/tmp}/cnm-tests.XXXXXX")
 trap 'rm -f "$output"' EXIT
 passed=0 failed=0
 
-# A part that ends with an error but counted no failure has one: it could not even start.
+# A part that ends with an error but counted no failure has one: it could not even start. One that counts nothing has tested nothing.
 add() {
   local status=$1 p=${2:-0} f=${3:-0}
-  if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+  if [ "$f" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$p" -eq 0 ]; }; then f=1; fi
   passed=$((passed + p)) failed=$((failed + f))
 }
 
@@ -21,9 +21,9 @@ if [ "$(id -u)" -eq 0 ] && ! bash tests/install-packages.sh; then
 fi
 
 echo '== unit tests'
-npm run --silent test:unit < /dev/null 2>&1 | tee "$output" | grep -E '^(not ok|ok|Bail out|# \{|# time)'
+npm run --silent test:unit < /dev/null 2>&1 | tee "$output" | grep -aE '^(not ok|ok|Bail out|# \{|# time)'
 status=${PIPESTATUS[0]}
-totals=$(grep -E '^# \{ total: ' "$output" | tail -n 1)
+totals=$(grep -aE '^# \{ total: ' "$output" | tail -n 1)
 [ "$status" -eq 0 ] || cat "$output"
 add "$status" "$(sed -n 's/.*[ {]pass: \([0-9]\+\).*/\1/p' <<< "$totals")" "$(sed -n 's/.*[ {]fail: \([0-9]\+\).*/\1/p' <<< "$totals")"
 
@@ -31,7 +31,7 @@ if [ "$(id -u)" -eq 0 ]; then
   echo '== root tests'
   npm run --silent test:lab < /dev/null 2>&1 | tee "$output"
   status=${PIPESTATUS[0]}
-  totals=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$output" | tail -n 1)
+  totals=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$output" | tail -n 1)
   add "$status" "$(sed -n 's/^\([0-9]\+\) passed.*/\1/p' <<< "$totals")" "$(sed -n 's/.*, \([0-9]\+\) failed/\1/p' <<< "$totals")"
 else
   echo '== root tests: NOT RUN. They make network namespaces and run Docker Engines; run npm test as root.'

@@ -4,6 +4,7 @@
 # Two files at a time, each with a time limit. A file can ask for something else in a comment of its own:
 #   // lab: alone           while nothing else runs (it measures time, or loads the machine)
 #   // lab: timeout 1200    seconds instead of 600
+#   // lab: vm sctp         in a virtual machine with Debian's own kernel, and these modules of it
 # Prints a table of durations, the output of what failed, and at the end "N passed, N failed" (assertions).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,7 @@ run_one() {
   TAP_TIMEOUT=$limit timeout --kill-after=20 "$((limit + 20))" node "$file" > "$results/$name.out" 2>&1 < /dev/null
   status=$?
   # "# { total: 3, pass: 2, fail: 1 }", tap's own count of assertions; the last line of the kind is the whole file's.
-  totals=$(grep -E '^# \{ total: ' "$results/$name.out" | tail -n 1)
+  totals=$(grep -aE '^# \{ total: ' "$results/$name.out" | tail -n 1)
   passed=$(sed -n 's/.*[ {]pass: \([0-9]\+\).*/\1/p' <<< "$totals")
   failed=$(sed -n 's/.*[ {]fail: \([0-9]\+\).*/\1/p' <<< "$totals")
   passed=${passed:-0} failed=${failed:-0}
@@ -59,11 +60,13 @@ trap 'rm -rf "$results"' EXIT
 # The managed plugin's image, built once by the first test that wants it.
 export CNM_LAB_PLUGIN="$results/plugin"
 
-together=() alone=()
+together=() alone=() vm=()
 for file in "${files[@]}"; do
-  if grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
+  if grep -q '^// lab: vm\b' "$file"; then vm+=("$file")
+  elif grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
 done
 [ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
+[ ${#vm[@]} -eq 0 ] || bash tests/lab/vm.sh "$results" "${vm[@]}"
 for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
 
 passed=0 failed=0
@@ -75,7 +78,7 @@ for file in "${files[@]}"; do
     printf '\n==== %s (exit status %s)\n' "$file" "$status"
     [ "$status" != 124 ] && [ "$status" != 137 ] || echo '==== killed, or stopped at its time limit'
     # What failed, and the daemons' words: whoever reads CI's record may be shown the first lines alone.
-    grep -A 30 '^ *not ok' "$result.out" 2>/dev/null | head -n 120
+    grep -a -A 30 '^ *not ok' "$result.out" 2>/dev/null | head -n 120
     echo '==== the end of its output'
     tail -n 250 "$result.out" 2>/dev/null
   fi

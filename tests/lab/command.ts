@@ -26,6 +26,7 @@ export interface CommandOptions {
  * TAP_*, DOCKER_HOST) reaches a daemon under test.
  */
 function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const compiled = process.env['NODE_COMPILE_CACHE'];
   return {
     PATH: '/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
@@ -33,6 +34,8 @@ function environment(extra: Readonly<Record<string, string>> = {}): Record<strin
     // What bash reads from here is a socket, by which it takes itself for one that rshd started, and runs ~/.bashrc, whatever
     // that waits for (bash's shell.c, run_startup_files). Not when it is told that another shell stands above it.
     SHLVL: '1',
+    // Where a start costs tens of seconds, in an emulated machine, and code is compiled before the tests.
+    ...(compiled !== undefined && { NODE_COMPILE_CACHE: compiled }),
     ...extra,
   };
 }

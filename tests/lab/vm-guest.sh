@@ -19,6 +19,10 @@ hostname vm
 
 mkdir -p "$results"
 mount -t 9p -o rw,trans=virtio,version=9p2000.L,msize=524288 results "$results"
+# On the file system that the lab's hosts stand on.
+export NODE_COMPILE_CACHE=/var/cache/cnm-lab-compiled
+node_modules/.bin/node main.ts --version > /dev/null
+
 while read -r file; do
   # shellcheck disable=SC2046 # a list of modules
   modprobe --all $(sed -n 's|^// lab: vm \(.*\)$|\1|p' "$file") || echo "vm-guest.sh: no module of: $file" >&2
