@@ -7,7 +7,6 @@ packages=(
   busybox-static debootstrap                             # the containers' image, newer Engines
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
-  qemu-system-x86 kmod                                   # a kernel with everything
 )
 
 missing=()

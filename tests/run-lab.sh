@@ -4,7 +4,6 @@
 # Two files at a time, each with a time limit. A file can ask for something else in a comment of its own:
 #   // lab: alone           while nothing else runs (it measures time, or loads the machine)
 #   // lab: timeout 1200    seconds instead of 600
-#   // lab: vm sctp         in a virtual machine with Debian's own kernel, and these modules of it
 # Prints a table of durations, the output of what failed, and at the end "N passed, N failed" (assertions).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -60,13 +59,11 @@ trap 'rm -rf "$results"' EXIT
 # The managed plugin's image, built once by the first test that wants it.
 export CNM_LAB_PLUGIN="$results/plugin"
 
-together=() alone=() vm=()
+together=() alone=()
 for file in "${files[@]}"; do
-  if grep -q '^// lab: vm\b' "$file"; then vm+=("$file")
-  elif grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
+  if grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
 done
 [ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
-[ ${#vm[@]} -eq 0 ] || bash tests/lab/vm.sh "$results" "${vm[@]}"
 for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
 
 passed=0 failed=0

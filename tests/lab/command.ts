@@ -26,7 +26,6 @@ export interface CommandOptions {
  * TAP_*, DOCKER_HOST) reaches a daemon under test.
  */
 function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
-  const compiled = process.env['NODE_COMPILE_CACHE'];
   return {
     PATH: '/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
@@ -34,8 +33,6 @@ function environment(extra: Readonly<Record<string, string>> = {}): Record<strin
     // What bash reads from here is a socket, by which it takes itself for one that rshd started, and runs ~/.bashrc, whatever
     // that waits for (bash's shell.c, run_startup_files). Not when it is told that another shell stands above it.
     SHLVL: '1',
-    // Where a start costs tens of seconds, in an emulated machine, and code is compiled before the tests.
-    ...(compiled !== undefined && { NODE_COMPILE_CACHE: compiled }),
     ...extra,
   };
 }
@@ -178,16 +175,13 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 /** Thrown inside `until` when waiting on makes no sense, as when the daemon that should answer has ended. */
 export class Hopeless extends Error {}
 
-/** Time limits are for machines as fast as CI's; an emulated one is given more (vm-guest.sh). */
-const PATIENCE = Number(process.env['CNM_LAB_PATIENCE'] ?? 1);
-
 /** Asks until `ask` gives a value; throws after `limit` milliseconds with the last error. */
 export async function until<T>(
   what: string,
   limit: number,
   ask: () => T | undefined | Promise<T | undefined>,
 ): Promise<T> {
-  const deadline = performance.now() + limit * PATIENCE;
+  const deadline = performance.now() + limit;
   let last: unknown;
   do {
     try {
