@@ -32,7 +32,7 @@ t.test('what the kernel holds for each kind of network', async (t) => {
       {},
       {
         ...{ filtered: true, icc: true, internal: false, trusted: [], ports: [] },
-        families: [{ family: 4, mode: 'nat', source: 'interface' }],
+        families: [{ family: 4, mode: 'nat', source: 'interface', obeysHost: false }],
         accepts: [
           { family: 4, state: 'there' },
           { family: 6, state: 'no chain' },
@@ -67,6 +67,19 @@ t.test('what the kernel holds for each kind of network', async (t) => {
       'no masquerade',
       { options: { [`${BRIDGE}enable_ip_masquerade`]: 'false' } },
       { families: [{ family: 4, mode: 'nat', source: 'own' }] },
+    ],
+    [
+      'obedient to the host where ports are of the host',
+      {
+        ...both,
+        options: { firewall: 'host', [`${BRIDGE}gateway_mode_ipv6`]: 'routed' },
+      },
+      {
+        families: [
+          { family: 4, mode: 'nat', obeysHost: true },
+          { family: 6, mode: 'routed', obeysHost: false },
+        ],
+      },
     ],
     ['internal', { internal: true }, { internal: true, families: [{ family: 4, mode: 'internal' }] }],
     [

@@ -31,7 +31,7 @@ export function networkFirewall(
     icc: holds('same_bridge', `${bridge} . ${bridge}`) !== undefined,
     internal: holds('internal', bridge) !== undefined,
     families: ([4, 6] as const).flatMap((family) => familyView(family, network, bridge, facts)),
-    trusted: trustedBy(bridge, facts),
+    trusted: before(bridge, 'trusted', facts),
     accepts: acceptsOf(network, bridge, facts),
     ports: endpoints.flatMap((one) => portViews(one, names)).map((port) => counted(port, counters)),
   };
@@ -63,6 +63,7 @@ function familyView(
       family,
       mode: modeOf(family, bridge, onBridge, holds),
       source: source ?? (masqueraded ? 'interface' : 'own'),
+      obeysHost: before(bridge, `inside${family}`, facts).length > 0,
     },
   ];
 }
@@ -73,9 +74,10 @@ function modeOf(family: 4 | 6, bridge: string, onBridge: boolean, holds: Holds):
   return holds(`unprotected${family}`, bridge) === undefined ? 'nat' : 'nat-unprotected';
 }
 
-function trustedBy(bridge: string, { elements }: Facts): readonly string[] {
+/** What stands before the bridge in the pairs of a set. */
+function before(bridge: string, set: NftSetName, { elements }: Facts): readonly string[] {
   const end = ` . ${bridge}`;
-  return [...(elements?.get('trusted')?.keys() ?? [])]
+  return [...(elements?.get(set)?.keys() ?? [])]
     .filter((key) => key.endsWith(end))
     .map((key) => key.slice(0, -end.length))
     .sort();

@@ -148,6 +148,8 @@ export interface FamilyFirewallView {
   readonly mode: 'nat' | 'nat-unprotected' | 'routed' | 'internal' | 'isolated';
   /** The source of outbound packets: the address of the interface they leave by, this address, or the container's own. */
   readonly source: 'interface' | 'own' | Ip;
+  /** Ports published on the host obey its own input policy, too (`firewall=host`). */
+  readonly obeysHost: boolean;
 }
 
 export interface RouteView {

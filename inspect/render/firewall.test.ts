@@ -30,8 +30,8 @@ const NETWORK: NetworkFirewallView = {
   icc: true,
   internal: false,
   families: [
-    { family: 4, mode: 'nat', source: 'interface' },
-    { family: 6, mode: 'routed', source: 'own' },
+    { family: 4, mode: 'nat', source: 'interface', obeysHost: false },
+    { family: 6, mode: 'routed', source: 'own', obeysHost: false },
   ],
   trusted: ['eth1'],
   accepts: [
@@ -65,7 +65,7 @@ t.test('what is missing stands out, with what to do', (t) => {
     ...NETWORK,
     filtered: false,
     icc: false,
-    families: [{ family: 4, mode: 'nat-unprotected', source: ip('192.0.2.9') }],
+    families: [{ family: 4, mode: 'nat-unprotected', source: ip('192.0.2.9'), obeysHost: false }],
     trusted: [],
     accepts: [
       { family: 4, state: 'missing' },
@@ -77,8 +77,8 @@ t.test('what is missing stands out, with what to do', (t) => {
     ...NETWORK,
     ...{ id: 'abc', name: 'quiet', trusted: [], accepts: [], ports: [] },
     families: [
-      { family: 4, mode: 'internal', source: 'own' },
-      { family: 6, mode: 'isolated', source: 'own' },
+      { family: 4, mode: 'internal', source: 'own', obeysHost: false },
+      { family: 6, mode: 'isolated', source: 'own', obeysHost: false },
     ],
   };
   t.equal(
@@ -103,6 +103,19 @@ network quiet  abc  cnm-bridge  bridge cnm8f3a5c0d1e2f
   t.match(
     firewallText({ loaded: true, networks: [{ ...broken, filtered: true }] }, PLAIN),
     /IPv4 +nat-unprotected: containers go out with 192\.0\.2\.9; everything comes in that has a route\n +inside .*icc=false/,
+  );
+  const obedient = (['nat', 'nat-unprotected'] as const).map((mode) => ({
+    ...NETWORK,
+    families: [{ family: 4, mode, source: 'interface', obeysHost: true } as const],
+  }));
+  const text = firewallText({ loaded: true, networks: obedient }, PLAIN);
+  t.match(
+    text,
+    /IPv4 +nat: .*; published ports come in where the host's own input policy lets them \(firewall=host\), all else/,
+  );
+  t.match(
+    text,
+    /IPv4 +nat-unprotected: .* a route, published ports where the host's own input policy lets them/,
   );
   t.equal(firewallText({ loaded: true, networks: [] }, PLAIN), 'There are no networks.\n');
   t.end();

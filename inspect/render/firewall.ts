@@ -47,13 +47,15 @@ function sourceText(source: FamilyFirewallView['source']): string {
   return source === 'own' ? 'their own addresses' : source;
 }
 
-function familyText({ mode, source }: FamilyFirewallView): string {
+const HOST_TOO = " where the host's own input policy lets them (firewall=host)";
+
+function familyText({ mode, source, obeysHost }: FamilyFirewallView): string {
   const out = `containers go out with ${sourceText(source)}`;
   switch (mode) {
     case 'nat':
-      return `nat: ${out}; published ports come in, all else is dropped`;
+      return `nat: ${out}; published ports come in${obeysHost ? HOST_TOO : ''}, all else is dropped`;
     case 'nat-unprotected':
-      return `nat-unprotected: ${out}; everything comes in that has a route`;
+      return `nat-unprotected: ${out}; everything comes in that has a route${obeysHost ? `, published ports${HOST_TOO}` : ''}`;
     case 'routed':
       return `routed: ${out}; published container ports and ICMP come in, all else is dropped`;
     case 'internal':

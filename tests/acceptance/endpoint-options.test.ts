@@ -59,7 +59,7 @@ for (const engine of ['20.10', '28.5'] as const) {
     await t.test('B19 what cannot be is refused, and changes nothing', (t) => refusals(t, h));
     await t.test('limits in both directions', (t) => limits(t, h));
     await t.test('an address with a new owner', (t) => newOwner(t, h));
-    if (engine === '28.5') await t.test('a name that ends in 0', (t) => interfaceName(t, h));
+    if (engine === '28.5') await t.test('a name that ends in 0, and sysctls', (t) => interfaceName(t, h));
     else await t.test('B19 the same without Docker', (t) => standalone(t, h));
     await t.test('nothing is left', async (t) => {
       await h.docker('rm', '--force', 'router');
@@ -262,7 +262,10 @@ async function interfaceName(t: Test, h: DockerHost): Promise<void> {
   const option = (name: string) => on('n1', `com.docker.network.endpoint.ifname=${name}`);
   await h.container('near', option('lan0'));
   t.match(await h.inContainer('near', 'ip', '-o', 'link', 'show', 'dev', 'lan0'), 'lan0@');
-  await h.docker('rm', '--force', 'near');
+  const sysctl = 'com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1';
+  await h.container('strict', on('n1', sysctl));
+  t.equal((await h.inContainer('strict', 'cat', '/proc/sys/net/ipv4/conf/eth0/log_martians')).trim(), '1');
+  await h.docker('rm', '--force', 'near', 'strict');
   const { code, stderr } = await h.tryDocker('run', '--rm', '--network', option('lan7'), 'cnm-lab', 'true');
   t.equal(code, 125);
   t.match(stderr, /ifname cannot be "lan7": it must be a name of up to 12 characters that ends in 0/);

@@ -425,12 +425,13 @@ t.test('the plugin protocol with Docker 20.10', async (t) => {
   });
 });
 
-// Of P19 only the question: the options with which a network needs no gateway are not there yet.
-t.test('Docker 28.5 asks about gateways before it makes a network', async (t) => {
+t.test('P19 Docker 28.5 asks about gateways before it makes a network', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ engine: '28.5', plugin: 'sockets' });
   const recorded = await record(t, h, 'recorded');
-  await h.docker('network', 'create', '-d', 'recorded', '--internal', '--subnet', '10.60.0.0/24', 'n19');
+  const create = (name: string, ...options: string[]) =>
+    h.docker('network', 'create', '-d', 'recorded', '--internal', ...options, name);
+  await create('n19', '--subnet', '10.60.0.0/24');
   t.same(
     recorded.exchanges.slice(1).map(({ method, status }) => [method.replace('NetworkDriver.', ''), status]),
     [
@@ -442,6 +443,33 @@ t.test('Docker 28.5 asks about gateways before it makes a network', async (t) =>
   t.same(recorded.exchanges[2]?.reply, { SkipIPv4: false, SkipIPv6: false });
   await h.container('c1', 'n19');
   t.ok(await h.containerPings('c1', '10.60.0.1'), 'the host keeps the address that it was given');
+
+  const option = (name: string) => ['-o', `com.docker.network.bridge.${name}`];
+  await create('inhibited', ...option('inhibit_ipv4=true'), '--subnet', '10.61.0.0/31');
+  const isolated = [...option('gateway_mode_ipv4=isolated'), ...option('gateway_mode_ipv6=isolated')];
+  await create('isolated', ...isolated, '--ipv6', '--subnet', '10.62.0.0/31', '--subnet', 'fd00:62::/64');
+  const asked = recorded.exchanges.filter(({ method }) => method.endsWith('GwAllocCheck'));
+  t.same(
+    asked.slice(1).map(({ reply }) => reply),
+    [
+      { SkipIPv4: true, SkipIPv6: false },
+      { SkipIPv4: true, SkipIPv6: true },
+    ],
+  );
+  const families = [
+    { network: 'inhibited', field: 'IPAddress', pool: ['10.61.0.0', '10.61.0.1'] },
+    { network: 'isolated', field: 'IPAddress', pool: ['10.62.0.0', '10.62.0.1'] },
+    { network: 'isolated', field: 'GlobalIPv6Address', pool: ['fd00:62::1', 'fd00:62::2'] },
+  ] as const;
+  for (const network of ['inhibited', 'isolated'])
+    await Promise.all([1, 2].map((n) => h.container(`${network}${n}`, network)));
+  for (const { network, field, pool } of families) {
+    const format = `{{.NetworkSettings.Networks.${network}.${field}}}`;
+    const has = async (n: number) => (await h.docker('inspect', '--format', format, `${network}${n}`)).trim();
+    const [one, two] = [await has(1), await has(2)];
+    t.same([one, two].sort(), pool, `${network}: the first addresses are containers’`);
+    t.ok(await h.containerPings(`${network}1`, two, 3), `${network}: ${one} reaches ${two}`);
+  }
 });
 
 /** 50 containers that start at once on one network, and stop at once. */

@@ -91,7 +91,7 @@ export const COMPILED = { NODE_COMPILE_CACHE: '/tmp/node-compile-cache' } as con
 
 /** Everything about networks that a host holds: in the kernel, in the store, and what the daemon answers about it. */
 export interface Holdings {
-  /** Links, addresses, routes, rules and namespaces, one a line, sorted. */
+  /** Links, addresses, routes, rules, namespaces and ports that somebody has, one a line, sorted. */
   readonly kernel: readonly string[];
   readonly records: readonly string[];
   readonly answers: readonly string[];
@@ -115,6 +115,7 @@ for file in /run/cnm/netns/* /run/netns/*; do
 done
 echo "nft host $(nft -j list table inet cnm 2>/dev/null)"
 { iptables-save -t filter; ip6tables-save -t filter; } | grep cnm | sed 's/^/text iptables /'
+ss -Hlntu | while read -r proto _ _ _ address _; do echo "text held $proto $address"; done
 true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {

@@ -31,6 +31,15 @@ const network = (name: string, third: number) => ({
   ipv6: true,
 });
 const SANDBOX = '/v1/sandboxes/web';
+/** On one address each, so that there are few points to die at. */
+const PORTS = ['0.0.0.0:8080:80', '127.0.0.1:5353:53/udp'];
+
+/** What becomes of the ports of the sandbox on n1. */
+async function ports(h: CnmHost, verb: 'publish' | 'unpublish', body?: unknown): Promise<Reply> {
+  const reply = await admin(h, 'GET', '/v1/endpoints?network=n1');
+  const [one] = reply.body as readonly { readonly id: string }[];
+  return one === undefined ? reply : admin(h, 'POST', `/v1/endpoints/${one.id}/${verb}`, body);
+}
 
 const LIFE: readonly Step[] = [
   { name: 'network create n1', ask: (h) => admin(h, 'POST', '/v1/networks', network('n1', 51)), done: 409 },
@@ -38,6 +47,8 @@ const LIFE: readonly Step[] = [
   { name: 'sandbox create', ask: (h) => admin(h, 'POST', '/v1/sandboxes', { name: 'web' }), done: 409 },
   { name: 'join n1', ask: (h) => admin(h, 'POST', `${SANDBOX}/join`, { network: 'n1' }), done: 409 },
   { name: 'join n2', ask: (h) => admin(h, 'POST', `${SANDBOX}/join`, { network: 'n2' }), done: 409 },
+  { name: 'publish', ask: (h) => ports(h, 'publish', { ports: PORTS }), done: 200 },
+  { name: 'unpublish', ask: (h) => ports(h, 'unpublish'), done: 200 },
   { name: 'leave n1', ask: (h) => admin(h, 'POST', `${SANDBOX}/leave`, { network: 'n1' }), done: 200 },
   { name: 'sandbox rm', ask: (h) => admin(h, 'DELETE', SANDBOX), done: 404, steps: 'several' },
   { name: 'network rm n2', ask: (h) => admin(h, 'DELETE', '/v1/networks/n2'), done: 404 },
@@ -166,8 +177,11 @@ t.test(
   },
 );
 
+/** From here on everything is taken away. */
+const FIRST_LEAVE = LIFE.findIndex(({ name }) => name === 'leave n1');
+
 /** In the middle of something that the next start has to undo, or to finish. */
-const CUT_OFF = ['network create n1', 'join n2', 'leave n1', 'network rm n1'];
+const CUT_OFF = ['network create n1', 'join n2', 'publish', 'leave n1', 'network rm n1'];
 
 t.test('killed again at every point of the start that puts a crash right', async (t) => {
   const world = await openWorld(t);
@@ -194,7 +208,7 @@ t.test('killed again at every point of the start that puts a crash right', async
       const held = await named(host);
       if (!same(held, after)) t.same(held, before, `${where}: all or nothing`);
       t.same(held.wrong, [], `${where}: kernel, store and leases agree`);
-      for (const { ask } of LIFE.slice(5)) await ask(host);
+      for (const { ask } of LIFE.slice(FIRST_LEAVE)) await ask(host);
       t.same(await named(host), empty, `${where}: nothing is left`);
     }
   }

@@ -16,6 +16,9 @@ const POOLS = [
   { pool: 'fd00:1::/64', v6: true },
 ] as const;
 
+/** `-p 8080:80`: on IPv4 and IPv6. Of udp tells crash-standalone.test.ts. */
+const PORTS = [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }] as const;
+
 /** What Docker remembers of the answers, by the name of the operation that got them. */
 export type Memory = Map<string, Record<string, unknown>>;
 
@@ -137,7 +140,7 @@ export const TALK: readonly Operation[] = [
     onFailure: ['DeleteEndpoint', ...undoAddresses],
   }),
   network('ProgramExternalConnectivity', {
-    body: () => ({ ...endpointKey, Options: { 'com.docker.network.portmap': [] } }),
+    body: () => ({ ...endpointKey, Options: { 'com.docker.network.portmap': PORTS } }),
     onFailure: ['Leave', 'DeleteEndpoint', ...undoAddresses],
   }),
   network('RevokeExternalConnectivity'),
