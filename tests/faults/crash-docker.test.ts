@@ -27,7 +27,8 @@ interface Operation {
 
 const NETWORK = ['network', 'create', '-d', 'cnm-bridge', '--ipam-driver', 'cnm-ipam', '--ipv6'];
 const subnets = (n: number) => ['--subnet', `10.20.${n}.0/24`, '--subnet', `fd00:20:${n}::/64`];
-const RUN = ['run', '-d', '--name', 'extra', '--network', 'n1', IMAGE];
+/** The next one gets the port, wherever this one was cut off. */
+const RUN = ['run', '-d', '--name', 'extra', '--network', 'n1', '-p', '8080:80', IMAGE];
 const nothing = () => Promise.resolve();
 
 const OPERATIONS: readonly Operation[] = [

@@ -31,8 +31,8 @@ const network = (name: string, third: number) => ({
   ipv6: true,
 });
 const SANDBOX = '/v1/sandboxes/web';
-/** On one address each, so that there are few points to die at. */
-const PORTS = ['0.0.0.0:8080:80', '127.0.0.1:5353:53/udp'];
+/** One, so that there are few points to die at. */
+const PORTS = ['127.0.0.1:5353:53/udp'];
 
 /** What becomes of the ports of the sandbox on n1. */
 async function ports(h: CnmHost, verb: 'publish' | 'unpublish', body?: unknown): Promise<Reply> {
@@ -154,7 +154,9 @@ t.test(
       // The second network is there for the sandbox to be in two; creating and removing it shows nothing new.
       if (/^network .* n2$/.test(step.name)) continue;
       const { points, before, after } = all[index] ?? { points: [], before: empty, after: empty };
-      for (const [at, point] of points.entries()) {
+      // All points of publishing are those of Docker's -p, in crash-points.test.ts.
+      const taken = [...points.entries()].filter(([at]) => !step.name.endsWith('publish') || at % 2 === 0);
+      for (const [at, point] of taken) {
         const where = `${step.name}, point ${at} of ${points.length} (${point.slice(0, 60)})`;
         await live(t, host, 0, index, where);
         await daemon.arm(at);
@@ -181,7 +183,7 @@ t.test(
 const FIRST_LEAVE = LIFE.findIndex(({ name }) => name === 'leave n1');
 
 /** In the middle of something that the next start has to undo, or to finish. */
-const CUT_OFF = ['network create n1', 'join n2', 'publish', 'leave n1', 'network rm n1'];
+const CUT_OFF = ['network create n1', 'join n2', 'leave n1', 'network rm n1'];
 
 t.test('killed again at every point of the start that puts a crash right', async (t) => {
   const world = await openWorld(t);

@@ -16,7 +16,7 @@ const POOLS = [
   { pool: 'fd00:1::/64', v6: true },
 ] as const;
 
-/** `-p 8080:80`: on IPv4 and IPv6. Of udp tells crash-standalone.test.ts. */
+/** `-p 8080:80`: on IPv4 and IPv6. A udp port is in crash-standalone.test.ts. */
 const PORTS = [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }] as const;
 
 /** What Docker remembers of the answers, by the name of the operation that got them. */
