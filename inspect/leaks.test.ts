@@ -51,7 +51,10 @@ function pool(poolId: string, text: string, leases: readonly string[], owner?: s
     pool: prefix(text),
     users: 1,
     ...(owner !== undefined && { owner }),
+    options: {},
+    usage: { choosable: 0n, reserved: 0n, used: leases.length, free: 0n, resting: 0 },
     leases: leases.map((address) => ({ address: ip(address), purpose: 'endpoint' })),
+    formers: [],
   };
 }
 

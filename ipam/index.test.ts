@@ -140,6 +140,117 @@ t.test('the serial option goes on after the last one, and round', async (t) => {
   await refused(t, next(), 'pool-exhausted');
 });
 
+t.test(
+  'I25: a freed address comes back last, over restarts too; a full pool gives what it has',
+  async (t) => {
+    const store = memoryStore();
+    let time = 1_000_000;
+    const now = () => time;
+    let ipam = await createIpam({ store, now });
+    const { poolId } = await ipam.requestPool(ofPool('10.0.0.0/29'));
+    const next = async () => addressOf(await ipam.requestAddress(poolId, ANY));
+    t.same([await next(), await next(), await next()], ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    for (const address of ['10.0.0.2', '10.0.0.1']) {
+      await ipam.releaseAddress(poolId, ip(address));
+      time += 1000;
+    }
+    t.same([await next(), await next()], ['10.0.0.4', '10.0.0.5']);
+    ipam = await createIpam({ store, now });
+    t.equal(ipam.pools()[0]?.usage.resting, 2);
+    t.equal(await next(), '10.0.0.6');
+    time += 58_000;
+    t.equal(ipam.pools()[0]?.usage.resting, 1, 'a minute after it was freed it rests no longer');
+    t.same([await next(), await next()], ['10.0.0.2', '10.0.0.1'], 'longest free first');
+    await refused(t, next(), 'pool-exhausted');
+    await ipam.releaseAddress(poolId, ip('10.0.0.5'));
+    t.equal(await next(), '10.0.0.5');
+  },
+);
+
+t.test('how long an address rests: the daemon says, or the pool', async (t) => {
+  let time = 0;
+  const ipam = await createIpam({ store: memoryStore(), now: () => time, rest: 5000 });
+  const resting = async (options: Readonly<Record<string, string>>, pool: string) => {
+    const { poolId } = await ipam.requestPool({ ...ofPool(pool), options });
+    await ipam.releaseAddress(poolId, addressOf(await ipam.requestAddress(poolId, ANY)));
+    return () => ipam.pools().find((view) => view.poolId === poolId)?.usage.resting;
+  };
+  const [plain, long, none] = [
+    await resting({}, '10.0.0.0/24'),
+    await resting({ rest: '100' }, '10.0.1.0/24'),
+    await resting({ rest: '0' }, '10.0.2.0/24'),
+  ];
+  t.same([plain(), long(), none()], [1, 1, 0]);
+  time = 5000;
+  t.same([plain(), long(), none()], [0, 1, 0]);
+  time = 100_000;
+  t.same([plain(), long(), none()], [0, 0, 0]);
+});
+
+t.test('old memories go: of a large pool the last 4,096 addresses are remembered', async (t) => {
+  let time = 0;
+  const store = memoryStore();
+  const ipam = await createIpam({ store, now: () => time });
+  const { poolId } = await ipam.requestPool(ofPool('fd00::/64'));
+  const churn = async (count: number) => {
+    for (let i = 0; i < count; i++) {
+      time++;
+      await ipam.releaseAddress(poolId, addressOf(await ipam.requestAddress(poolId, ANY)));
+    }
+  };
+  await churn(4200);
+  t.equal(store.list('ipam/former/').length, 4200, 'none that still rests');
+  time += 60_000;
+  await churn(1);
+  t.equal(store.list('ipam/former/').length, 4096);
+  t.equal(await ipam.requestAddress(poolId, ANY), 'fd00::1/64', 'as never used');
+});
+
+t.test('sticky leases: a name gets its address back while it is free', async (t) => {
+  const store = memoryStore();
+  let ipam = await createIpam({ store });
+  const { poolId } = await ipam.requestPool(ofPool('10.0.0.0/28'));
+  const request = async (name?: string) =>
+    addressOf(await ipam.requestAddress(poolId, { ...ANY, ...(name !== undefined && { name }) }));
+  t.same([await request('a'), await request('b'), await request()], ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+  for (const address of ['10.0.0.1', '10.0.0.2', '10.0.0.3']) await ipam.releaseAddress(poolId, ip(address));
+  ipam = await createIpam({ store });
+  t.equal(await request('b'), '10.0.0.2');
+  t.equal(await request('b'), '10.0.0.4', 'a second one of that name has none to get back');
+  await ipam.requestAddress(poolId, { ...ANY, address: ip('10.0.0.1'), name: 'thief' });
+  t.equal(await request('a'), '10.0.0.5', 'it is not free');
+  await ipam.releaseAddress(poolId, ip('10.0.0.1'));
+  await ipam.releaseAddress(poolId, ip('10.0.0.5'));
+  t.equal(await request('a'), '10.0.0.5', 'the last that it had');
+
+  const other = await ipam.requestPool({ ...ofPool('10.1.0.0/28'), options: { sticky: 'false' } });
+  const first = addressOf(await ipam.requestAddress(other.poolId, { ...ANY, name: 'a' }));
+  await ipam.releaseAddress(other.poolId, first);
+  t.not(addressOf(await ipam.requestAddress(other.poolId, { ...ANY, name: 'a' })), first);
+});
+
+t.test('reserved addresses are given to those who name them', async (t) => {
+  const ipam = await createIpam({ store: memoryStore() });
+  const options = { reserved: '10.0.0.0/29, 10.0.0.12' };
+  const { poolId } = await ipam.requestPool({ ...ofPool('10.0.0.0/28'), options });
+  t.same(ipam.pools()[0]?.usage, { choosable: 6n, reserved: 8n, used: 0, free: 6n, resting: 0 });
+  const given = [];
+  for (let i = 0; i < 6; i++) given.push(addressOf(await ipam.requestAddress(poolId, ANY)));
+  const last = ['8', '9', '10', '11', '13', '14'];
+  t.same(
+    given,
+    last.map((digit) => `10.0.0.${digit}`),
+  );
+  await refused(t, ipam.requestAddress(poolId, ANY), 'pool-exhausted', 'reserved');
+  const named = { ...ANY, address: ip('10.0.0.3'), name: 'static' };
+  t.equal(await ipam.requestAddress(poolId, named), '10.0.0.3/28');
+  await ipam.releaseAddress(poolId, ip('10.0.0.3'));
+  await refused(t, ipam.requestAddress(poolId, { ...ANY, name: 'static' }), 'pool-exhausted');
+  const bad = { ...ofPool('10.9.0.0/24'), options: { resreved: '10.9.0.1' } };
+  await refused(t, ipam.requestPool(bad), 'option-invalid', 'resreved', 'reserved');
+  t.equal(ipam.pools().length, 1);
+});
+
 t.test('I01, I02, I04: pools in one space and in two', async (t) => {
   const ipam = await createIpam({ store: memoryStore() });
   const local = await ipam.requestPool({ ...ofPool('10.0.0.0/8'), owner: 'net1' });
@@ -283,7 +394,8 @@ t.test('V07: chosen IPv6 pools: /64s of one random unique local /48 that is kept
 
 t.test('a restart finds all of it as it was', async (t) => {
   const store = memoryStore();
-  const ipam = await createIpam({ store });
+  const now = () => 1_000_000;
+  const ipam = await createIpam({ store, now });
   const { poolId } = await ipam.requestPool({ ...ofPool('10.0.0.0/24'), owner: 'net1' });
   await ipam.requestAddress(poolId, { ...ANY, gateway: true });
   await ipam.requestAddress(poolId, { ...ANY, name: 'web' });
@@ -295,7 +407,7 @@ t.test('a restart finds all of it as it was', async (t) => {
   await ipam.requestAddress(dropped.poolId, ANY);
   await ipam.releasePool(dropped.poolId);
 
-  const again = await createIpam({ store });
+  const again = await createIpam({ store, now });
   t.same(again.pools(), ipam.pools());
   t.same(again.pools()[0], {
     poolId,
@@ -303,12 +415,15 @@ t.test('a restart finds all of it as it was', async (t) => {
     pool: '10.0.0.0/24',
     owner: 'net1',
     users: 1,
+    options: {},
+    usage: { choosable: 254n, reserved: 0n, used: 2, free: 252n, resting: 1 },
     leases: [
       { address: '10.0.0.1', purpose: 'gateway' },
       { address: '10.0.0.2', purpose: 'endpoint', name: 'web' },
     ],
+    formers: [{ address: gone, freed: 1_000_000, resting: true }],
   });
-  t.equal(await again.requestAddress(poolId, ANY), '10.0.0.3/24');
+  t.equal(await again.requestAddress(poolId, ANY), '10.0.0.4/24', '.3 still rests');
   t.equal(await again.requestAddress(v6.poolId, ANY), 'fd00::1:1/64');
   for (const { poolId } of again.pools()) await again.releasePool(poolId);
   t.same(store.list('ipam/'), [], 'nothing stays');
@@ -368,7 +483,15 @@ t.test('what could not be made durable was not done', async (t) => {
   disk.broken = false;
   t.equal(await ipam.requestAddress(poolId, ANY), '10.0.0.2/24', 'not one further');
   await ipam.releaseAddress(poolId, held);
-  t.equal(await ipam.requestAddress(poolId, ANY), '10.0.0.1/24');
+  disk.broken = true;
+  await refused(t, ipam.requestAddress(poolId, { ...ANY, address: held }), 'store', 'ENOSPC');
+  disk.broken = false;
+  t.same(
+    ipam.pools()[0]?.formers.map(({ address }) => address),
+    [held],
+    'it rests as before',
+  );
+  t.equal(await ipam.requestAddress(poolId, { ...ANY, address: held }), '10.0.0.1/24');
   await ipam.releasePool(poolId);
   const { pool } = await ipam.requestPool({ ...DYNAMIC, v6: true });
   t.equal((await createIpam({ store })).pools()[0]?.pool, pool);

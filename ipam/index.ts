@@ -1,18 +1,8 @@
 /** Our IPAM: chooses in memory, and answers once the choice is on disk. */
 import { randomBytes } from 'node:crypto';
-import { compareIp, familyOf } from '../address/ip.ts';
+import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
-import {
-  addressOf,
-  covers,
-  familyOfPrefix,
-  firstOf,
-  isMulticast,
-  lengthOf,
-  networkOf,
-  parsePrefix,
-  prefixOf,
-} from '../address/prefix.ts';
+import { covers, familyOfPrefix, firstOf, lengthOf, parsePrefix, prefixOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
@@ -26,13 +16,15 @@ import {
   randomUla,
 } from './default-pools.ts';
 import type { DefaultPool } from './default-pools.ts';
+import { checkedAddress, checkedRange, chosen, explicitPool, malformed, unknownPool } from './checks.ts';
 import type { AddressRequest, Ipam, PoolAnswer, PoolRequest, PoolView } from './ipam.ts';
-import { deleteLease, putLease } from './lease.ts';
-import type { Lease } from './lease.ts';
+import { deleteFormer, deleteLease, putFormer, putLease } from './lease.ts';
+import type { FormerLease, Lease } from './lease.ts';
 import { loadSpaces } from './load.ts';
-import { unusable } from './policy.ts';
+import { poolOptions } from './options.ts';
 import { GLOBAL_SPACE, LOCAL_SPACE, SPACES, deletePool, parsePoolId, putPool } from './pool.ts';
 import type { AddressSpace, Range } from './pool.ts';
+import { viewOf } from './view.ts';
 
 export interface IpamOptions {
   readonly store: Store;
@@ -41,12 +33,17 @@ export interface IpamOptions {
   readonly hostPrefixes?: () => Promise<readonly Prefix[]>;
   /** For the local address space, of both families; without an IPv6 one, a random ULA /48 is made and kept. */
   readonly defaultPools?: readonly DefaultPool[];
+  /** Milliseconds for which a freed address rests, in pools that say nothing of it. Default 60 s. */
+  readonly rest?: number;
+  readonly now?: () => number;
 }
+
+const REST_MS = 60_000;
 
 /** @throws RangeError for default pools that nothing can be cut out of. */
 export async function createIpam(options: IpamOptions): Promise<Ipam> {
   checkDefaultPools(options.defaultPools ?? []);
-  return new DurableIpam(options, await loadSpaces(options.store, options.log));
+  return new DurableIpam(options, await loadSpaces(options.store, (options.now ?? Date.now)(), options.log));
 }
 
 const ULA = 'ipam/ula';
@@ -71,8 +68,13 @@ class DurableIpam implements Ipam {
     // No await from here to the write: what is checked or chosen is held before anyone else looks.
     const pool = explicit ?? this.#choosePool(request, host ?? []);
     const subPool = checkedRange(pool, request.subPool);
+    const options = poolOptions(pool, request.options);
     space.check(pool, subPool);
-    const range = space.add({ pool, ...(subPool !== undefined && { subPool }) }, request.owner);
+    const { owner, options: given } = request;
+    const range = space.add(
+      { pool, ...(subPool !== undefined && { subPool }) },
+      { ...(owner !== undefined && { owner }), options, given },
+    );
     const changes: Change[] = [putPool(range)];
     if (this.#ula !== undefined && covers(this.#ula, pool)) changes.push({ put: ULA, value: this.#ula });
     await this.#write(`The pool ${pool}`, changes, () => {
@@ -97,12 +99,15 @@ class DurableIpam implements Ipam {
     const lease: Lease = {
       poolId,
       address,
-      purpose: request.gateway ? 'gateway' : 'endpoint',
+      purpose: purposeOf(request),
       ...(request.name !== undefined && { name: request.name }),
     };
+    const former = parent.formers.get(address);
     parent.take(lease);
-    await this.#write(`The address ${address}`, [putLease(lease)], () => {
+    const changes = [putLease(lease), ...(former === undefined ? [] : [deleteFormer(former)])];
+    await this.#write(`The address ${address}`, changes, () => {
       parent.drop(lease);
+      if (former !== undefined && range.releasing === undefined) parent.remember(former);
     });
     return prefixOf(address, lengthOf(parent.prefix));
   }
@@ -112,6 +117,10 @@ class DurableIpam implements Ipam {
     const lease = range?.parent.leases.get(address);
     // A range that shares the pool may hold it: a late release must not take it away.
     if (range === undefined || lease?.poolId !== poolId) return;
+    if (range.releasing !== undefined) {
+      await range.releasing;
+      return;
+    }
     const release = this.#releasing.get(lease) ?? this.#releaseLease(lease, range);
     this.#releasing.set(lease, release);
     await release.finally(() => this.#releasing.delete(lease));
@@ -121,21 +130,40 @@ class DurableIpam implements Ipam {
     const ranges = [...this.#spaces.values()]
       .flatMap((space) => [...space.pools.values()])
       .flatMap((pool) => [...pool.ranges.values()]);
-    return ranges.map(viewOf);
+    return ranges.map((range) => viewOf(range, this.#restedBy(range)));
   }
 
   /** Freed in memory only after on disk: until then nobody else can be given it. */
-  async #releaseLease(lease: Lease, { parent }: Range): Promise<void> {
-    await this.#write(`The release of ${lease.address}`, [deleteLease(lease)]);
-    parent.drop(lease);
+  async #releaseLease(lease: Lease, range: Range): Promise<void> {
+    const { poolId, address, purpose, name } = lease;
+    const keeps = purpose === 'endpoint' && name !== undefined;
+    const former: FormerLease = { poolId, address, freed: this.#now(), ...(keeps && { name }) };
+    const { parent } = range;
+    const surplus = parent.surplus(this.#restedBy(range));
+    const changes = [deleteLease(lease), putFormer(former), ...surplus.map(deleteFormer)];
+    await this.#write(`The release of ${address}`, changes);
+    parent.retire(lease, former);
+    for (const one of surplus) parent.forget(one);
   }
 
   async #releaseRange(range: Range, space: AddressSpace): Promise<void> {
-    const changes = [deletePool(range), ...range.parent.leasesOf(range).map(deleteLease)];
+    const { parent } = range;
+    // Of the leases too: one may be on its way to become a former one.
+    const held = parent.leasesOf(range).flatMap((lease) => [deleteLease(lease), deleteFormer(lease)]);
+    const changes = [deletePool(range), ...held, ...parent.formersOf(range).map(deleteFormer)];
     await this.#write(`The release of the pool ${range.poolId}`, changes, () => {
       delete range.releasing;
     });
     space.remove(range);
+  }
+
+  #now(): number {
+    return (this.#options.now ?? Date.now)();
+  }
+
+  /** What was freed by then has rested. */
+  #restedBy({ options }: Range): number {
+    return this.#now() - (options.rest ?? this.#options.rest ?? REST_MS);
   }
 
   #choosePool({ space, v6, pool }: PoolRequest, host: readonly Prefix[]): Prefix {
@@ -192,81 +220,9 @@ class DurableIpam implements Ipam {
   }
 }
 
-/** Docker ≥ 29 asks for a subnet of a size of its own by an unspecified address: `0.0.0.0/26`. */
-function isSizeOnly(pool: Prefix): boolean {
-  return lengthOf(pool) > 0 && ['0.0.0.0', '::'].includes(addressOf(pool));
-}
-
-/** The subnet that the request names, its host bits cleared as Docker < 25 does (later ones refuse them); or none. */
-function explicitPool({ pool, subPool }: PoolRequest): Prefix | undefined {
-  if (pool === undefined || isSizeOnly(pool)) {
-    if (subPool === undefined) return undefined;
-    throw new CnmError(
-      'address-invalid',
-      `The range ${subPool} has no subnet to lie in: name both, or neither`,
-    );
-  }
-  if (isMulticast(pool)) {
-    throw new CnmError(
-      'address-invalid',
-      `${pool} is a multicast block: a container's subnet must be of unicast addresses`,
-    );
-  }
-  return networkOf(pool);
-}
-
-function checkedRange(pool: Prefix, subPool: Prefix | undefined): Prefix | undefined {
-  if (subPool === undefined || networkOf(subPool) === pool) return undefined;
-  if (covers(pool, subPool)) return networkOf(subPool);
-  throw new CnmError(
-    'address-invalid',
-    `The range ${subPool} is not inside the subnet ${pool}: it must be a part of it`,
-  );
-}
-
-function chosen(range: Range, { serial }: AddressRequest): Ip {
-  const address = range.parent.choose(range, serial);
-  if (address !== undefined) return address;
-  const { pool, subPool } = range;
-  const where = subPool === undefined ? pool : `${subPool}, the range of ${pool}`;
-  throw new CnmError(
-    'pool-exhausted',
-    `no available IPv${familyOfPrefix(pool)} addresses in ${where}: every one that may be given is in use`,
-  );
-}
-
-/** Anywhere in the pool, also outside of the range: that is where Docker's users keep their fixed addresses. */
-function checkedAddress({ parent }: Range, address: Ip): Ip {
-  const reason = unusable(parent.prefix, address);
-  if (reason !== undefined) {
-    throw new CnmError(
-      'address-invalid',
-      `${address} cannot be used, it is ${reason}: choose a free address of ${parent.prefix}`,
-    );
-  }
-  const lease = parent.leases.get(address);
-  if (lease === undefined) return address;
-  // Docker asks for an auxiliary address exactly as for an endpoint's.
-  const other = lease.name ?? 'an endpoint or set aside with --aux-address';
-  const holder = lease.purpose === 'gateway' ? 'the gateway' : other;
-  throw new CnmError(
-    'address-taken',
-    `Address already in use: ${address} of ${parent.prefix} is held by ${holder}`,
-  );
-}
-
-function unknownPool(poolId: string): CnmError {
-  return new CnmError(
-    'pool-unknown',
-    `There is no pool ${poolId}: it was never requested, or has been released`,
-  );
-}
-
-function malformed(poolId: string): CnmError {
-  return new CnmError(
-    'request-invalid',
-    `${JSON.stringify(poolId)} is not a pool id: it must be as cnm-local/10.0.0.0/24`,
-  );
+function purposeOf({ gateway, aux }: AddressRequest): Lease['purpose'] {
+  if (gateway) return 'gateway';
+  return aux === true ? 'aux' : 'endpoint';
 }
 
 function storedUla(store: Store): Prefix | undefined {
@@ -275,19 +231,4 @@ function storedUla(store: Store): Prefix | undefined {
   return stored !== undefined && familyOf(firstOf(stored)) === 6 && lengthOf(stored) === 48
     ? stored
     : undefined;
-}
-
-function viewOf(range: Range): PoolView {
-  const { poolId, space, pool, subPool, owner, parent } = range;
-  return {
-    poolId,
-    space,
-    pool,
-    ...(subPool !== undefined && { subPool }),
-    ...(owner !== undefined && { owner }),
-    users: parent.ranges.size,
-    leases: [...parent.leasesOf(range)]
-      .sort((a, b) => compareIp(a.address, b.address))
-      .map(({ address, purpose, name }) => ({ address, purpose, ...(name !== undefined && { name }) })),
-  };
 }

@@ -10,6 +10,7 @@ export interface PoolRequest {
   /** `--ip-range`: dynamic addresses come only from here. */
   readonly subPool?: Prefix;
   readonly v6: boolean;
+  /** `--ipam-opt`: see options.ts. */
   readonly options: Readonly<Record<string, string>>;
   /**
    * The standalone network that the pool is for; absent for Docker's. Kept with the pool, so that after a crash a pool
@@ -29,13 +30,15 @@ export interface AddressRequest {
   readonly address?: Ip;
   /** What it is for: the gateway, or an endpoint (whose name Engine ≥ 29 and standalone networks tell). */
   readonly gateway: boolean;
+  /** Set aside for nobody of ours (`--aux-address`), where the one who asks can tell: Docker does not. */
+  readonly aux?: true;
   readonly name?: string;
   readonly serial: boolean;
 }
 
 /**
  * Every answer is durable before it is given. Releases of something unknown are success. Throws CnmError:
- * `pool-unknown`, `pool-overlap`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`, and `request-invalid` for
+ * `pool-unknown`, `pool-overlap`, `option-invalid`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`, and `request-invalid` for
  * what is no address space or no pool id. An error leaves everything as it was.
  */
 export interface Ipam {
@@ -58,9 +61,41 @@ export interface PoolView {
   readonly users: number;
   /** As in PoolRequest. */
   readonly owner?: string;
-  readonly leases: readonly {
-    readonly address: Ip;
-    readonly purpose: 'gateway' | 'endpoint';
-    readonly name?: string;
-  }[];
+  /** As they were given. */
+  readonly options: Readonly<Record<string, string>>;
+  /** Counted when it is read. */
+  readonly usage: PoolUsage;
+  /** In order of address; made when it is read. */
+  readonly leases: readonly LeaseView[];
+  /** Of this pool id, the longest free first; made when it is read. */
+  readonly formers: readonly FormerView[];
+}
+
+/** Of one pool id, in addresses. */
+export interface PoolUsage {
+  /** What may be chosen: its range, or its pool, without what is reserved. */
+  readonly choosable: bigint;
+  /** What is given only to those who name it: the rest of the pool, without what nobody may have. */
+  readonly reserved: bigint;
+  /** Held by leases of this pool id. */
+  readonly used: number;
+  /** Of those that may be chosen, not held by anybody. Those at rest are among them. */
+  readonly free: bigint;
+  /** Freed so lately that they are still at rest. */
+  readonly resting: number;
+}
+
+export interface LeaseView {
+  readonly address: Ip;
+  readonly purpose: 'gateway' | 'endpoint' | 'aux';
+  readonly name?: string;
+}
+
+export interface FormerView {
+  readonly address: Ip;
+  readonly name?: string;
+  /** Milliseconds since 1970. */
+  readonly freed: number;
+  /** It has not been free for long enough. */
+  readonly resting: boolean;
 }

@@ -1,14 +1,9 @@
-/** Which addresses a pool gives, and in what order. Pure: offsets count from the pool's first address. */
+/** Which addresses of a pool may be given. Pure: offsets count from the pool's first address. */
 import type { Ip } from '../address/ip.ts';
 import { ipValue } from '../address/ip.ts';
 import { broadcastOf, contains, familyOfPrefix, firstOf, lastOf, lengthOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { NumberSet } from './range.ts';
-
-export interface Bounds {
-  readonly first: bigint;
-  readonly last: bigint;
-}
+import type { Bounds } from './allocator.ts';
 
 /**
  * Why nobody may have this address of the pool, in words that complete "ADDRESS is"; undefined when one may.
@@ -23,19 +18,32 @@ export function unusable(pool: Prefix, address: Ip): string | undefined {
   return lengthOf(pool) <= 126 ? `the subnet-router anycast address of ${pool} (RFC 4291 §2.6.1)` : undefined;
 }
 
-/** What may be chosen: the range, or the whole pool, without the pool's ends that nobody may have. */
-export function dynamicBounds(pool: Prefix, range: Prefix = pool): Bounds {
+/**
+ * What may be chosen: the range, or the whole pool, without the pool's ends that nobody may have and without what is
+ * reserved (numbers of addresses). In order, and none empty.
+ */
+export function dynamicBounds(
+  pool: Prefix,
+  range: Prefix = pool,
+  reserved: readonly Bounds[] = [],
+): readonly Bounds[] {
   const base = ipValue(firstOf(pool));
   const first = ipValue(firstOf(range)) - base;
   const last = ipValue(lastOf(range)) - base;
-  return {
+  const whole = {
     first: unusable(pool, firstOf(range)) === undefined ? first : first + 1n,
     last: unusable(pool, lastOf(range)) === undefined ? last : last - 1n,
   };
+  const cuts = reserved.map((one) => ({ first: one.first - base, last: one.last - base }));
+  return cuts.reduce(without, [whole]).filter((part) => part.first <= part.last);
 }
 
-/** The lowest free one; with `after`, the next free one after it, going round (Docker's serial option). */
-export function chooseOffset(taken: NumberSet, { first, last }: Bounds, after?: bigint): bigint | undefined {
-  if (after === undefined || after < first) return taken.nextFree(first, last);
-  return taken.nextFree(after + 1n, last) ?? taken.nextFree(first, last);
+function without(parts: readonly Bounds[], cut: Bounds): readonly Bounds[] {
+  return parts.flatMap(({ first, last }) => {
+    if (cut.last < first || last < cut.first) return [{ first, last }];
+    return [
+      { first, last: cut.first - 1n },
+      { first: cut.last + 1n, last },
+    ].filter((part) => part.first <= part.last);
+  });
 }

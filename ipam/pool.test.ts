@@ -54,7 +54,7 @@ t.test('which pools overlap', (t) => {
   ];
   for (const [held, wanted, free] of rows) {
     const space = new AddressSpace('cnm-local');
-    for (const text of held) space.add({ pool: prefix(text) }, 'held');
+    for (const text of held) space.add({ pool: prefix(text) }, { owner: 'held' });
     const check = () => {
       space.check(prefix(wanted), undefined);
     };

@@ -13,11 +13,13 @@ import {
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Change } from '../store/store.ts';
+import { Allocator, segments, within } from './allocator.ts';
+import type { Segment } from './allocator.ts';
 import { Intervals } from './intervals.ts';
-import type { Lease } from './lease.ts';
-import { chooseOffset, dynamicBounds } from './policy.ts';
-import type { Bounds } from './policy.ts';
-import { NumberSet } from './range.ts';
+import type { FormerLease, Lease } from './lease.ts';
+import { DEFAULTS } from './options.ts';
+import type { PoolOptions } from './options.ts';
+import { dynamicBounds } from './policy.ts';
 
 export const LOCAL_SPACE = 'cnm-local';
 export const GLOBAL_SPACE = 'cnm-global';
@@ -51,8 +53,11 @@ export interface Range extends PoolName {
   readonly poolId: string;
   readonly parent: Pool;
   /** What is given to those who name no address. */
-  readonly bounds: Bounds;
+  readonly choices: readonly Segment[];
   readonly owner?: string;
+  readonly options: PoolOptions;
+  /** As they were given, for the record. */
+  readonly given: Readonly<Record<string, string>>;
   /** Where the serial option goes on from; forgotten at a restart, as Docker's own is. */
   lastSerial?: bigint;
   /** Set once it is being released. */
@@ -61,51 +66,146 @@ export interface Range extends PoolName {
 
 export const POOLS = 'ipam/pool/';
 
-export function putPool({ poolId, space, pool, subPool, owner }: Range): Change {
-  return { put: POOLS + poolId, value: { space, pool, subPool, owner } };
+export function putPool({ poolId, space, pool, subPool, owner, given }: Range): Change {
+  const options = Object.keys(given).length === 0 ? undefined : given;
+  return { put: POOLS + poolId, value: { space, pool, subPool, owner, options } };
 }
 
 export function deletePool({ poolId }: Range): Change {
   return { delete: POOLS + poolId };
 }
 
+/** Addresses of a pool that once were held are remembered up to this many; of more, those that have rested the longest go. */
+const REMEMBERED = 4096;
+
 /** The addresses of one subnet, whichever ranges ask for them. */
 export class Pool {
   readonly prefix: Prefix;
   readonly ranges = new Map<string, Range>();
   readonly leases = new Map<Ip, Lease>();
+  readonly formers = new Map<Ip, FormerLease>();
+  /** The last address of a name that it may have back. */
+  readonly #byName = new Map<string, Ip>();
   readonly #first: bigint;
-  readonly #taken: NumberSet;
+  readonly #allocator: Allocator;
 
   constructor(pool: Prefix) {
     this.prefix = pool;
     this.#first = ipValue(firstOf(pool));
-    this.#taken = new NumberSet((familyOfPrefix(pool) === 4 ? 32 : 128) - lengthOf(pool));
+    this.#allocator = new Allocator((familyOfPrefix(pool) === 4 ? 32 : 128) - lengthOf(pool));
+  }
+
+  open(range: Range): void {
+    this.ranges.set(range.poolId, range);
+    this.#allocator.open(range.choices);
+  }
+
+  close(range: Range): void {
+    this.ranges.delete(range.poolId);
+    this.#allocator.close(range.choices);
+    for (const lease of this.leasesOf(range)) this.drop(lease);
+    for (const former of this.formersOf(range)) this.forget(former);
   }
 
   /** A free address of the range's, or undefined when it has none. */
-  choose(range: Range, serial: boolean): Ip | undefined {
-    const offset = chooseOffset(this.#taken, range.bounds, serial ? range.lastSerial : undefined);
+  choose(range: Range, serial: boolean, name?: string): Ip | undefined {
+    const own = this.#formerOf(range, name);
+    if (own !== undefined) return own;
+    const { choices, lastSerial } = range;
+    const inTurn = serial || range.options.serial;
+    const offset =
+      inTurn && lastSerial !== undefined
+        ? this.#allocator.nextAfter(choices, lastSerial)
+        : this.#allocator.next(choices);
     if (offset === undefined) return undefined;
-    if (serial) range.lastSerial = offset;
+    if (inTurn) range.lastSerial = offset;
     return ipFromValue(familyOfPrefix(this.prefix), this.#first + offset);
   }
 
   take(lease: Lease): void {
     this.leases.set(lease.address, lease);
-    this.#taken.add(ipValue(lease.address) - this.#first);
+    this.#forgetFormer(lease.address);
+    this.#allocator.take(this.#offset(lease.address));
   }
 
-  /** Unless the address has gone to another lease meanwhile. */
+  /** As if it had never been, unless the address has gone to another lease meanwhile. */
   drop(lease: Lease): void {
     if (this.leases.get(lease.address) !== lease) return;
     this.leases.delete(lease.address);
-    this.#taken.delete(ipValue(lease.address) - this.#first);
+    this.#allocator.forget(this.#offset(lease.address));
+  }
+
+  /** The lease ends, and its address rests. Nothing, when the lease is gone already. */
+  retire(lease: Lease, former: FormerLease): void {
+    if (this.leases.get(lease.address) !== lease) return;
+    this.leases.delete(lease.address);
+    this.remember(former);
+  }
+
+  /** Of a free address. */
+  remember(former: FormerLease): void {
+    const { address, name, poolId, freed } = former;
+    this.formers.set(address, former);
+    if (name !== undefined) this.#byName.set(nameKey(poolId, name), address);
+    this.#allocator.free(this.#offset(address), freed);
+  }
+
+  /** As if the address had never been held, unless it is held again. */
+  forget(former: FormerLease): void {
+    if (this.formers.get(former.address) !== former) return;
+    this.#forgetFormer(former.address);
+    this.#allocator.forget(this.#offset(former.address));
+  }
+
+  /** What need not be remembered any more when one more comes: they have rested, and are the oldest. */
+  surplus(restedBy: number): readonly FormerLease[] {
+    let excess = this.formers.size + 1 - REMEMBERED;
+    const found: FormerLease[] = [];
+    for (const former of this.formers.values()) {
+      if (excess-- <= 0 || former.freed > restedBy) break;
+      found.push(former);
+    }
+    return found;
   }
 
   leasesOf({ poolId }: Range): readonly Lease[] {
     return [...this.leases.values()].filter((lease) => lease.poolId === poolId);
   }
+
+  formersOf({ poolId }: Range): readonly FormerLease[] {
+    return [...this.formers.values()].filter((former) => former.poolId === poolId);
+  }
+
+  /** How many of the addresses that a range chooses from are held, by whomever. */
+  heldIn({ choices }: Range): number {
+    let held = 0;
+    for (const address of this.leases.keys()) if (within(choices, this.#offset(address))) held++;
+    return held;
+  }
+
+  #formerOf({ poolId, choices, options }: Range, name: string | undefined): Ip | undefined {
+    if (name === undefined || !options.sticky) return undefined;
+    const address = this.#byName.get(nameKey(poolId, name));
+    return address !== undefined && within(choices, this.#offset(address)) ? address : undefined;
+  }
+
+  #forgetFormer(address: Ip): void {
+    const former = this.formers.get(address);
+    if (former === undefined) return;
+    this.formers.delete(address);
+    if (former.name === undefined) return;
+    const key = nameKey(former.poolId, former.name);
+    if (this.#byName.get(key) === address) this.#byName.delete(key);
+  }
+
+  #offset(address: Ip): bigint {
+    return ipValue(address) - this.#first;
+  }
+}
+
+/** A pool id has no spaces. */
+function nameKey(poolId: string, name: string): string {
+  return `${poolId} ${name}`;
 }
 
 /** Pools of one address space. They never overlap each other; those of two spaces may. */
@@ -135,25 +235,29 @@ export class AddressSpace {
     if (range !== undefined) throw inUse(pool, range);
   }
 
-  add({ pool, subPool }: Pick<PoolName, 'pool' | 'subPool'>, owner?: string): Range {
+  add(
+    { pool, subPool }: Pick<PoolName, 'pool' | 'subPool'>,
+    { owner, options = DEFAULTS, given = {} }: Partial<Pick<Range, 'owner' | 'options' | 'given'>> = {},
+  ): Range {
     const parent = this.pools.get(pool) ?? this.#addPool(pool);
     const name = { space: this.name, pool, ...(subPool !== undefined && { subPool }) };
     const range: Range = {
       ...name,
       poolId: poolIdOf(name),
       parent,
-      bounds: dynamicBounds(pool, subPool),
+      choices: segments(dynamicBounds(pool, subPool, options.reserved)),
       ...(owner !== undefined && { owner }),
+      options,
+      given,
     };
-    parent.ranges.set(range.poolId, range);
+    parent.open(range);
     return range;
   }
 
   /** With the leases that it asked for; the pool itself goes with its last range. */
   remove(range: Range): void {
-    const { parent, poolId } = range;
-    parent.ranges.delete(poolId);
-    for (const lease of parent.leasesOf(range)) parent.drop(lease);
+    const { parent } = range;
+    parent.close(range);
     if (parent.ranges.size > 0) return;
     this.pools.delete(parent.prefix);
     this.used[familyOfPrefix(parent.prefix)].delete(

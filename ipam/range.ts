@@ -40,6 +40,13 @@ class Node {
     else this.#fullWords &= ~(1 << w);
   }
 
+  /** Sets a digit that is clear. False, and nothing is set, when that would make the node full: its parents must know. */
+  setAndStays(digit: number): boolean {
+    if (this.#set + 1 === DIGITS) return false;
+    this.set(digit, true);
+    return true;
+  }
+
   /** The lowest digit from `from` on whose bit is zero; DIGITS when there is none. */
   nextClear(from: number): number {
     const w = from >>> 5;
@@ -57,10 +64,16 @@ function lowestBit(word: number): number {
   return 31 - Math.clz32(word & -word);
 }
 
+const SHIFT = BigInt(DIGIT_BITS);
+const MASK = BigInt(DIGITS - 1);
+
 export class NumberSet {
   readonly #depth: number;
   readonly #root = new Node();
   #size = 0;
+  /** The leaf that was last used, and its numbers without their last digit: neighbours are found with no walk from the root. */
+  #leaf: Node | undefined;
+  #page = -1n;
 
   /** For numbers of up to `bits` bits. */
   constructor(bits: number) {
@@ -72,6 +85,8 @@ export class NumberSet {
   }
 
   has(value: bigint): boolean {
+    const page = value >> SHIFT;
+    if (page === this.#page && this.#leaf !== undefined) return this.#leaf.has(Number(value & MASK));
     let node: Node | undefined = this.#root;
     const digits = this.#digits(value);
     const last = digits.pop() ?? 0;
@@ -80,17 +95,21 @@ export class NumberSet {
       node = node.children.get(digit);
       if (node === undefined) return false;
     }
+    this.#leaf = node;
+    this.#page = page;
     return node.has(last);
   }
 
   add(value: bigint): void {
     if (this.has(value)) return;
+    this.#size++;
+    const leaf = value >> SHIFT === this.#page ? this.#leaf : undefined;
+    if (leaf?.setAndStays(Number(value & MASK)) === true) return;
     const path = this.#path(value);
     for (const { node, digit } of path.reverse()) {
       // The leaf's bit is the number; above it a bit stands for a child that has become full.
       if (node.children.get(digit)?.isFull !== false) node.set(digit, true);
     }
-    this.#size++;
   }
 
   delete(value: bigint): void {
@@ -100,25 +119,38 @@ export class NumberSet {
       if (node.children.get(digit)?.isEmpty === true) node.children.delete(digit);
     }
     this.#size--;
+    // It may have been emptied and dropped.
+    this.#leaf = undefined;
   }
 
   /** The lowest number from `from` to `to`, both included, that is not in the set. */
   nextFree(from: bigint, to: bigint): bigint | undefined {
     if (from > to) return undefined;
+    const near = this.#nextOnPage(from);
+    if (near !== undefined) return near <= to ? near : undefined;
     const found: number[] = [];
     if (!search(this.#root, this.#digits(from), 0, true, found)) return undefined;
     const value = this.#value(found);
     return value <= to ? value : undefined;
   }
 
+  #nextOnPage(from: bigint): bigint | undefined {
+    if (this.#leaf === undefined || from >> SHIFT !== this.#page) return undefined;
+    const digit = this.#leaf.nextClear(Number(from & MASK));
+    return digit < DIGITS ? (this.#page << SHIFT) | BigInt(digit) : undefined;
+  }
+
   /** The nodes from the root to the leaf, made where they are missing, each with the digit to follow. */
   #path(value: bigint): { node: Node; digit: number }[] {
     let node = this.#root;
-    return this.#digits(value).map((digit, i) => {
+    const path = this.#digits(value).map((digit, i) => {
       const step = { node, digit };
       if (i + 1 < this.#depth) node = childOf(node, digit);
       return step;
     });
+    this.#leaf = node;
+    this.#page = value >> SHIFT;
+    return path;
   }
 
   /** From the most significant one on. */
@@ -135,15 +167,15 @@ export class NumberSet {
     }
     let rest = value;
     for (let i = this.#depth - 1; i >= 0; i--) {
-      digits[i] = Number(rest & BigInt(DIGITS - 1));
-      rest >>= BigInt(DIGIT_BITS);
+      digits[i] = Number(rest & MASK);
+      rest >>= SHIFT;
     }
     return digits;
   }
 
   #value(digits: readonly number[]): bigint {
     if (this.#depth <= 5) return BigInt(digits.reduce((value, digit) => value * DIGITS + digit, 0));
-    return digits.reduce((value, digit) => (value << BigInt(DIGIT_BITS)) | BigInt(digit), 0n);
+    return digits.reduce((value, digit) => (value << SHIFT) | BigInt(digit), 0n);
   }
 }
 

@@ -1,0 +1,88 @@
+/** Options of a pool: `--ipam-opt KEY=VALUE` at Docker, kept with the pool as they were given. */
+import { familyOf, ipValue, parseIp } from '../address/ip.ts';
+import { contains, firstOf, lastOf, parsePrefix } from '../address/prefix.ts';
+import type { Prefix } from '../address/prefix.ts';
+import { CnmError } from '../cnm/errors.ts';
+import type { Bounds } from './allocator.ts';
+
+export interface PoolOptions {
+  /** Kept for addresses that are named: never chosen. As numbers of addresses, both ends included. */
+  readonly reserved: readonly Bounds[];
+  /** Milliseconds for which a freed address rests; absent = as the daemon was told. */
+  readonly rest?: number;
+  /** A name gets the address back that it had last. */
+  readonly sticky: boolean;
+  /** The next address after the last that was chosen, going round. */
+  readonly serial: boolean;
+}
+
+export const DEFAULTS: PoolOptions = { reserved: [], sticky: true, serial: false };
+
+/** Docker's own name of the serial option (moby, ipamapi.AllocSerialPrefix). */
+const SERIAL = 'com.docker.network.ipam.serial';
+const REST_MAX_S = 7 * 24 * 3600;
+
+/**
+ * @throws CnmError `option-invalid`, or `address-invalid` for reserved addresses outside of the pool. Docker's own options
+ *   that are not for us are passed over: Docker adds to them.
+ */
+export function poolOptions(pool: Prefix, given: Readonly<Record<string, string>>): PoolOptions {
+  let options = DEFAULTS;
+  for (const [key, value] of Object.entries(given)) {
+    if (key === 'reserved') options = { ...options, reserved: reservedOf(pool, value) };
+    else if (key === 'rest') options = { ...options, rest: seconds(key, value) * 1000 };
+    else if (key === 'sticky') options = { ...options, sticky: flag(key, value) };
+    else if (key === 'serial' || key === SERIAL) options = { ...options, serial: flag(key, value) };
+    else if (!key.startsWith('com.docker.')) {
+      throw new CnmError(
+        'option-invalid',
+        `The IPAM option ${JSON.stringify(key)} is not known: it must be reserved, rest, sticky or serial`,
+      );
+    }
+  }
+  return options;
+}
+
+function flag(key: string, value: string): boolean {
+  // Go's ParseBool, as Docker reads its own.
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true;
+  if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false;
+  throw refused(key, value, 'true or false');
+}
+
+function seconds(key: string, value: string): number {
+  const number = Number(value);
+  if (/^\d{1,6}$/.test(value) && number <= REST_MAX_S) return number;
+  throw refused(key, value, `a whole number of seconds from 0 to ${REST_MAX_S}`);
+}
+
+/** Addresses, ranges FIRST-LAST and subnets, comma-separated. */
+function reservedOf(pool: Prefix, value: string): readonly Bounds[] {
+  return value.split(',').map((part) => {
+    const bounds = boundsOf(part.trim(), pool);
+    if (bounds !== undefined) return bounds;
+    throw refused('reserved', value, 'addresses, ranges FIRST-LAST and subnets, separated by commas');
+  });
+}
+
+function boundsOf(text: string, pool: Prefix): Bounds | undefined {
+  const subnet = parsePrefix(text);
+  const ends = subnet === undefined ? text.split('-').map(parseIp) : [firstOf(subnet), lastOf(subnet)];
+  const [first, last = first] = ends;
+  if (first === undefined || last === undefined || ends.length > 2) return undefined;
+  if (familyOf(first) !== familyOf(last) || ipValue(first) > ipValue(last)) return undefined;
+  if (!contains(pool, first) || !contains(pool, last)) {
+    throw new CnmError(
+      'address-invalid',
+      `The reserved addresses ${text} are not inside the subnet ${pool}: they must be a part of it`,
+    );
+  }
+  return { first: ipValue(first), last: ipValue(last) };
+}
+
+function refused(key: string, value: string, right: string): CnmError {
+  return new CnmError(
+    'option-invalid',
+    `The IPAM option ${key} cannot be ${JSON.stringify(value)}: it must be ${right}`,
+  );
+}
