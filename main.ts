@@ -1,16 +1,17 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
-import type { Cnm, EngineView } from './cnm/cnm.ts';
+import type { Cnm, EngineNetwork, EngineView } from './cnm/cnm.ts';
 import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
 import { hostPrefixes } from './daemon/host-prefixes.ts';
+import { liveAddresses } from './daemon/live-addresses.ts';
 import { textLine } from './daemon/log-format.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
@@ -21,6 +22,7 @@ import { reclaimLeases } from './inspect/standalone.ts';
 import { createIpam } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { createLeaseReclaimer } from './ipam/reclaim.ts';
+import { createStrangers } from './ipam/strangers.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
@@ -86,11 +88,12 @@ interface Parts {
 
 /** Reads the records. Touches nothing in the kernel. */
 async function assemble(
-  { form, stateDir, runDir, dockerSocket, drivers }: Configuration,
+  configuration: Configuration,
   log: Log,
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
+  const { form, stateDir, runDir, dockerSocket, drivers } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -105,18 +108,52 @@ async function assemble(
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine });
   held.push(() => cnm.close());
-  const taken = async () => hostPrefixes(await kernel.facts({ firewall: false }), resolvConf());
-  const ipam = await createIpam({ store, log, hostPrefixes: taken });
   const pace = overrides.pace ?? {};
-  const leases = createLeaseReclaimer({
-    cnm,
-    ipam,
-    log,
-    ...(pace.leaseAge !== undefined && { age: pace.leaseAge }),
-  });
+  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace });
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep };
+}
+
+/** The IPAM, and the comparison of what it has given with what Docker and the kernel say is there. */
+async function openIpam(
+  { defaultPools, addressRest, dockerSocket, runDir }: Configuration,
+  {
+    store,
+    kernel,
+    cnm,
+    log,
+    pace,
+  }: Pick<Parts, 'store' | 'kernel' | 'cnm' | 'log'> & { readonly pace: Partial<Pace> },
+) {
+  const strangers = createStrangers(() => ipam);
+  const hostPools = async () => [
+    ...hostPrefixes(await kernel.facts({ firewall: false }), resolvConf()),
+    ...strangers.prefixes(),
+  ];
+  const ipam = await createIpam({ store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest });
+  const folders = [join(dirname(dockerSocket), 'docker/netns'), join(runDir, 'netns')];
+  const live = async () => {
+    const netns = folders.flatMap(filesIn);
+    return liveAddresses(await kernel.facts({ firewall: false, netns }));
+  };
+  const age = pace.leaseAge === undefined ? {} : { age: pace.leaseAge };
+  const reclaimer = createLeaseReclaimer({ cnm, ipam, log, live, ...age });
+  const look = (listed: readonly EngineNetwork[]) => {
+    strangers.look(listed);
+    return reclaimer.look(listed);
+  };
+  return { ipam, leases: { look } };
+}
+
+/** None when there is no such folder. */
+function filesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder).map((name) => join(folder, name));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /**

@@ -17,6 +17,8 @@ t.test('nothing given: the defaults of a service', (t) => {
     runDir: '/run/cnm',
     adminSocket: '/run/cnm/cnm.sock',
     dockerSocket: '/run/docker.sock',
+    defaultPools: [],
+    addressRest: 60_000,
     logLevel: 'info',
     logFormat: 'text',
   });
@@ -90,5 +92,32 @@ t.test('a bad value names the flag and what would be right', (t) => {
 
 t.test('a managed plugin serves one driver', (t) => {
   t.throws(() => run([], { DRIVER: 'bridge,macvlan' }, ['bridge', 'macvlan']), ConfigurationError);
+  t.end();
+});
+
+t.test('where subnets come from, and how long addresses rest', (t) => {
+  const pools = 'base=10.64.0.0/12,size=24; base=fd00:1::/48,size=64';
+  t.match(run(['--default-address-pools', pools, '--address-rest', '300']), {
+    defaultPools: [
+      { base: '10.64.0.0/12', size: 24 },
+      { base: 'fd00:1::/48', size: 64 },
+    ],
+    addressRest: 300_000,
+  });
+  t.match(run([], { CNM_DEFAULT_ADDRESS_POOLS: 'size=26,base=10.0.0.0/8' }).defaultPools, [
+    { base: '10.0.0.0/8', size: 26 },
+  ]);
+  const wrong: readonly (readonly [text: string, says: RegExp])[] = [
+    ['10.0.0.0/8', /'10\.0\.0\.0\/8' must be as base=/],
+    ['base=10.0.0.0/8', /must be as base=/],
+    ['base=10.0.0.1/8,size=24', /host bits set; the subnet is 10\.0\.0\.0\/8/],
+    ['base=10.0.0.0/8,size=7', /size=7 .* from 8 to 32/],
+    ['base=10.0.0.0/8,size=33', /size=33/],
+    ['base=fd00::/48,size=129', /from 48 to 128/],
+    ['base=10.0.0.0/8,size=24;', /'' must be as/],
+  ];
+  for (const [text, says] of wrong) t.throws(() => run(['--default-address-pools', text]), says, text);
+  for (const text of ['-1', '1.5', 'x', '700000'])
+    t.throws(() => run([`--address-rest=${text}`]), /'.*' must be a whole number of seconds/, text);
   t.end();
 });

@@ -1,5 +1,6 @@
 /** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
+import { hasHostBits, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -21,6 +22,10 @@ export interface Configuration {
   readonly runDir: string;
   readonly adminSocket: string;
   readonly dockerSocket: string;
+  /** Subnets of length `size` are cut out of `base` for networks whose user names none; empty = the IPAM's own. */
+  readonly defaultPools: readonly { readonly base: Prefix; readonly size: number }[];
+  /** Milliseconds for which a freed address rests. */
+  readonly addressRest: number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -80,6 +85,18 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     value: 'PATH',
     default: '/run/docker.sock',
     help: "Docker's API, asked now and then for names and for what Docker has forgotten; it need not exist",
+  },
+  {
+    flag: 'default-address-pools',
+    value: 'LIST',
+    default: '',
+    help: "base=10.64.0.0/12,size=24;base=fd00:1::/48,size=64: where cnm-ipam takes subnets from, as dockerd's --default-address-pool",
+  },
+  {
+    flag: 'address-rest',
+    value: 'SECONDS',
+    default: '60',
+    help: 'how long an address that was freed rests; one that was never used comes first anyway',
   },
   {
     flag: 'cluster',
@@ -161,6 +178,8 @@ export function parseConfiguration(
       runDir: absolutePath(value('run-dir')),
       adminSocket: socketPath(value('admin-socket')),
       dockerSocket: socketPath(value('docker-socket')),
+      defaultPools: addressPools(value('default-address-pools')),
+      addressRest: seconds(value('address-rest')) * 1000,
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -223,6 +242,38 @@ function socketPath(value: Value): string {
       `${value.from}: '${path}' is ${Buffer.byteLength(path)} bytes long; the path of a socket may have at most 107.`,
     );
   return path;
+}
+
+function addressPools({ from, text }: Value): Configuration['defaultPools'] {
+  if (text === '') return [];
+  return text.split(';').map((part) => {
+    const { base: written = '', size: length = '' } = Object.fromEntries(
+      part.split(',').map((word) => word.trim().split('=')),
+    ) as Readonly<Record<string, string>>;
+    const base = parsePrefix(written);
+    if (base === undefined || !/^\d{1,3}$/.test(length))
+      throw new ConfigurationError(`${from}: '${part.trim()}' must be as base=10.64.0.0/12,size=24.`);
+    if (hasHostBits(base))
+      throw new ConfigurationError(
+        `${from}: base=${base} has host bits set; the subnet is ${networkOf(base)}.`,
+      );
+    const longest = lengthOf(base) + Math.log2(Number(sizeOf(base)));
+    if (Number(length) < lengthOf(base) || Number(length) > longest)
+      throw new ConfigurationError(
+        `${from}: no subnets of size=${length} fit into ${base}; size is a prefix length from ${lengthOf(base)} to ${longest}.`,
+      );
+    return { base, size: Number(length) };
+  });
+}
+
+/** A week is enough for any client to have forgotten an address. */
+const REST_MAX_S = 7 * 24 * 3600;
+
+function seconds({ from, text }: Value): number {
+  if (/^\d{1,6}$/.test(text) && Number(text) <= REST_MAX_S) return Number(text);
+  throw new ConfigurationError(
+    `${from}: '${text}' must be a whole number of seconds from 0 to ${REST_MAX_S}.`,
+  );
 }
 
 function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): T {

@@ -3,7 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import { addressOf, type Prefix } from '../address/prefix.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Subnet } from '../cnm/model.ts';
-import type { Ipam } from '../ipam/ipam.ts';
+import type { AddressRequest, Ipam } from '../ipam/ipam.ts';
 import type { SubnetRequest } from './subnets.ts';
 
 /** What is held at the IPAM. Pools go back after their addresses. */
@@ -42,12 +42,12 @@ export async function allocate(
 }
 
 async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: Allocating): Promise<Subnet> {
-  const { v6, pool, range } = wanted;
+  const { v6, pool, range, options = {} } = wanted;
   const space = ipam.localSpace;
   const answer = await ipam.requestPool({
     space,
     v6,
-    options: {},
+    options,
     owner,
     ...(pool && { pool }),
     ...(range && { subPool: range }),
@@ -56,7 +56,7 @@ async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: All
   // What the user named comes first, so that the gateway that the IPAM chooses is none of it.
   const aux: Record<string, Prefix> = {};
   for (const [key, address] of Object.entries(wanted.aux)) {
-    aux[key] = await lease(ipam, answer.poolId, { address, gateway: false, name: key }, got);
+    aux[key] = await lease(ipam, answer.poolId, { address, gateway: false, aux: true, name: key }, got);
   }
   const explicit = wanted.gateway === undefined ? {} : { address: wanted.gateway };
   const gateway = await lease(ipam, answer.poolId, { ...explicit, gateway: true }, got);
@@ -66,7 +66,7 @@ async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: All
 async function lease(
   ipam: Ipam,
   poolId: string,
-  request: { readonly address?: Ip; readonly gateway: boolean; readonly name?: string },
+  request: Omit<AddressRequest, 'serial'>,
   got: Allocating,
 ): Promise<Prefix> {
   const prefix = await ipam.requestAddress(poolId, { ...request, serial: false });

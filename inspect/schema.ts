@@ -29,6 +29,7 @@ const network = z.strictObject({
   ipv6: z.boolean().default(false),
   internal: z.boolean().default(false),
   options,
+  ipamOptions: options,
 });
 
 const join = z.strictObject({

@@ -24,6 +24,8 @@ export interface SubnetRequest {
   readonly range?: Prefix;
   readonly gateway?: Ip;
   readonly aux: Readonly<Record<string, Ip>>;
+  /** `--ipam-opt`, the same for all. */
+  readonly options?: Readonly<Record<string, string>>;
 }
 
 /** @throws CnmError `address-invalid` or `request-invalid`, naming the value. */
@@ -35,6 +37,7 @@ export function subnetRequests(request: NetworkRequest): readonly SubnetRequest[
     v6: familyOfPrefix(pool) === 6,
     pool,
     aux: {},
+    ...ipamOptions(request),
   }));
   const asked = withAux(withGateways(withRanges(found, request), request), request);
   return [...chosen(asked, request, false), ...asked, ...chosen(asked, request, true)];
@@ -47,7 +50,13 @@ function chosen(
   v6: boolean,
 ): readonly SubnetRequest[] {
   const enabled = v6 ? request.ipv6 : request.ipv4;
-  return enabled && !asked.some((subnet) => subnet.v6 === v6) ? [{ v6, aux: {} }] : [];
+  return enabled && !asked.some((subnet) => subnet.v6 === v6)
+    ? [{ v6, aux: {}, ...ipamOptions(request) }]
+    : [];
+}
+
+function ipamOptions({ ipamOptions: options }: NetworkRequest): Pick<SubnetRequest, 'options'> {
+  return options === undefined ? {} : { options };
 }
 
 function readSubnet(text: string): Prefix {

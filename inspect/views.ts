@@ -260,6 +260,8 @@ export interface NetworkRequest {
   readonly ipv6: boolean;
   readonly internal: boolean;
   readonly options: Readonly<Record<string, string>>;
+  /** `--ipam-opt`: the same for every subnet. */
+  readonly ipamOptions?: Readonly<Record<string, string>>;
 }
 
 /** Body of POST /v1/sandboxes/:ref/join. */

@@ -18,6 +18,7 @@ t.test('options that mean something', (t) => {
     ],
     [{ serial: 'true' }, { ...none, serial: true }],
     [{ 'com.docker.network.ipam.serial': 'true' }, { ...none, serial: true }],
+    [{ reserved: 'fd00::/120,fd00::1' }, none],
     [{ reserved: '10.1.0.7' }, { ...none, reserved: [bounds('10.1.0.7', '10.1.0.7')] }],
     [
       { reserved: '10.1.0.0/28, 10.1.0.100-10.1.0.120' },
@@ -43,7 +44,7 @@ t.test('options that are refused, each by name with its value', (t) => {
     ['reserved', '10.1.0.1-fd00::1', 'option-invalid'],
     ['reserved', '10.2.0.0/28', 'address-invalid'],
     ['reserved', '10.1.0.0/23', 'address-invalid'],
-    ['reserved', 'fd00::/120', 'address-invalid'],
+    ['reserved', '10.1.0.1-', 'option-invalid'],
   ];
   for (const [key, value, code] of rows) {
     t.throws(() => poolOptions(POOL, { [key]: value }), { code }, `${key}=${value}`);

@@ -1,6 +1,7 @@
 /** Options of a pool: `--ipam-opt KEY=VALUE` at Docker, kept with the pool as they were given. */
 import { familyOf, ipValue, parseIp } from '../address/ip.ts';
-import { contains, firstOf, lastOf, parsePrefix } from '../address/prefix.ts';
+import type { Ip } from '../address/ip.ts';
+import { contains, familyOfPrefix, firstOf, lastOf, parsePrefix } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Bounds } from './allocator.ts';
@@ -56,28 +57,34 @@ function seconds(key: string, value: string): number {
   throw refused(key, value, `a whole number of seconds from 0 to ${REST_MAX_S}`);
 }
 
-/** Addresses, ranges FIRST-LAST and subnets, comma-separated. */
+/**
+ * Addresses, ranges FIRST-LAST and subnets, comma-separated. Docker gives a network's options to its subnets of both
+ * families, so those of the other family are another subnet's.
+ */
 function reservedOf(pool: Prefix, value: string): readonly Bounds[] {
-  return value.split(',').map((part) => {
-    const bounds = boundsOf(part.trim(), pool);
-    if (bounds !== undefined) return bounds;
-    throw refused('reserved', value, 'addresses, ranges FIRST-LAST and subnets, separated by commas');
+  return value.split(',').flatMap((part) => {
+    const ends = endsOf(part.trim());
+    if (ends === undefined)
+      throw refused('reserved', value, 'addresses, ranges FIRST-LAST and subnets, separated by commas');
+    const [first, last] = ends;
+    if (familyOf(first) !== familyOfPrefix(pool)) return [];
+    if (contains(pool, first) && contains(pool, last))
+      return [{ first: ipValue(first), last: ipValue(last) }];
+    throw new CnmError(
+      'address-invalid',
+      `The reserved addresses ${part.trim()} are not inside the subnet ${pool}: they must be a part of it`,
+    );
   });
 }
 
-function boundsOf(text: string, pool: Prefix): Bounds | undefined {
+function endsOf(text: string): readonly [first: Ip, last: Ip] | undefined {
   const subnet = parsePrefix(text);
-  const ends = subnet === undefined ? text.split('-').map(parseIp) : [firstOf(subnet), lastOf(subnet)];
+  if (subnet !== undefined) return [firstOf(subnet), lastOf(subnet)];
+  const ends = text.split('-').map(parseIp);
   const [first, last = first] = ends;
-  if (first === undefined || last === undefined || ends.length > 2) return undefined;
-  if (familyOf(first) !== familyOf(last) || ipValue(first) > ipValue(last)) return undefined;
-  if (!contains(pool, first) || !contains(pool, last)) {
-    throw new CnmError(
-      'address-invalid',
-      `The reserved addresses ${text} are not inside the subnet ${pool}: they must be a part of it`,
-    );
-  }
-  return { first: ipValue(first), last: ipValue(last) };
+  if (first === undefined || last === undefined || ends.length > 2 || ends.includes(undefined))
+    return undefined;
+  return familyOf(first) === familyOf(last) && ipValue(first) <= ipValue(last) ? [first, last] : undefined;
 }
 
 function refused(key: string, value: string, right: string): CnmError {

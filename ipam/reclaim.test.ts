@@ -1,5 +1,6 @@
 import t from 'tap';
 import { ip } from '../address/ip.ts';
+import type { Ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import type { EngineNetwork } from '../cnm/cnm.ts';
 import { silent } from '../cnm/log.ts';
@@ -29,8 +30,11 @@ async function host(more: readonly string[] = [], owner?: string) {
   await ipam.requestAddress(poolId, { gateway: true, serial: false });
   for (const address of ['10.1.0.9', ...more])
     await ipam.requestAddress(poolId, { address: ip(address), gateway: false, serial: false });
-  const reclaimer = createLeaseReclaimer({ cnm, ipam, log: silent, now: () => time });
+  const seen: { live: ReadonlySet<Ip> | Error } = { live: new Set() };
+  const live = () => (seen.live instanceof Error ? Promise.reject(seen.live) : Promise.resolve(seen.live));
+  const reclaimer = createLeaseReclaimer({ cnm, ipam, log: silent, live, now: () => time });
   return {
+    seen,
     ...records,
     leases: () => ipam.pools().flatMap((pool) => pool.leases.map(({ address }) => address)),
     pools: () => ipam.pools().length,
@@ -92,4 +96,21 @@ t.test('a list that does not tell subnets tells nothing', async (t) => {
   const silentOne = { id, name, driver, endpoints };
   await h.look([silentOne]);
   t.same(await h.look([silentOne], 100), []);
+});
+
+t.test('an address that an interface bears stays, and its pool with it, until both agree', async (t) => {
+  const h = await host(['10.1.0.3']);
+  h.seen.live = new Set([ip('10.1.0.3')]);
+  await h.look([listed]);
+  t.same(await h.look([listed], 100), []);
+  await h.look([], 1);
+  t.same(await h.look([], 100), [], 'the pool stays too');
+  h.seen.live = new Error('EACCES');
+  await t.rejects(h.look([listed], 100), 'nothing can be told');
+  t.ok(h.leases().includes(ip('10.1.0.3')));
+  h.seen.live = new Set([ip('10.1.0.1')]);
+  await h.look([listed]);
+  t.same(await h.look([listed], 60), ['address cnm-local/10.1.0.0/24/10.1.0.3']);
+  await h.look([]);
+  t.same(await h.look([], 60), ['pool cnm-local/10.1.0.0/24'], 'a bridge with the gateway does not hold it');
 });

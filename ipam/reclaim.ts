@@ -3,7 +3,7 @@
  * without its arguments and fails (libnetwork.md §0), and Docker never speaks of that pool or address again: its subnet
  * could never be used for another network, its address never for another container. So they are compared with Docker's
  * own list, as endpoints are in cnm/reclaim.ts, and given back only when for a whole minute nothing spoke for them: not
- * Docker's list, not a record of ours. A pool under which any network of Docker's has its subnet is in use, whatever
+ * Docker's list, not a record of ours, not an interface that bears the address. A pool under which any network of Docker's has its subnet is in use, whatever
  * IPAM driver that network names, for a managed plugin does not know its own name. Pools with an owner belong to
  * standalone networks (inspect/leaks.ts), those of the global space to Swarm's managers.
  */
@@ -17,6 +17,11 @@ export interface LeaseReclaimOptions {
   readonly cnm: Pick<Cnm, 'networks' | 'endpoints'>;
   readonly ipam: Ipam;
   readonly log: Log;
+  /**
+   * Addresses that interfaces bear now, on the host and in every namespace that a container may live in. Rejects when that
+   * cannot be told, and then nothing goes back. Asked only when something is due.
+   */
+  readonly live: () => Promise<ReadonlySet<Ip>>;
   /** Milliseconds for which nothing must have spoken for it. Default 60 s: several times what a slow creation takes. */
   readonly age?: number;
   readonly now?: () => number;
@@ -29,6 +34,8 @@ export interface LeaseReclaimer {
 
 interface Lost {
   readonly key: string;
+  /** An interface with one of these holds it. */
+  readonly addresses: readonly Ip[];
   readonly release: () => Promise<void>;
 }
 
@@ -41,11 +48,14 @@ export function createLeaseReclaimer(options: LeaseReclaimOptions): LeaseReclaim
       const before = missingSince;
       missingSince = new Map(lost.map(({ key }) => [key, before.get(key) ?? now()]));
       const due = lost.filter(({ key }) => now() - (before.get(key) ?? now()) >= age);
-      for (const { key, release } of due) {
+      if (due.length === 0) return [];
+      const live = await options.live();
+      const gone = due.filter(({ addresses }) => !addresses.some((address) => live.has(address)));
+      for (const { key, release } of gone) {
         await release();
         log.warn({ object: key }, 'given back: Docker has forgotten it');
       }
-      return due.map(({ key }) => key);
+      return gone.map(({ key }) => key);
     },
   };
 }
@@ -65,8 +75,10 @@ function lostOf(
     .flatMap((pool) => (alive.has(pool.pool) ? lostLeases(ipam, pool, spokenFor) : [lostPool(ipam, pool)]));
 }
 
-function lostPool(ipam: Ipam, { poolId }: PoolView): Lost {
-  return { key: `pool ${poolId}`, release: () => ipam.releasePool(poolId) };
+function lostPool(ipam: Ipam, { poolId, leases }: PoolView): Lost {
+  // The gateway's address is the bridge's own, which outlives its network when its driver was killed.
+  const held = leases.filter(({ purpose }) => purpose !== 'gateway').map(({ address }) => address);
+  return { key: `pool ${poolId}`, addresses: held, release: () => ipam.releasePool(poolId) };
 }
 
 /** A living pool's gateway stays: Docker lists it only where the user named it. */
@@ -75,6 +87,7 @@ function lostLeases(ipam: Ipam, { poolId, leases }: PoolView, spokenFor: Readonl
     .filter(({ address, purpose }) => purpose === 'endpoint' && !spokenFor.has(address))
     .map(({ address }) => ({
       key: `address ${poolId}/${address}`,
+      addresses: [address],
       release: () => ipam.releaseAddress(poolId, address),
     }));
 }

@@ -17,6 +17,13 @@ const SETTINGS: readonly Setting[] = [
     description: "Path of Docker's API inside the plugin, below the folder that the mount `run` shows.",
     value: '/run/docker.sock',
   },
+  {
+    name: 'DEFAULT_ADDRESS_POOLS',
+    description:
+      'Where the IPAM takes subnets from: base=10.64.0.0/12,size=24;base=fd00:1::/48,size=64. Empty: its own.',
+    value: '',
+  },
+  { name: 'ADDRESS_REST', description: 'Seconds for which a freed address rests.', value: '60' },
 ];
 
 export function pluginConfig(): object {

@@ -118,9 +118,13 @@ function gatewayOf(subnet: Subnet | undefined, auxiliary: string): Prefix | unde
   return subnet?.aux[auxiliary] ?? subnet?.gateway;
 }
 
-/** One MAC per IPv4 address, as Docker has it up to Engine 27: a neighbour's cache stays right when an address is reused. */
-export function macOf(endpoint: EndpointSpec): Mac {
-  return endpoint.address === undefined ? macFromSeed(endpoint.id) : macFromIpv4(addressOf(endpoint.address));
+/**
+ * One MAC per address, as Docker has it up to Engine 27: a neighbour's cache stays right when an address is reused, and a
+ * container that gets its former address back has its former MAC.
+ */
+export function macOf({ id, network, address, addressV6 }: EndpointSpec): Mac {
+  if (address !== undefined) return macFromIpv4(addressOf(address));
+  return macFromSeed(addressV6 === undefined ? id : `${network} ${addressOf(addressV6)}`);
 }
 
 export function bridgeOf(spec: NetworkSpec, options: BridgeOptions): string {

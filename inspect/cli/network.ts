@@ -15,6 +15,7 @@ interface CreateOptions extends Common {
   readonly ipv6: boolean;
   readonly internal?: true;
   readonly opt: readonly string[];
+  readonly ipamOpt: readonly string[];
   readonly dryRun?: true;
 }
 
@@ -64,6 +65,7 @@ function createCommand(network: Command, own: Terminal): void {
     .option('--ipv6 [bool]', 'enable IPv6', bool, false)
     .option('--internal', 'no way out of the network')
     .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect, [])
+    .option('--ipam-opt <key=value>', 'option of the subnets (repeatable)', collect, [])
     .option('--dry-run', 'print the plan and change nothing');
   common(command).action((name: string, options: CreateOptions) => create(name, options, own));
 }
@@ -80,6 +82,7 @@ async function create(name: string, options: CreateOptions, own: Terminal): Prom
     ipv6: options.ipv6,
     internal: options.internal === true,
     options: pairs('-o', options.opt),
+    ipamOptions: pairs('--ipam-opt', options.ipamOpt),
   };
   if (options.dryRun) {
     const plan = await client(options).planNetwork(wanted);
