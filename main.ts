@@ -117,7 +117,7 @@ async function assemble(
 
 /** The IPAM, and the comparison of what it has given with what Docker and the kernel say is there. */
 async function openIpam(
-  { defaultPools, addressRest, dockerSocket, runDir }: Configuration,
+  configuration: Configuration,
   {
     store,
     kernel,
@@ -126,15 +126,15 @@ async function openIpam(
     pace,
   }: Pick<Parts, 'store' | 'kernel' | 'cnm' | 'log'> & { readonly pace: Partial<Pace> },
 ) {
+  const { defaultPools, addressRest } = configuration;
   const strangers = createStrangers(() => ipam);
   const hostPools = async () => [
     ...hostPrefixes(await kernel.facts({ firewall: false }), resolvConf()),
     ...strangers.prefixes(),
   ];
   const ipam = await createIpam({ store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest });
-  const folders = [join(dirname(dockerSocket), 'docker/netns'), join(runDir, 'netns')];
   const live = async () => {
-    const netns = folders.flatMap(filesIn);
+    const netns = namespacesOf(configuration);
     return liveAddresses(await kernel.facts({ firewall: false, netns }));
   };
   const age = pace.leaseAge === undefined ? {} : { age: pace.leaseAge };
@@ -144,6 +144,11 @@ async function openIpam(
     return reclaimer.look(listed);
   };
   return { ipam, leases: { look } };
+}
+
+/** Of containers, in dockerd's exec-root beside its socket, and of our own sandboxes. */
+function namespacesOf({ dockerSocket, runDir }: Configuration): readonly string[] {
+  return [join(dirname(dockerSocket), 'docker/netns'), join(runDir, 'netns')].flatMap(filesIn);
 }
 
 /** None when there is no such folder. */
@@ -161,11 +166,12 @@ function filesIn(folder: string): readonly string[] {
  * A service has a socket for each driver and one for IPAM; a managed plugin one for both.
  */
 async function listen(
-  { form, pluginDir, adminSocket, runDir }: Configuration,
+  configuration: Configuration,
   { cnm, ipam, kernel, engine, log, store, upkeep }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
+  const { form, pluginDir, adminSocket, runDir } = configuration;
   const suspectLoss = () => {
     upkeep.suspectLoss();
   };
@@ -179,7 +185,8 @@ async function listen(
           { name: 'cnm-ipam', app: pluginApp({ ...edge, ipam }) },
         ];
   const notices = store.notices.map(noticeText);
-  const admin = adminApp({ cnm, ipam, kernel, engine, log, version: version(), runDir, notices });
+  const namespaces = () => namespacesOf(configuration);
+  const admin = adminApp({ cnm, ipam, kernel, engine, log, version: version(), runDir, namespaces, notices });
   const sockets = [
     { app: admin, path: adminSocket },
     ...plugins.map(({ name, app }) => ({ app, path: join(pluginDir, `${name}.sock`) })),

@@ -27,6 +27,7 @@ const PATHS = [
   'POST /v1/sandboxes/web/leave',
   'POST /v1/endpoints/web/publish',
   'POST /v1/endpoints/web/unpublish',
+  'POST /v1/ipam/release',
   'POST /v1/reconcile',
   'DELETE /v1/networks/nope',
   'DELETE /v1/sandboxes/nope',

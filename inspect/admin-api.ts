@@ -8,8 +8,11 @@ import { CnmError } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { AddressBook } from './address-book.ts';
 import { commands } from './doctor.ts';
 import { answerError, answerUnknownPath } from './failures.ts';
+import { ipamRoutes } from './ipam-routes.ts';
+import { metricsRoute } from './metrics.ts';
 import { Observatory } from './observatory.ts';
 import { decodeJoin, decodeLeave, decodeNetwork, decodePublish, decodeSandbox } from './schema.ts';
 import { Standalone } from './standalone.ts';
@@ -26,6 +29,8 @@ export interface AdminOptions {
   readonly runDir: string;
   /** Names of Docker's networks and containers. */
   readonly engine?: EngineView;
+  /** Files of all namespaces that a container may live in. */
+  readonly namespaces?: () => readonly string[];
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
 }
@@ -36,6 +41,7 @@ const BODY_LIMIT = '256kb';
 export function adminApp(options: AdminOptions): express.Express {
   const standalone = new Standalone(options);
   const observatory = new Observatory({ ...options, standalone });
+  const book = new AddressBook({ ...options, standalone, names: () => observatory.names() });
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -45,6 +51,8 @@ export function adminApp(options: AdminOptions): express.Express {
   app.use('/v1', versionRoutes(options), doctorRoutes(observatory), firewallRoutes(observatory));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
+  app.use('/v1/ipam', ipamRoutes(book));
+  app.get('/metrics', metricsRoute(options.ipam));
   app.use('/v1/sandboxes', sandboxRoutes(standalone, observatory));
   app.use(answerUnknownPath);
   app.use(answerError(options.log));

@@ -3,10 +3,13 @@ import { openSync } from 'node:fs';
 import { request } from 'node:http';
 import { basename, dirname } from 'node:path';
 import type {
+  AddressView,
+  AuditView,
   DoctorView,
   EndpointSummary,
   EndpointView,
   ErrorView,
+  FindingView,
   FirewallView,
   FixView,
   JoinRequest,
@@ -14,7 +17,9 @@ import type {
   NetworkSummary,
   NetworkView,
   PlanView,
+  PoolSummary,
   PortView,
+  ReleaseView,
   SandboxSummary,
   SandboxView,
   VersionView,
@@ -114,6 +119,26 @@ export class Client {
 
   async leave(ref: string, network: string): Promise<void> {
     await this.#call('POST', `${at('sandboxes', ref)}/leave`, { network });
+  }
+
+  async pools(): Promise<readonly PoolSummary[]> {
+    return (await this.#call('GET', '/v1/ipam/pools')) as readonly PoolSummary[];
+  }
+
+  async leases(pool: string): Promise<readonly AddressView[]> {
+    return (await this.#call('GET', query('/v1/ipam/leases', 'pool', pool))) as readonly AddressView[];
+  }
+
+  async address(address: string): Promise<readonly AddressView[]> {
+    return (await this.#call('GET', at('ipam/addresses', address))) as readonly AddressView[];
+  }
+
+  async checkLeases(): Promise<AuditView> {
+    return (await this.#call('GET', '/v1/ipam/check')) as AuditView;
+  }
+
+  async releaseLeases(findings: readonly FindingView[]): Promise<ReleaseView> {
+    return (await this.#call('POST', '/v1/ipam/release', { findings })) as ReleaseView;
   }
 
   async doctor(): Promise<DoctorView> {

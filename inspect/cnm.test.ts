@@ -1,8 +1,9 @@
 /** The command as people run it: a process, its output, its exit status; the daemon behind it is in memory. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { standaloneDouble } from '../tests/standalone-double.ts';
 
@@ -149,4 +150,39 @@ t.test('mistakes in usage are status 2, failures status 1', async (t) => {
   t.match(dead, { status: 1, stderr: /no socket \/nonexistent\/cnm\.sock\. Start it with/ });
   const named = await cnm('/nonexistent/cnm.sock', 'network', 'ls', '--socket', double.socket);
   t.equal(named.status, 0, '--socket wins over CNM_SOCKET');
+});
+
+t.test('addresses', async (t) => {
+  const double = await standaloneDouble();
+  t.teardown(() => double.close());
+  const run = (...args: readonly string[]) => cnm(double.socket, ...args);
+  const folder = t.testdir({ 'bad.json': '{}' });
+  await run('network', 'create', '--subnet=10.88.0.0/24', '--ipam-opt=reserved=10.88.0.128/25', 'demo');
+  t.match(await run('ipam', 'ls'), {
+    status: 0,
+    stdout: /POOL +RANGE[^]*10\.88\.0\.0\/24 +cnm-local +demo +1 +126 +0 +127\n/,
+  });
+  t.match(await run('ipam', 'ls', '10.88.0.0/24'), { stdout: /10\.88\.0\.1 +gateway/ });
+  t.match(await run('ipam', 'show', '10.88.0.200'), { stdout: /^10\.88\.0\.200\n[^]*state +reserved\n/ });
+  t.match(await run('ipam', 'show', '10.88.0'), { status: 1, stderr: /^cnm: "10\.88\.0" is not an IP/ });
+  t.match(await run('ipam', 'check'), { status: 0, stdout: /agree/ });
+  const stray = { address: ip('10.88.0.7'), gateway: false, serial: false, name: 'lost' };
+  await double.ipam.requestAddress('cnm-local/10.88.0.0/24', stray);
+  const report = await run('ipam', 'check', '--json');
+  t.equal(report.status, 3);
+  const file = join(folder, 'report.json');
+  writeFileSync(file, report.stdout);
+  t.match(await run('ipam', 'release', '--from-report', file), {
+    status: 0,
+    stdout: 'released  10.88.0.7\n',
+  });
+  t.match(await run('ipam', 'release', '--from-report', file), { status: 3, stdout: /kept +10\.88\.0\.7: / });
+  t.match(await run('ipam', 'release', '--from-report', join(folder, 'bad.json')), {
+    status: 1,
+    stderr: /bad\.json is not a report: make one with/,
+  });
+  t.match(await run('ipam', 'release', '--from-report', join(folder, 'none')), {
+    status: 1,
+    stderr: /ENOENT/,
+  });
 });

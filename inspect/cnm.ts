@@ -36,6 +36,11 @@ const SUBJECTS: readonly Subject[] = [
     load: async () => (await import('./cli/port.ts')).portCommand,
   },
   {
+    name: 'ipam',
+    summary: 'list pools and addresses, say who holds one, find and release leaks',
+    load: async () => (await import('./cli/ipam.ts')).ipamCommands,
+  },
+  {
     name: 'firewall',
     summary: 'say what the firewall does for a network, and what published ports have let in',
     load: async () => (await import('./cli/firewall.ts')).firewallCommands,

@@ -48,7 +48,7 @@ export class Observatory {
   }
 
   async networks(): Promise<readonly NetworkSummary[]> {
-    const names = await this.#names();
+    const names = await this.names();
     return this.#cnm
       .networks()
       .map((network) => networkSummary(network, this.#cnm.endpoints(network.id).length, names))
@@ -58,11 +58,11 @@ export class Observatory {
   async network(ref: string): Promise<NetworkView> {
     const network = await this.findNetwork(ref);
     const endpoints = this.#cnm.endpoints(network.id);
-    return networkView(network, endpoints, await this.#picture(endpoints, await this.#names()));
+    return networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {
-    const names = await this.#names();
+    const names = await this.names();
     const of = network === undefined ? undefined : this.#resolveNetwork(network, names).id;
     return this.#cnm
       .endpoints(of)
@@ -72,13 +72,13 @@ export class Observatory {
 
   async endpoint(ref: string): Promise<EndpointView> {
     const record = await this.findEndpoint(ref);
-    const names = await this.#names();
+    const names = await this.names();
     return endpointView(record, this.#cnm.network(record.network), await this.#picture([record], names));
   }
 
   /** @throws CnmError `endpoint-unknown`, or `request-invalid` when several match. */
   async findEndpoint(ref: string): Promise<EndpointRecord> {
-    const names = await this.#names();
+    const names = await this.names();
     const all = this.#cnm
       .endpoints()
       .map((record) => ({ ...summaryName(endpointSummary(record, names)), record }));
@@ -87,7 +87,7 @@ export class Observatory {
 
   /** Of all networks, or of what `ref` means: an endpoint, a container or sandbox, or a network. */
   async ports(ref: string | undefined): Promise<readonly PortView[]> {
-    const names = await this.#names();
+    const names = await this.names();
     const all = this.#cnm.endpoints();
     const meant = ref === undefined ? all : endpointsMeant(ref, all, this.#cnm.networks(), names);
     return meant
@@ -97,7 +97,7 @@ export class Observatory {
 
   /** Of all networks that have a bridge, or of one. */
   async firewall(ref: string | undefined): Promise<FirewallView> {
-    const names = await this.#names();
+    const names = await this.names();
     const networks = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
     const facts = await this.#options.kernel.facts();
     const picture = { facts, counters: this.#options.kernel.counters(), names };
@@ -117,7 +117,7 @@ export class Observatory {
   }
 
   async sandboxes(): Promise<readonly SandboxSummary[]> {
-    const names = await this.#names();
+    const names = await this.names();
     const endpoints = this.#cnm.endpoints();
     return this.#cnm
       .sandboxes()
@@ -130,7 +130,7 @@ export class Observatory {
     const endpoints = this.#cnm
       .endpoints()
       .filter(({ attachment }) => attachment?.kind === 'cnm' && attachment.key === sandbox.id);
-    const picture = await this.#picture(endpoints, await this.#names(), [sandbox.path]);
+    const picture = await this.#picture(endpoints, await this.names(), [sandbox.path]);
     const members = endpoints.map((endpoint) =>
       endpointView(endpoint, this.#cnm.network(endpoint.network), picture),
     );
@@ -139,7 +139,7 @@ export class Observatory {
 
   /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
   async findNetwork(ref: string): Promise<NetworkRecord> {
-    return this.#resolveNetwork(ref, await this.#names());
+    return this.#resolveNetwork(ref, await this.names());
   }
 
   /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
@@ -148,7 +148,7 @@ export class Observatory {
   }
 
   async doctor(): Promise<DoctorView> {
-    const [drift, names] = await Promise.all([this.#cnm.drift(), this.#names()]);
+    const [drift, names] = await Promise.all([this.#cnm.drift(), this.names()]);
     const { standalone, notices = [] } = this.#options;
     return doctorView(drift, standalone.leaks(), notices, (one) => this.#titled(one, names));
   }
@@ -160,7 +160,7 @@ export class Observatory {
     });
     const trouble = [...failed];
     const released = await this.#reclaim(trouble);
-    const names = await this.#names();
+    const names = await this.names();
     const after = await this.doctor();
     return {
       rulesetLoaded: !rulesetCurrent && after.rulesetCurrent,
@@ -211,7 +211,8 @@ export class Observatory {
     return { facts, names, differences: drift.differences.map((one) => this.#titled(one, names)) };
   }
 
-  async #names(): Promise<Names> {
+  /** All that has a name; what the Engine knows, if it answers soon. */
+  async names(): Promise<Names> {
     const engine = await this.#engineNetworks();
     return {
       networks: new Map(this.#cnm.networks().map((network) => [network.id, network])),
@@ -224,7 +225,9 @@ export class Observatory {
   /** Asked only when there is something of Docker's to name. Never an error. */
   async #engineNetworks(): Promise<readonly EngineNetwork[]> {
     const { engine } = this.#options;
-    if (engine === undefined || !this.#cnm.networks().some(({ origin }) => origin === 'docker')) return [];
+    const known = this.#cnm.networks().some(({ origin }) => origin === 'docker');
+    const given = this.#options.ipam.pools().some(({ owner }) => owner === undefined);
+    if (engine === undefined || (!known && !given)) return [];
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
     const timer = setTimeout(resolve, ENGINE_PATIENCE_MS, undefined);
     try {

@@ -1,7 +1,8 @@
 /** Decoding what arrives at the admin socket: `unknown` goes in, requests come out, errors name the field. */
 import { z } from 'zod';
+import { parseIp } from '../address/ip.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { JoinRequest, NetworkRequest } from './views.ts';
+import type { FindingView, JoinRequest, NetworkRequest } from './views.ts';
 
 /** No control characters: a NUL would cut names short in the kernel, an escape sequence would reach a terminal. */
 
@@ -45,6 +46,40 @@ const publish = z.strictObject({ ports: portSpecs.min(1) });
 
 const sandbox = z.strictObject({ name });
 const leave = z.strictObject({ network: name });
+
+const address = text.transform((value, context) => {
+  const parsed = parseIp(value);
+  if (parsed !== undefined) return parsed;
+  context.addIssue({ code: 'custom', message: 'must be an IP address' });
+  return z.NEVER;
+});
+
+/** As `cnm ipam check --json` prints them. */
+const findings = z.object({
+  findings: z
+    .array(
+      z.object({
+        kind: z.enum(['leak', 'double', 'orphan', 'overlap']),
+        poolId: name,
+        address: address.optional(),
+        name: text.optional(),
+        since: text.optional(),
+        what: text,
+      }),
+    )
+    .max(100_000),
+});
+
+export function decodeFindings(body: unknown): readonly FindingView[] {
+  return decode(findings, body).findings.map(({ kind, poolId, what, ...rest }) => ({
+    kind,
+    poolId,
+    what,
+    ...(rest.address !== undefined && { address: rest.address }),
+    ...(rest.name !== undefined && { name: rest.name }),
+    ...(rest.since !== undefined && { since: rest.since }),
+  }));
+}
 
 export function decodeNetwork(body: unknown): NetworkRequest {
   return decode(network, body);

@@ -418,8 +418,8 @@ t.test('a restart finds all of it as it was', async (t) => {
     options: {},
     usage: { choosable: 254n, reserved: 0n, used: 2, free: 252n, resting: 1 },
     leases: [
-      { address: '10.0.0.1', purpose: 'gateway' },
-      { address: '10.0.0.2', purpose: 'endpoint', name: 'web' },
+      { address: '10.0.0.1', purpose: 'gateway', since: 1_000_000 },
+      { address: '10.0.0.2', purpose: 'endpoint', name: 'web', since: 1_000_000 },
     ],
     formers: [{ address: gone, freed: 1_000_000, resting: true }],
   });

@@ -101,6 +101,7 @@ class DurableIpam implements Ipam {
       address,
       purpose: purposeOf(request),
       ...(request.name !== undefined && { name: request.name }),
+      since: this.#now(),
     };
     const former = parent.formers.get(address);
     parent.take(lease);

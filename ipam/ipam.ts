@@ -89,6 +89,8 @@ export interface LeaseView {
   readonly address: Ip;
   readonly purpose: 'gateway' | 'endpoint' | 'aux';
   readonly name?: string;
+  /** When it was given, in milliseconds since 1970; absent where the record cannot tell. */
+  readonly since?: number;
 }
 
 export interface FormerView {

@@ -12,6 +12,8 @@ export interface Lease {
   readonly purpose: Purpose;
   /** Of the endpoint, or the key of the auxiliary address. */
   readonly name?: string;
+  /** When it was given, in milliseconds since 1970; absent where the record cannot tell. */
+  readonly since?: number;
 }
 
 /** A lease that was: its address rests, and its name may have it back. */
@@ -27,8 +29,8 @@ export const LEASES = 'ipam/lease/';
 export const FORMER_LEASES = 'ipam/former/';
 
 export function putLease(lease: Lease): Change {
-  const { purpose, name } = lease;
-  return { put: LEASES + tail(lease), value: { purpose, name } };
+  const { purpose, name, since } = lease;
+  return { put: LEASES + tail(lease), value: { purpose, name, since } };
 }
 
 export function deleteLease(lease: Lease): Change {
@@ -52,11 +54,12 @@ function tail({ poolId, address }: Pick<Lease, 'poolId' | 'address'>): string {
 export function decodeLease(key: string, value: unknown): Lease | undefined {
   const from = split(key, LEASES);
   if (from === undefined) return undefined;
-  const { purpose, name } = (value ?? {}) as { readonly purpose?: unknown; readonly name?: unknown };
+  const { purpose, name, since } = (value ?? {}) as Readonly<Record<string, unknown>>;
   return {
     ...from,
     purpose: purpose === 'gateway' || purpose === 'aux' ? purpose : 'endpoint',
     ...(typeof name === 'string' && { name }),
+    ...(typeof since === 'number' && { since }),
   };
 }
 
@@ -64,7 +67,7 @@ export function decodeLease(key: string, value: unknown): Lease | undefined {
 export function decodeFormer(key: string, value: unknown, now: number): FormerLease | undefined {
   const from = split(key, FORMER_LEASES);
   if (from === undefined) return undefined;
-  const { freed, name } = (value ?? {}) as { readonly freed?: unknown; readonly name?: unknown };
+  const { freed, name } = (value ?? {}) as Readonly<Record<string, unknown>>;
   return {
     ...from,
     // A clock that was set back since must not keep it at rest for ever.

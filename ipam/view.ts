@@ -22,7 +22,12 @@ export function viewOf(range: Range, restedBy: number): PoolView {
     get leases() {
       return [...parent.leasesOf(range)]
         .sort((a, b) => compareIp(a.address, b.address))
-        .map(({ address, purpose, name }) => ({ address, purpose, ...(name !== undefined && { name }) }));
+        .map(({ address, purpose, name, since }) => ({
+          address,
+          purpose,
+          ...(name !== undefined && { name }),
+          ...(since !== undefined && { since }),
+        }));
     },
     get formers() {
       return parent.formersOf(range).map(({ address, name, freed }) => ({

@@ -55,6 +55,7 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
     log,
     version: '0.0.0-test',
     runDir,
+    namespaces: () => cnm.sandboxes().map(({ path }) => path),
     ...(engine && { engine }),
     ...(notices && { notices }),
   });

@@ -1,0 +1,97 @@
+/** `cnm ipam …`. Exit status of `check`: 0 all agree, 3 something was found. */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { CommandError } from '../client.ts';
+import { addressTable, addressText, auditText, poolTable, releaseText } from '../render/ipam.ts';
+import type { AuditView, FindingView, ReleaseView } from '../views.ts';
+import { client, type Common, common, type Terminal } from './terminal.ts';
+
+const FOUND = 3;
+
+export function ipamCommands(ipam: Command, own: Terminal): void {
+  common(
+    ipam
+      .command('ls [pool]')
+      .description(
+        'list pools with their use, or the addresses of one (its subnet or id) and who holds them',
+      ),
+  ).action((pool: string | undefined, options: Common) => list(pool, options, own));
+  common(ipam.command('show <address>').description('say all that is known of an address')).action(
+    async (address: string, options: Common) => {
+      const views = await client(options).address(address);
+      if (options.json) own.json(views);
+      else own.print(addressText(views, own.paint));
+    },
+  );
+  common(
+    ipam
+      .command('check')
+      .description(
+        'compare leases, records, Docker and interfaces; change nothing (exit status 3: something found)',
+      ),
+  ).action(async (options: Common) => {
+    const report = await client(options).checkLeases();
+    if (options.json) own.json(report);
+    else own.print(auditText(report, own.paint));
+    own.status = report.healthy ? 0 : FOUND;
+  });
+  common(
+    ipam
+      .command('release')
+      .description('release the leaks of a report, those that are still leaks')
+      .requiredOption('--from-report <file>', 'what cnm ipam check --json printed; - for standard input'),
+  ).action(async (options: Common & { readonly fromReport: string }) => {
+    const report = readReport(options.fromReport);
+    const answer = await release(report.findings, options);
+    if (options.json) own.json(answer);
+    else own.print(releaseText(answer));
+    own.status = answer.kept.length === 0 ? 0 : FOUND;
+  });
+}
+
+async function list(pool: string | undefined, options: Common, own: Terminal): Promise<void> {
+  if (pool === undefined) {
+    const pools = await client(options).pools();
+    if (options.json) own.json(pools);
+    else own.print(poolTable(pools, own.paint));
+    return;
+  }
+  const addresses = await client(options).leases(pool);
+  if (options.json) own.json(addresses);
+  else own.print(addressTable(addresses, own.paint));
+}
+
+/** In portions that fit into a request. */
+const PORTION = 500;
+
+async function release(findings: readonly FindingView[], options: Common): Promise<ReleaseView> {
+  const answers: ReleaseView[] = [];
+  for (let from = 0; from < findings.length; from += PORTION)
+    answers.push(await client(options).releaseLeases(findings.slice(from, from + PORTION)));
+  return {
+    released: answers.flatMap(({ released }) => released),
+    kept: answers.flatMap(({ kept }) => kept),
+  };
+}
+
+/** @throws CommandError for what is no report. What is in its findings the daemon looks at. */
+function readReport(file: string): AuditView {
+  const text = contents(file);
+  try {
+    const report = JSON.parse(text) as Partial<AuditView> | null;
+    if (Array.isArray(report?.findings)) return report as AuditView;
+  } catch {
+    // Said below, with what would be right.
+  }
+  throw new CommandError(`${file} is not a report: make one with cnm ipam check --json > FILE`);
+}
+
+function contents(file: string): string {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8');
+  } catch (error) {
+    throw new CommandError(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+}
