@@ -15,14 +15,16 @@ t.test('every path of the table is served, and none is missing from it', async (
     const answer = await double.raw(method, path.replace('REF', 'nope'), '{}');
     t.notMatch(answer.text, /There is no [A-Z]+ /, `${method} ${path}: ${answer.text}`);
   }
-  const source = readFileSync(join(import.meta.dirname, '../inspect/admin-api.ts'), 'utf8');
+  const source = ['admin-api', 'ipam-routes']
+    .map((name) => readFileSync(join(import.meta.dirname, `../inspect/${name}.ts`), 'utf8'))
+    .join('\n');
   const routes = [...source.matchAll(/\.(get|post|delete)\('/g)].length;
   // The dry run is a query of a route that the table has already.
   t.equal(rows.length - 1, routes);
 });
 
 t.test('every command and flag that the page names is in the help', (t) => {
-  const sources = ['network', 'endpoint', 'sandbox', 'port', 'firewall', 'doctor', 'terminal']
+  const sources = ['network', 'endpoint', 'sandbox', 'port', 'firewall', 'ipam', 'doctor', 'terminal']
     .map((name) => readFileSync(join(import.meta.dirname, `../inspect/cli/${name}.ts`), 'utf8'))
     .join('\n');
   const section = text.slice(text.indexOf('## The command'), text.indexOf('### Two sandboxes'));
