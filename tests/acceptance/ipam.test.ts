@@ -116,10 +116,11 @@ async function addresses(t: Test, h: DockerHost, driver: string, says: Sentences
     await assertRestored(t, h, held);
   });
 
-  t.test('a released address is given again, chosen or named', async (t) => {
+  t.test('a released address is given again: named at once, chosen when its turn comes', async (t) => {
     await h.docker('rm', '--force', 'c1', 'c3');
     await h.container('c4', 'n');
-    t.equal(await addressOf(h, 'c4'), '10.50.0.64/24', 'the lowest that is free');
+    // Docker's own gives the lowest that is free.
+    t.equal(await addressOf(h, 'c4'), driver === 'default' ? '10.50.0.64/24' : '10.50.0.67/24');
     await h.container('c5', 'n', '--ip', '10.50.0.200');
     t.equal(await addressOf(h, 'c5'), '10.50.0.200/24');
     await h.docker('restart', 'c5');
