@@ -1,5 +1,5 @@
 /**
- * Killed with SIGKILL before and after each store write: what was answered stands, what was not answered is either there
+ * I23: killed with SIGKILL before and after each store write: what was answered stands, what was not answered is either there
  * once or not at all, and nothing that was released is held. The process that dies is this file itself, started again.
  */
 import { spawnSync } from 'node:child_process';

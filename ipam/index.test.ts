@@ -340,7 +340,7 @@ t.test('I05, I06: pool ids that are wrong, unknown or released twice', async (t)
   await refused(t, ipam.requestAddress(one.poolId, ANY), 'pool-unknown');
 });
 
-t.test('chosen pools: clear of the host, of both spaces and of each other', async (t) => {
+t.test('I03: chosen pools: clear of the host, of both spaces and of each other', async (t) => {
   let host = ['172.17.0.1/16', '172.18.0.0/31', '0.0.0.0/0', '0.0.0.0/1', 'fe80::/64'].map(prefix);
   const ipam = await createIpam({ store: memoryStore(), hostPrefixes: () => Promise.resolve(host) });
   t.equal((await ipam.requestPool(DYNAMIC)).pool, '172.18.1.0/24');

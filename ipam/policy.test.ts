@@ -3,7 +3,7 @@ import { ip, ipValue } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { dynamicBounds, unusable } from './policy.ts';
 
-t.test('addresses that nobody may have', (t) => {
+t.test('V11: addresses that nobody may have', (t) => {
   const rows: readonly (readonly [pool: string, address: string, reason: RegExp | undefined])[] = [
     ['10.0.0.0/24', '10.0.0.0', /^the network address of 10\.0\.0\.0\/24$/],
     ['10.0.0.0/24', '10.0.0.255', /^the broadcast address/],

@@ -30,7 +30,7 @@ t.test('pool ids read back, and have one spelling', (t) => {
   t.end();
 });
 
-t.test('which pools overlap', (t) => {
+t.test('I02: which pools overlap', (t) => {
   // After the rows of libnetwork's TestOverlappingRequests (ipams/defaultipam).
   const rows: readonly (readonly [held: readonly string[], wanted: string, free: boolean])[] = [
     [['10.0.0.0/8'], '10.0.0.0/8', false],

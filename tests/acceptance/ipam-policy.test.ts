@@ -6,14 +6,18 @@
  *    ├── p   10.60.0.0/29, a few addresses that come and go ── c1, c2, …
  *    └── r   10.61.0.0/24 and fd61::/125, some reserved ── c1, c2
  */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { AddressView, AuditView, PoolSummary } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
+import { REPOSITORY } from '../lab/host.ts';
+import { IMAGE } from '../lab/image.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-import { attached } from './observe.ts';
+import { attached, installCommand } from './observe.ts';
 
 const POOLS = 'base=10.96.0.0/21,size=24;base=10.96.0.0/21,size=26;base=fd96::/60,size=64';
 
@@ -57,13 +61,17 @@ t.test('the policy with Docker 28.5', async (t) => {
     plugin: 'sockets',
     arguments: ['--default-address-pools', POOLS],
   });
-  await h.sh('sysctl -qw net.ipv6.conf.all.forwarding=1');
+  await installCommand(h);
+  await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
+  // The first sandbox makes the folder for all.
+  await h.sh('cnm sandbox create first && cnm sandbox rm first');
   await t.test('I03, I22: chosen subnets are clear of everything else', (t) => chosen(t, h));
   await t.test('a small pool', (t) => smallPool(t, h));
   await t.test('I12, V11: the smallest subnets', (t) => smallest(t, h));
   await t.test('reserved addresses, and options that cannot be', (t) => options(t, h));
   await t.test('the tools agree with Docker', (t) => tools(t, h));
   await t.test('at the socket', (t) => atTheSocket(t, h));
+  await t.test('the README of cnm-ipam', (t) => readme(t, h));
 });
 
 async function chosen(t: Test, h: DockerHost): Promise<void> {
@@ -174,7 +182,11 @@ async function options(t: Test, h: DockerHost): Promise<void> {
   await create(h, 'r', '--ipv6', '--subnet=10.61.0.0/24', '--subnet=fd61::/125', reserved);
   await h.container('c1', 'r');
   await h.container('c2', 'r', '--ip', '10.61.0.5', '--ip6', 'fd61::2');
-  t.match(await attached(h, 'c1', 'r'), { v4: '10.61.0.129', v6: 'fd61::4' }, 'behind what is reserved and the gateway');
+  t.match(
+    await attached(h, 'c1', 'r'),
+    { v4: '10.61.0.129', v6: 'fd61::4' },
+    'behind what is reserved and the gateway',
+  );
   t.match(await attached(h, 'c2', 'r'), { v4: '10.61.0.5', v6: 'fd61::2' }, 'which is for who names it');
   await h.docker('rm', '--force', 'c1', 'c2');
   await h.docker('network', 'rm', 'r');
@@ -322,4 +334,33 @@ async function atTheSocket(t: Test, h: DockerHost): Promise<void> {
     t.equal((await address(PoolID, 'web')).Address, '10.70.0.1/24');
     await call('ReleasePool', { PoolID });
   });
+}
+
+/** Every example of ipam/README.md, in order, and before the last one every command of its table for debugging. */
+async function readme(t: Test, h: DockerHost): Promise<void> {
+  const before = await snapshot(h);
+  const text = await readFile(join(REPOSITORY, 'ipam/README.md'), 'utf8');
+  const examples = [...text.matchAll(/^```console\n([^]*?)^```$/gm)].map(([, block = '']) =>
+    [...block.matchAll(/^# (.*)$/gm)].map(([, line = '']) => line),
+  );
+  t.equal(examples.length, 4);
+  const outputs = new Map<string, string>();
+  const type = async (line: string) => {
+    const { code, stdout, stderr } = await h.trySh(line.replace(' alpine ', ` ${IMAGE} `));
+    t.equal(code, 0, `# ${line}\n${stderr}`);
+    outputs.set(line, stdout);
+  };
+  for (const line of examples.slice(0, -1).flat()) await type(line);
+  t.match((await attached(h, 'web', 'lab')).v4, '10.1.0.129');
+  t.match(outputs.get('cnm ipam show 10.1.0.10'), /state +endpoint\n[^]*held by +db\n/);
+  t.match(outputs.get('cnm ipam ls'), /10\.1\.0\.0\/24 +cnm-local +lab +3 +125 +0 +127\n/);
+  t.match(outputs.get('cnm ipam show 10.2.0.2'), /state +resting\n[^]*last name +one\n/);
+  t.match(outputs.get('cnm sandbox join one --network demo'), '10.2.0.2/24');
+  const [, table = ''] = /^## How to debug it\n([^]*?)^## /m.exec(text) ?? [];
+  const commands = [...table.matchAll(/^\| .*\? \| `(.*)` \|$/gm)].map(([, line = '']) => line);
+  t.equal(commands.length, 4);
+  for (const line of commands) await type(line);
+  t.match(outputs.get('cnm ipam ls 10.1.0.0/24'), /10\.1\.0\.10 +endpoint +db/);
+  for (const line of examples.at(-1) ?? []) await type(line);
+  await assertRestored(t, h, before);
 }
