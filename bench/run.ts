@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- NAME…]`: measures cnm-bridge against its peers, side by side in one run, and prints the table that
- * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports (default: all). Needs root and a
+ * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam (default: all). Needs root and a
  * quiet machine; everything happens in the lab's namespaces.
  */
 import { cpus, release } from 'node:os';
@@ -9,6 +9,7 @@ import type { Lab } from '../tests/lab/lab.ts';
 import { run } from '../tests/lab/command.ts';
 import { dockerBench } from './docker.ts';
 import { handlerBench } from './handlers.ts';
+import { ipamBench } from './ipam.ts';
 import { portsBench } from './ports.ts';
 import { type Figures, type Row, row, table } from './side-by-side.ts';
 import { throughputBench } from './throughput.ts';
@@ -20,6 +21,7 @@ const benches: Readonly<Record<string, (lab: Lab) => Promise<readonly Row[]>>> =
   bulk: bulkBench,
   throughput: (lab) => throughputBench(lab, 5),
   ports: portsBench,
+  ipam: ipamBench,
 };
 
 /** In a process of its own, in a namespace of its own: it makes thousands of links. */
