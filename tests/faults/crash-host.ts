@@ -187,8 +187,13 @@ function isLasting({ dst }: Record<string, unknown>): boolean {
 }
 
 function records(folder: string): readonly string[] {
-  return recordsOf(folder).map(([key, value]) => `${key} ${timeless(value)}`);
+  return recordsOf(folder)
+    .filter(([key]) => !key.startsWith(MEMORY))
+    .map(([key, value]) => `${key} ${timeless(value)}`);
 }
+
+/** Who had an address last: it goes with its pool, and is no lease. */
+const MEMORY = 'ipam/former/';
 
 /** As they are on disk, beside the running daemon. */
 export function recordsOf(folder: string): readonly (readonly [key: string, value: unknown])[] {
@@ -202,7 +207,7 @@ export function recordsOf(folder: string): readonly (readonly [key: string, valu
 
 /** Times differ from run to run. */
 function timeless(value: unknown): string {
-  return JSON.stringify(value, (key, inner: unknown) => (/At$/.test(key) ? undefined : inner));
+  return JSON.stringify(value, (key, inner: unknown) => (/At$|^since$/.test(key) ? undefined : inner));
 }
 
 function wrong(doctor: unknown): readonly string[] {
