@@ -5,7 +5,7 @@ import type { ElementText } from './element.ts';
 import type { PacketCount } from './kernel.ts';
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
-import { SETS, TABLE } from './ruleset.ts';
+import { SETS, TABLE } from './sets.ts';
 import type { NftSetName } from './step.ts';
 
 const NFNL_MSG_BATCH_BEGIN = 0x10;

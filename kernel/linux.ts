@@ -21,7 +21,7 @@ import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
 import { deleteNow, Reaper } from './reaper.ts';
-import { TABLE } from './ruleset.ts';
+import { TABLE } from './sets.ts';
 import { run } from './run.ts';
 import { namespacesOf } from './runs.ts';
 import { hasIpv6, Indexes, Session } from './session.ts';

@@ -26,7 +26,8 @@ import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { OwnPorts } from './own-ports.ts';
 import { run } from './run.ts';
-import { RULE_COUNT, rulesetText, SET_NAMES, SETS, VERSION_SET } from './ruleset.ts';
+import { RULE_COUNT, rulesetText, VERSION_SET } from './ruleset.ts';
+import { SET_NAMES, SETS } from './sets.ts';
 import type { NftElement, NftSetName } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { RULE_COUNT, rulesetText, SET_NAMES, SETS, VERSION_SET } from './ruleset.ts';
+import { RULE_COUNT, rulesetText, VERSION_SET } from './ruleset.ts';
+import { SET_NAMES, SETS } from './sets.ts';
 
 const text = rulesetText();
 const rules = text

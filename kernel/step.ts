@@ -110,7 +110,7 @@ export interface SysctlSet {
 }
 
 /**
- * One element of a set or map in our own nftables table (`inet cnm`, whose chains stand in kernel/ruleset.ts).
+ * One element of a set or map in our own nftables table (`inet cnm`, whose chains stand in kernel/chains.ts).
  * Keys and data are text in nft's own notation, one string per concatenated field.
  */
 export interface NftElement {
@@ -121,7 +121,7 @@ export interface NftElement {
 }
 
 /**
- * The sets and maps of our table; what they are for stands beside their types in kernel/ruleset.ts.
+ * The sets and maps of our table; what they are for stands beside their types in kernel/sets.ts.
  *
  * - `bridges`: every bridge of ours (ifname).
  * - `same_bridge`: pairs (bridge . bridge) between whose ports traffic flows; absent with `icc=false`.

@@ -3,7 +3,7 @@
  *
  * A packet for a published port is translated before the host's rules see it, and then passes by FORWARD, where they do not judge what is
  * for the host. Therefore such packets go on to INPUT untranslated; a copy of what gets through comes back by this veth pair, as
- * if from the wire, and is translated then (kernel/ruleset.ts).
+ * if from the wire, and is translated then (kernel/chains.ts).
  */
 import { GATE } from '../../address/gate.ts';
 import { macFromSeed } from '../../address/mac.ts';

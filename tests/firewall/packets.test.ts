@@ -13,7 +13,7 @@
 import { closeSync } from 'node:fs';
 import koffi from 'koffi';
 import t from 'tap';
-import { SET_NAMES } from '../../kernel/ruleset.ts';
+import { SET_NAMES } from '../../kernel/sets.ts';
 import {
   addBridge,
   capture,

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { enterFreshNetns } from '../kernel/namespace.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import type { Firewall } from '../../kernel/nftables.ts';
-import { SET_NAMES } from '../../kernel/ruleset.ts';
+import { SET_NAMES } from '../../kernel/sets.ts';
 import type { NftSetName } from '../../kernel/step.ts';
 import type { Syscalls } from '../../kernel/syscall.ts';
 
