@@ -85,6 +85,19 @@ t.test('a port that another container has: its name, and nothing is changed', as
   t.equal(cnm.endpoint(network.id, endpoint(2).id)?.external, undefined);
 });
 
+t.test('a conflict is found before what the container has is taken from it', async (t) => {
+  const { kernel, publish, published, held } = await host();
+  await publish(1, binding(80, 8080));
+  await publish(2, binding(80, 9000));
+  let steps = 0;
+  const stop = kernel.failAt(() => (steps += 1) === 0, 'ENOMEM');
+  await t.rejects(publish(2, binding(80, 8080)), { code: 'port-taken' });
+  stop();
+  t.equal(steps, 0, 'nothing was done in the kernel');
+  t.same(published(2), [9000]);
+  t.same(await held(), ['tcp 0.0.0.0 8080', 'tcp 0.0.0.0 9000']);
+});
+
 t.test('L03: a container that died in a crash of Docker’s keeps its ports from nobody', async (t) => {
   const { kernel, cnm, publish, published, held } = await host();
   await publish(1, binding(80, 8080), binding(81, 8081));

@@ -76,7 +76,10 @@ function program(
     // What cannot be is refused before anything is taken away.
     const wish =
       ports.length === 0 ? undefined : wishOf(context, networkOf(context, network), endpoint, ports);
-    if (known !== undefined) await unpublish(context, endpoint);
+    if (known !== undefined) {
+      if (wish !== undefined) choiceOf(context, endpoint, wish);
+      await unpublish(context, endpoint);
+    }
     if (wish === undefined) return;
     const bare = omit(endpoint, 'external');
     try {
@@ -172,9 +175,7 @@ function choose(
   wish: Wish,
 ): Promise<EndpointRecord> {
   return context.queues.run(CHOOSING, async () => {
-    const others = context.records.endpoints().filter((other) => other.id !== endpoint.id);
-    const taken = withBusy(takenBy(others), wish.busy);
-    const published = choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
+    const published = choiceOf(context, endpoint, wish);
     if (wish.requests.some(({ from }) => from === 0)) context.ephemeral.next = highest(published) + 1;
     const plan = wish.publishing.plan(network, published);
     const chosen: EndpointRecord = {
@@ -184,6 +185,13 @@ function choose(
     await context.records.putEndpoint(chosen);
     return chosen;
   });
+}
+
+/** @throws PortTaken that names who has the port. */
+function choiceOf(context: Context, { id }: EndpointRecord, wish: Wish): readonly PublishedPort[] {
+  const others = context.records.endpoints().filter((other) => other.id !== id);
+  const taken = withBusy(takenBy(others), wish.busy);
+  return choosePorts(wish.requests, taken, wish.ephemeral, context.ephemeral.next);
 }
 
 /** Answers the port that a process of the host holds, when none of the requests (none: it is the last attempt) insists on it. */
