@@ -11,8 +11,7 @@
  * 10.N.0.0/24 and fd00:N::/64 for N = 1 (a), 2 (b), 3 (r).
  */
 import t from 'tap';
-import type { NftElement, NftSetName } from '../../kernel/step.ts';
-import { addBridge, hostAsks, leftovers, nftElements, openWorld, serve, sh } from './world.ts';
+import { addBridge, element, hostAsks, leftovers, nftElements, openWorld, serve, sh } from './world.ts';
 import type { Machine } from './world.ts';
 
 const world = await openWorld('count');
@@ -39,15 +38,8 @@ const [a1, a2, b1, r1] = [
   on('cnm-b', 'b1', 2, 11),
   on('cnm-r', 'r1', 3, 11),
 ];
-const peer = (name: string, v4: string, v6: string): Machine =>
-  world.machine(name, {
-    hostLink: `${name}0`,
-    hostAddresses: [`${v4}.1/24`, `${v6}::1/64`],
-    addresses: [`${v4}.2/24`, `${v6}::2/64`],
-    via: [`${v4}.1`, `${v6}::1`],
-  });
-const lan = peer('lan', '192.0.2', '2001:db8:1');
-const lan2 = peer('lan2', '198.51.100', '2001:db8:2');
+const lan = world.peer('lan', '192.0.2', '2001:db8:1');
+const lan2 = world.peer('lan2', '198.51.100', '2001:db8:2');
 sh(`
   sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
   for bridge in cnm-a cnm-b; do sysctl -q -w net.ipv4.conf.$bridge.route_localnet=1; done
@@ -57,12 +49,6 @@ for (const [name, { netns }] of Object.entries({ a1, r1 })) {
   servers.push(await serve(netns, name, ['tcp:80', 'udp:53']));
 }
 
-const element = (set: NftSetName, key: string, data?: string): NftElement => ({
-  do: 'nft.element',
-  set,
-  key: key.split(' . '),
-  ...(data !== undefined && { data: data.split(' . ') }),
-});
 const ELEMENTS = [
   ...['cnm-a', 'cnm-b', 'cnm-r'].flatMap((bridge) => [
     element('bridges', bridge),

@@ -79,15 +79,8 @@ const PORTS_D = publish(D, 2, [
   [17, 53, 5400],
 ]);
 
-const peer = (name: string, v4: string, v6: string): Machine =>
-  world.machine(name, {
-    hostLink: `${name}0`,
-    hostAddresses: [`${v4}.1/24`, `${v6}::1/64`],
-    addresses: [`${v4}.2/24`, `${v6}::2/64`],
-    via: [`${v4}.1`, `${v6}::1`],
-  });
-const lan = peer('lan', '192.0.2', '2001:db8:1');
-const lan2 = peer('lan2', '198.51.100', '2001:db8:2');
+const lan = world.peer('lan', '192.0.2', '2001:db8:1');
+const lan2 = world.peer('lan2', '198.51.100', '2001:db8:2');
 
 const plans: { h: Plan; d: Plan } = { h: [], d: [] };
 async function makeNetworks(): Promise<void> {

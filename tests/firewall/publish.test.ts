@@ -14,9 +14,9 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import { openKernel } from '../../kernel/linux.ts';
-import type { NftElement, NftSetName, Plan, PortHold, Step } from '../../kernel/step.ts';
+import type { NftSetName, Plan, PortHold, Step } from '../../kernel/step.ts';
 import type { Ip } from '../../address/ip.ts';
-import { addBridge, hostAsks, leftovers, openWorld, serve, sh } from './world.ts';
+import { addBridge, element, hostAsks, leftovers, openWorld, serve, sh } from './world.ts';
 import type { Machine } from './world.ts';
 
 const world = await openWorld('publish');
@@ -50,15 +50,8 @@ const [a1, a2, b1, r1] = [
   on('cnm-b', 'b1', 2, 11),
   on('cnm-r', 'r1', 3, 11),
 ];
-const peer = (name: string, v4: string, v6: string): Machine =>
-  world.machine(name, {
-    hostLink: `${name}0`,
-    hostAddresses: [`${v4}.1/24`, `${v6}::1/64`],
-    addresses: [`${v4}.2/24`, `${v6}::2/64`],
-    via: [`${v4}.1`, `${v6}::1`],
-  });
-const lan = peer('lan', '192.0.2', '2001:db8:1');
-const lan2 = peer('lan2', '198.51.100', '2001:db8:2');
+const lan = world.peer('lan', '192.0.2', '2001:db8:1');
+const lan2 = world.peer('lan2', '198.51.100', '2001:db8:2');
 sh(`
   sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
   for bridge in cnm-a cnm-b; do sysctl -q -w net.ipv4.conf.$bridge.route_localnet=1; done
@@ -67,12 +60,6 @@ for (const [name, { netns }] of Object.entries({ a1, a2, b1, r1 })) {
   servers.push(await serve(netns, name, ['tcp:80', 'udp:53', 'tcp:8005', 'udp:9005']));
 }
 
-const element = (set: NftSetName, key: string, data?: string): NftElement => ({
-  do: 'nft.element',
-  set,
-  key: key.split(' . '),
-  ...(data !== undefined && { data: data.split(' . ') }),
-});
 const hold = (proto: PortHold['proto'], address: string, port: number, portEnd = port): Step => ({
   do: 'port.hold',
   proto,

@@ -9,7 +9,7 @@ import { enterFreshNetns } from '../kernel/namespace.ts';
 import { openFirewall } from '../../kernel/nftables.ts';
 import type { Firewall } from '../../kernel/nftables.ts';
 import { SET_NAMES } from '../../kernel/sets.ts';
-import type { NftSetName } from '../../kernel/step.ts';
+import type { NftElement, NftSetName } from '../../kernel/step.ts';
 import type { Syscalls } from '../../kernel/syscall.ts';
 
 export interface World {
@@ -17,6 +17,8 @@ export interface World {
   readonly firewall: Firewall;
   /** A machine on a bridge of the host (`bridge` given) or at the other end of a link of the host's. */
   readonly machine: (name: string, options: MachineOptions) => Machine;
+  /** A machine on a segment of its own beyond the host: the host is .1 and ::1 there, the machine .2 and ::2. */
+  readonly peer: (name: string, v4: string, v6: string) => Machine;
   close(): void;
 }
 
@@ -44,14 +46,22 @@ export async function openWorld(part: string): Promise<World> {
   const sys = await enterFreshNetns();
   const firewall = openFirewall(sys);
   const made: string[] = [];
+  const machine: World['machine'] = (name, options) => {
+    const netns = `nft-${part}-${process.pid}-${name}`;
+    made.push(netns);
+    return addMachine(netns, name, options);
+  };
   return {
     sys,
     firewall,
-    machine: (name, options) => {
-      const netns = `nft-${part}-${process.pid}-${name}`;
-      made.push(netns);
-      return addMachine(netns, name, options);
-    },
+    machine,
+    peer: (name, v4, v6) =>
+      machine(name, {
+        hostLink: `${name}0`,
+        hostAddresses: [`${v4}.1/24`, `${v6}::1/64`],
+        addresses: [`${v4}.2/24`, `${v6}::2/64`],
+        via: [`${v4}.1`, `${v6}::1`],
+      }),
     close: () => {
       for (const netns of made) sh(`ip netns del ${netns}`);
       firewall.close();
@@ -78,6 +88,16 @@ function addMachine(netns: string, name: string, options: MachineOptions): Machi
     run: (command) => sh(`exec ${inside} ${command}`),
     reaches: (address) => pings(`${inside} `, address),
     ask: (server, options) => ask(`${inside} `, server, options),
+  };
+}
+
+/** An element as its fields are written in a ruleset, joined with ' . '. */
+export function element(set: NftSetName, key: string, data?: string): NftElement {
+  return {
+    do: 'nft.element',
+    set,
+    key: key.split(' . '),
+    ...(data !== undefined && { data: data.split(' . ') }),
   };
 }
 
