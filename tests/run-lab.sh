@@ -17,7 +17,7 @@ run_one() {
   limit=${limit:-600}
   start=$EPOCHREALTIME
   # tap ends the file itself, with its teardown, shortly before it is killed.
-  TAP_TIMEOUT=$limit timeout --kill-after=20 "$((limit + 20))" node "$file" > "$results/$name.out" 2>&1 < /dev/null
+  TAP_TIMEOUT=$limit timeout --kill-after=20 "$((limit + 20))" node --import ./tests/property-seed.ts "$file" > "$results/$name.out" 2>&1 < /dev/null
   status=$?
   # "# { total: 3, pass: 2, fail: 1 }", tap's own count of assertions; the last line of the kind is the whole file's.
   totals=$(grep -aE '^# \{ total: ' "$results/$name.out" | tail -n 1)
