@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Running } from '../lab/command.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
-import { NODE, REPOSITORY } from '../lab/host.ts';
+import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
 
 export interface Attached {
   readonly v4: string;
@@ -60,7 +60,7 @@ export async function capture(
 export type Tcpdump = (argv: readonly string[]) => Running;
 
 /** Puts `cnm` into the host's path, as the package would. */
-export async function installCommand(h: DockerHost): Promise<void> {
+export async function installCommand(h: Host): Promise<void> {
   const script = `#!/bin/sh\nexec ${NODE} ${REPOSITORY}/inspect/cnm.ts "$@"\n`;
   await h.sh('cat > /usr/bin/cnm && chmod +x /usr/bin/cnm', { input: script });
 }
