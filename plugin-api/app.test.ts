@@ -123,7 +123,7 @@ t.test('P03 malformed requests: 4xx with Err, nothing changed, the next one work
       '10 MB',
       JSON.stringify({ NetworkID: 'a'.repeat(10 * 2 ** 20) }),
       413,
-      /larger than 1.0 MiB \(10.0 MiB were sent\)/,
+      /larger than 8.0 MiB \(10.0 MiB were sent\)/,
     ],
     ['10^5 brackets', '['.repeat(1e5), 400, /not JSON/],
     ['10^5 lists', '['.repeat(1e5) + ']'.repeat(1e5), 400, /a list is not a JSON object/],
@@ -267,6 +267,12 @@ t.test('P14 E07 ProgramExternalConnectivity: numeric bindings, empty lists, bad 
     t.match(errOf(reply), new RegExp(`${Object.keys(bad).join('')}: .* is not`));
   }
   t.same(seen, []);
+  const ports = Array.from({ length: 65_535 }, (_, n) => ({
+    ...{ Proto: 6, IP: '', Port: n + 1, HostIP: '' },
+    ...{ HostPort: n + 1, HostPortEnd: n + 1 },
+  }));
+  t.equal((await program(ports)).text, '{}', 'every port that there is');
+  t.equal(seen.pop()?.length, 65_535);
 });
 
 t.test('P14 no ports published: nothing is programmed, with the real Cnm', async (t) => {

@@ -6,7 +6,7 @@ import { Refusal } from './refusal.ts';
  * How far beyond the limit a body is still read, and thrown away, before the refusal is sent: a client that is cut off
  * while it writes (Go's, curl) reports the broken pipe instead of our answer, and dockerd would even try again.
  */
-const DISCARDED = 32;
+const DISCARDED = 8;
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 

@@ -17,7 +17,7 @@ export interface Call {
 /** What the calls of both families share. */
 export interface Edge {
   readonly log: Log;
-  /** Bytes of a request's body. Default 1 MiB. */
+  /** Bytes of a request's body. Default 8 MiB. */
   readonly bodyLimit?: number;
   /**
    * A change was asked for and its arguments are lost: what it had begun when the connection broke may be half made, and
@@ -28,7 +28,8 @@ export interface Edge {
   readonly onEngineStart?: (() => void) | undefined;
 }
 
-const BODY_LIMIT = 2 ** 20;
+/** Docker names each published port in the request for its endpoint and again in the one that publishes it: all ports there are make 7 MiB. */
+const BODY_LIMIT = 8 * 2 ** 20;
 
 /** The type that pkg/plugins asks for in its Accept header. */
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json';
