@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
+import { readFileSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -17,7 +17,9 @@ import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.t
 import { whenReady } from './daemon/readiness.ts';
 import { createUpkeep, logReport, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
+import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
 import { createIpam } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
@@ -27,6 +29,7 @@ import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
+import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store, StoreNotice } from './store/store.ts';
@@ -84,6 +87,7 @@ interface Parts {
   readonly ipam: Ipam;
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
+  readonly dns: Dns;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -93,7 +97,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -110,9 +114,14 @@ async function assemble(
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace });
+  const bind = kernel.bindSockets.bind(kernel);
+  const names = engineNames({ socket: dockerSocket, log });
+  const listen = configuration.dnsListen;
+  const dns = createDns({ cnm, ipam, engine: names, bind, log, resolvConf, runDir, listen });
+  held.push(() => dns.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
 }
 
 /** The IPAM, and the comparison of what it has given with what Docker and the kernel say is there. */
@@ -126,10 +135,10 @@ async function openIpam(
     pace,
   }: Pick<Parts, 'store' | 'kernel' | 'cnm' | 'log'> & { readonly pace: Partial<Pace> },
 ) {
-  const { defaultPools, addressRest } = configuration;
+  const { defaultPools, addressRest, resolvConf } = configuration;
   const strangers = createStrangers(() => ipam);
   const hostPools = async () => [
-    ...hostPrefixes(await kernel.facts({ firewall: false }), resolvConf()),
+    ...hostPrefixes(await kernel.facts({ firewall: false }), contents(resolvConf)),
     ...strangers.prefixes(),
   ];
   const ipam = await createIpam({ store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest });
@@ -167,7 +176,7 @@ function filesIn(folder: string): readonly string[] {
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -186,7 +195,18 @@ async function listen(
         ];
   const notices = store.notices.map(noticeText);
   const namespaces = () => namespacesOf(configuration);
-  const admin = adminApp({ cnm, ipam, kernel, engine, log, version: version(), runDir, namespaces, notices });
+  const admin = adminApp({
+    cnm,
+    ipam,
+    kernel,
+    engine,
+    log,
+    version: ownVersion(),
+    runDir,
+    namespaces,
+    notices,
+    dns,
+  });
   const sockets = [
     { app: admin, path: adminSocket },
     ...plugins.map(({ name, app }) => ({ app, path: join(pluginDir, `${name}.sock`) })),
@@ -202,7 +222,7 @@ async function listen(
 }
 
 /** Brings records and kernel to agree: what a crash cut off is undone or finished, what is missing is put back. */
-async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<void> {
+async function start({ kernel, cnm, ipam, log, store, upkeep, dns }: Parts): Promise<void> {
   const began = performance.now();
   for (const notice of store.notices) log.warn(notice, noticeText(notice));
   await kernel.prepare();
@@ -210,9 +230,10 @@ async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<
   logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases({ cnm, ipam, log });
+  await dns.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
-  log.info({ version: version(), ...counts, ms: Math.round(performance.now() - began) }, 'ready');
+  log.info({ version: ownVersion(), ...counts, ms: Math.round(performance.now() - began) }, 'ready');
 }
 
 /**
@@ -241,22 +262,12 @@ function shortName({ name }: Driver): string {
   return name.replace(/^cnm-/, '');
 }
 
-function resolvConf(): string {
+function contents(path: string): string {
   try {
-    return readFileSync('/etc/resolv.conf', 'utf8');
+    return readFileSync(path, 'utf8');
   } catch {
     return '';
   }
-}
-
-/** From package.json, which lies beside this file, or above it where it was compiled into dist/. */
-function version(): string {
-  const here = import.meta.dirname;
-  const path = [here, dirname(here)].map((folder) => join(folder, 'package.json')).find(existsSync);
-  const manifest: unknown = path === undefined ? {} : JSON.parse(readFileSync(path, 'utf8'));
-  return typeof manifest === 'object' && manifest !== null && 'version' in manifest
-    ? String(manifest.version)
-    : 'unknown';
 }
 
 function openLog({ logLevel, logFormat }: Configuration): ProcessLog {
@@ -279,7 +290,7 @@ async function main(argv: readonly string[]): Promise<void> {
       const { configuration } = request;
       const log = openLog(configuration);
       await runUntilSignal(log, () => compose(configuration, log));
-    } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${version()}\n`);
+    } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${ownVersion()}\n`);
   } catch (error) {
     process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}${advice(error)}\n`);
     process.exit(error instanceof ConfigurationError ? 2 : 1);

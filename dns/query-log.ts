@@ -86,7 +86,8 @@ function rcodeOf(reply: Buffer): number {
   return (reply[3] ?? 0) & 15;
 }
 
-function eventOf({ question, reply, ms, ...rest }: Handled): QueryEvent {
+/** For people. */
+export function eventOf({ question, reply, ms, ...rest }: Handled): QueryEvent {
   return {
     ...rest,
     at: new Date().toISOString(),

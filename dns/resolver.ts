@@ -56,15 +56,16 @@ export class Resolver {
     transport: 'udp' | 'tcp',
     door: Door,
     client: string,
-    send: (reply: Buffer) => void,
+    send: (reply: Buffer, about: Handled) => void,
   ): void {
     const began = this.#now();
     const parsed = parseQuery(query);
     if (parsed === undefined) return;
     const finish = (reply: Buffer, more: Partial<Handled>) => {
-      send(reply);
       const ms = this.#now() - began;
-      this.#parts.log.note({ door: door.name, client, transport, reply, ms, ...more });
+      const handled = { door: door.name, client, transport, reply, ms, ...more };
+      send(reply, handled);
+      this.#parts.log.note(handled);
     };
     if ('refused' in parsed) {
       finish(encodeRefusal(parsed.id, parsed.flags, parsed.refused), {});

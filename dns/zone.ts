@@ -135,10 +135,10 @@ export class Zone {
   }
 
   /** What is seen by whoever has this address on a network: all that its owner sees, or the network when nobody is known by it. */
-  viewFrom(network: string, address: Ip): View {
+  viewFrom(network: string, address: Ip | undefined): View {
     const zone = this.#networks.get(network);
     if (zone === undefined) return { networks: [] };
-    const owner = zone.addresses.get(address)?.host.owner;
+    const owner = address === undefined ? undefined : zone.addresses.get(address)?.host.owner;
     return owner === undefined ? { networks: [zone] } : this.viewOf(owner);
   }
 

@@ -10,6 +10,9 @@
  */
 import { GATE } from '../address/gate.ts';
 
+/** Where the resolver listens on gateway addresses; dns/doors.ts has the same number. */
+const DNS_PORT = 10053;
+
 /** "cnm" in ASCII. */
 const MARK = '0x00636e6d';
 
@@ -101,6 +104,14 @@ const PREROUTING: Chain = {
     {
       why: 'The same for IPv6.',
       rule: 'iifname != @gates fib daddr type local meta l4proto . ip6 daddr . th dport @guarded6 return',
+    },
+    {
+      why: 'Containers ask for names at their gateway. The resolver listens on a port of its own there: port 53 may be a server’s of the host on all addresses, or published by a container.',
+      rule: `iifname . ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 redirect to :${DNS_PORT}`,
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: `iifname . ip6 daddr @dns6 meta l4proto { tcp, udp } th dport 53 redirect to :${DNS_PORT}`,
     },
     ...TO_TRANSLATION,
   ],
