@@ -11,7 +11,7 @@
 import { GATE } from '../address/gate.ts';
 
 /** Where the resolver listens on gateway addresses; dns/doors.ts has the same number. */
-const DNS_PORT = 10053;
+export const DNS_PORT = 10053;
 
 /** "cnm" in ASCII. */
 const MARK = '0x00636e6d';

@@ -1,4 +1,6 @@
 import t from 'tap';
+import { GATEWAY_PORT } from '../dns/doors.ts';
+import { DNS_PORT } from './chains.ts';
 import { RULE_COUNT, rulesetText, VERSION_SET } from './ruleset.ts';
 import { SET_NAMES, SETS } from './sets.ts';
 
@@ -8,8 +10,9 @@ const rules = text
   .map((line) => line.trim())
   .filter(
     (line) =>
-      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+)$/.test(line) &&
-      !line.startsWith('#'),
+      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+|redirect to :\d+)$/.test(
+        line,
+      ) && !line.startsWith('#'),
   );
 
 t.test('one transaction that replaces the table, whether it is there or not', (t) => {
@@ -27,6 +30,11 @@ t.test('each rule says why it is there, and is counted', (t) => {
   t.equal(rules.length, RULE_COUNT);
   for (const rule of rules)
     t.match(text, new RegExp(`# [^\\n]+\\n\\t\\t${rule.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\n`), rule);
+  t.end();
+});
+
+t.test('port 53 of a gateway leads to where the resolver listens', (t) => {
+  t.equal(DNS_PORT, GATEWAY_PORT);
   t.end();
 });
 

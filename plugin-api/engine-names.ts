@@ -31,11 +31,16 @@ async function keepFollowing(
   signal: AbortSignal,
 ): Promise<void> {
   const over = () => signal.aborted;
+  let told = '';
   while (!over()) {
     try {
       await new Follower(options, listener, signal).run();
+      told = '';
     } catch (error) {
-      if (!over()) options.log.debug({ err: error }, 'no names from the Docker Engine');
+      // Where there is no Engine, once is enough.
+      if (!over() && told !== String(error))
+        options.log.debug({ err: error }, 'no names from the Docker Engine');
+      told = String(error);
     }
     await sleep(PAUSE, undefined, { signal, ref: false }).catch(() => undefined);
   }
