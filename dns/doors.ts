@@ -136,11 +136,12 @@ export class Doors {
       await Promise.all(serving.map((one) => one.close()));
       const message = error instanceof Error ? error.message : String(error);
       this.#held.set(spec.key, { spec, serving: [], error: message });
-      if (message !== former)
-        this.#parts.log.warn(
-          { dns: door.name, error: message },
-          'the resolver cannot be asked there; tried again',
-        );
+      if (message === former) return;
+      const fields = { dns: door.name, error: message };
+      // A sandbox that has gone, and whose record is about to go.
+      if (error instanceof Error && 'errno' in error && error.errno === 'ENOENT')
+        this.#parts.log.debug(fields, 'the sandbox of a resolver is gone');
+      else this.#parts.log.warn(fields, 'the resolver cannot be asked there; tried again');
     }
   }
 

@@ -187,10 +187,9 @@ function serversOf({ options }: NetworkRecord): readonly string[] {
 const PROTOCOLS: Readonly<Record<number, ZonePort['proto']>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
 
 function publishedPorts({ external }: EndpointRecord): readonly ZonePort[] {
-  return (external?.published ?? []).flatMap(({ proto, port }) => {
-    const name = PROTOCOLS[proto];
-    return name === undefined ? [] : [{ proto: name, port }];
-  });
+  const texts = (external?.published ?? []).map(({ proto, port }) => `${port}/${PROTOCOLS[proto] ?? ''}`);
+  // Published on several addresses it is one port of the container's.
+  return [...new Set(texts)].flatMap(portOf);
 }
 
 /** `80/tcp`, as Docker writes it. */

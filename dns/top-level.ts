@@ -1,7 +1,7 @@
 /**
  * Top-level domains of the internet after which people name networks. `docker network create app` must not take `cash.app` away from
  * containers: unknown names inside such a network are forwarded, as Docker does it, where others are answered NXDOMAIN at once.
- * Every name of two letters counts (RFC 1591 section 2: countries). Not complete: of IANA's list, those that a network may well be called.
+ * Every name of two letters (and no digits) counts (RFC 1591 section 2: countries). Not complete: of IANA's list, those that a network may well be called.
  */
 import { type NameKey, keyOf, labelsOf } from './name.ts';
 
@@ -31,5 +31,5 @@ const KEYS: ReadonlySet<NameKey> = new Set(GENERIC.split(/\s+/).map(keyOf));
 
 export function isTopLevelDomain(key: NameKey): boolean {
   const labels = labelsOf(key);
-  return labels.length === 1 && (labels[0]?.length === 2 || KEYS.has(key));
+  return labels.length === 1 && (/^[a-z]{2}$/.test(labels[0] ?? '') || KEYS.has(key));
 }

@@ -77,7 +77,7 @@ t.test('two networks of one name', (t) => {
 
 t.test('top-level domains that people call networks after', (t) => {
   for (const name of ['app', 'dev', 'com', 'io', 'DB']) t.ok(isTopLevelDomain(keyOf(name)), name);
-  for (const name of ['demo', 'backend', 'my-app', 'app.net1', 'localnet'])
+  for (const name of ['n1', 'demo', 'backend', 'my-app', 'app.net1', 'localnet'])
     t.notOk(isTopLevelDomain(keyOf(name)), name);
   t.end();
 });
