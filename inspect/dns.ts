@@ -34,8 +34,9 @@ export function dnsRoutes(dns: Dns | undefined, objects: DnsObjects): express.Ro
       response.json(await own.ask(name, type, from === undefined ? undefined : ownerOf(own, objects, from)));
     })
     .get('/dns/log', (_request, response) => {
+      const own = running(dns);
       response.type('application/x-ndjson').flushHeaders();
-      const stop = running(dns).listen((event) => {
+      const stop = own.listen((event) => {
         // Who reads too slowly gets no more of it, and the daemon keeps nothing for him.
         if (response.writableLength < LOG_BACKLOG) response.write(`${JSON.stringify(event)}\n`);
       });
