@@ -49,7 +49,7 @@ export async function serveUdp(
   let open = true;
   socket.on('message', (query, { address, port }) => {
     resolver.handle(query, 'udp', door, address, (reply) => {
-      if (open) socket.send(reply, port, address, ignore);
+      if (open) socket.send(reply, port, address);
     });
   });
   return {
