@@ -3,7 +3,7 @@ import { addressOf } from '../address/prefix.ts';
 import type { Cnm, EngineContainer, EngineNews, RecordChange } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
-import type { Ipam } from '../ipam/ipam.ts';
+import type { PoolView } from '../ipam/ipam.ts';
 import type { ZoneHost, ZonePort } from './record.ts';
 import type { Zone } from './zone.ts';
 
@@ -12,7 +12,7 @@ export interface FeedParts {
   readonly zone: Zone;
   readonly log: Log;
   /** Its leases have names where Docker (from Engine 29 on) tells them: earlier than its events do. */
-  readonly ipam?: Pick<Ipam, 'pools'>;
+  readonly ipam?: { pools(): readonly Pick<PoolView, 'pool' | 'leases'>[] };
 }
 
 /** The network's option with servers to forward to. */

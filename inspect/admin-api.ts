@@ -62,7 +62,7 @@ export function adminApp(options: AdminOptions): express.Express {
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/ipam', ipamRoutes(book));
-  app.use('/metrics', metricsRoute(options.ipam));
+  app.use('/metrics', metricsRoute(options.ipam, options.dns));
   app.use('/v1/sandboxes', sandboxRoutes(standalone, observatory));
   app.use(answerUnknownPath);
   app.use(answerError(options.log));

@@ -1,6 +1,5 @@
 /** The resolver's part of the admin API: who is called what, one question, every question, and figures. */
 import express from 'express';
-import { Gauge, Registry } from 'prom-client';
 import { z } from 'zod';
 import { CnmError } from '../cnm/errors.ts';
 import type { SandboxRecord } from '../cnm/model.ts';
@@ -41,10 +40,6 @@ export function dnsRoutes(dns: Dns | undefined, objects: DnsObjects): express.Ro
         if (response.writableLength < LOG_BACKLOG) response.write(`${JSON.stringify(event)}\n`);
       });
       response.on('close', stop);
-    })
-    .get('/metrics', async (_request, response) => {
-      const registry = figures(running(dns));
-      response.type(registry.contentType).send(await registry.metrics());
     });
 }
 
@@ -82,40 +77,4 @@ function ownerOf(dns: Dns, objects: DnsObjects, ref: string): string {
       `"${ref}" means ${others.length + 1} containers; give the name of one`,
     );
   return owner;
-}
-
-/** Made anew for each look: what is counted is counted elsewhere. */
-function figures(dns: Dns): Registry {
-  const registry = new Registry();
-  const gauge = <T extends string>(name: string, help: string, labelNames: T[]) =>
-    new Gauge({ name, help, labelNames, registers: [registry] });
-  const answers = gauge(
-    'cnm_dns_answers_total',
-    'Answers, by the network that the name is of (empty: none) and code',
-    ['network', 'rcode'],
-  );
-  const titles = new Map(
-    dns.names().map((view) => [view.network, view.networkName ?? view.network.slice(0, 12)]),
-  );
-  for (const { network, rcode, count } of dns.counts())
-    answers.set({ network: titles.get(network) ?? network.slice(0, 12), rcode }, count);
-  const asked = gauge('cnm_dns_upstream_total', 'What became of queries to a server', [
-    'upstream',
-    'outcome',
-  ]);
-  const up = gauge('cnm_dns_upstream_up', '1 while the server is asked in its turn', ['upstream']);
-  const roundTrip = gauge('cnm_dns_upstream_round_trip_seconds', 'Smoothed time of its answers', [
-    'upstream',
-  ]);
-  for (const { address, port, state, roundTrip: ms, ...outcomes } of dns.upstreams()) {
-    const upstream = port === 53 ? address : `${address}#${port}`;
-    for (const [outcome, count] of Object.entries(outcomes)) asked.set({ upstream, outcome }, count);
-    up.set({ upstream }, state === 'up' ? 1 : 0);
-    if (ms !== undefined) roundTrip.set({ upstream }, ms / 1000);
-  }
-  const { waiting, cached } = dns.load();
-  gauge('cnm_dns_waiting', 'Questions that wait for a server', []).set(waiting);
-  gauge('cnm_dns_cached', 'Replies that are kept', []).set(cached);
-  gauge('cnm_dns_endpoints', 'Endpoints that have names', []).set(dns.names().length);
-  return registry;
 }

@@ -139,7 +139,7 @@ t.test('names, with no Docker', async (t) => {
     });
     t.notMatch(log.stdout, /any\.example/);
     await log.kill('SIGTERM');
-    const figures = await h.sh('curl -s --unix-socket /run/cnm/cnm.sock http://cnm/v1/metrics');
+    const figures = await h.sh('curl -s --unix-socket /run/cnm/cnm.sock http://cnm/metrics');
     t.match(figures, /cnm_dns_answers_total\{network="demo",rcode="NOERROR"\} [1-9]/);
     t.match(figures, /cnm_dns_upstream_total\{upstream="127\.0\.0\.101",outcome="answered"\} [1-9]/);
     t.match(await h.cnm('dns', 'ls'), /web +demo +10\.88\.0\.10/);
