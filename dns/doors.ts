@@ -1,4 +1,5 @@
 /** The places where the resolver is to be asked, opened and closed as sandboxes and networks come and go. */
+import { GATEWAY_DNS_PORT } from '../address/dns-port.ts';
 import { type Ip, familyOf, ip, parseIp } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
@@ -18,11 +19,6 @@ export type Bind = (
 export const SANDBOX_ADDRESS = ip('127.0.0.11');
 /** In Docker's sandboxes, where Docker's own has that one. */
 export const DOCKER_ADDRESS = ip('127.0.0.12');
-/**
- * On gateway addresses, where port 53 is led to by our firewall table (kernel/ruleset.ts has the same number): so that a server of the
- * host's on 0.0.0.0:53, and a container that publishes port 53, do not meet with us.
- */
-export const GATEWAY_PORT = 10053;
 export const PORT = 53;
 
 /** Of a network: `gateway` (default), also in its containers' sandboxes, or nowhere. */
@@ -88,7 +84,7 @@ export class Doors {
     return [...this.#held.values()].map(({ spec, error }) => ({
       name: spec.door.name,
       address: spec.address,
-      port: spec.port === GATEWAY_PORT ? PORT : spec.port,
+      port: spec.port === GATEWAY_DNS_PORT ? PORT : spec.port,
       ...(error !== undefined && { error }),
     }));
   }
@@ -179,7 +175,7 @@ export class Doors {
     return gatewaysOf(network).map((address) => ({
       key: `${network.id} ${address}`,
       address,
-      port: GATEWAY_PORT,
+      port: GATEWAY_DNS_PORT,
       door,
     }));
   }

@@ -8,10 +8,8 @@
  * it. A `drop` is final (net/netfilter/core.c: nf_hook_slow). Therefore nothing here drops a packet that does not come
  * from or go to a bridge of ours.
  */
+import { GATEWAY_DNS_PORT } from '../address/dns-port.ts';
 import { GATE } from '../address/gate.ts';
-
-/** Where the resolver listens on gateway addresses; dns/doors.ts has the same number. */
-export const DNS_PORT = 10053;
 
 /** "cnm" in ASCII. */
 const MARK = '0x00636e6d';
@@ -107,11 +105,11 @@ const PREROUTING: Chain = {
     },
     {
       why: 'Containers ask for names at their gateway. The resolver listens on a port of its own there: port 53 may be a server’s of the host on all addresses, or published by a container.',
-      rule: `iifname . ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 redirect to :${DNS_PORT}`,
+      rule: `iifname . ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 redirect to :${GATEWAY_DNS_PORT}`,
     },
     {
       why: 'The same for IPv6.',
-      rule: `iifname . ip6 daddr @dns6 meta l4proto { tcp, udp } th dport 53 redirect to :${DNS_PORT}`,
+      rule: `iifname . ip6 daddr @dns6 meta l4proto { tcp, udp } th dport 53 redirect to :${GATEWAY_DNS_PORT}`,
     },
     ...TO_TRANSLATION,
   ],
