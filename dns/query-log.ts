@@ -38,6 +38,13 @@ export interface Handled {
   readonly ms: number;
 }
 
+export interface AnswerCount {
+  /** Empty: of none. */
+  readonly network: string;
+  readonly rcode: string;
+  readonly count: number;
+}
+
 type Listener = (event: QueryEvent) => void;
 
 /** How many codes are counted apart; those above are rare and counted together. */
@@ -68,7 +75,7 @@ export class QueryLog {
     return () => this.#listeners.delete(listener);
   }
 
-  counts(): readonly { readonly network: string; readonly rcode: string; readonly count: number }[] {
+  counts(): readonly AnswerCount[] {
     return [...this.#counts].flatMap(([network, counts]) =>
       [...counts].flatMap((count, rcode) =>
         count === 0 ? [] : [{ network, rcode: rcode === RCODES ? 'other' : rcodeName(rcode), count }],

@@ -50,17 +50,20 @@ export class Resolver {
     return `${this.#secret}-${number}.loop.cnm.internal`;
   }
 
-  /** Calls `send` at most once: at once for what we know ourselves. Never throws, whatever the bytes. */
+  /**
+   * Calls `send` once: at once for what we know ourselves. Never throws, whatever the bytes.
+   * @returns false for what is no query, and gets no answer
+   */
   handle(
     query: Buffer,
     transport: 'udp' | 'tcp',
     door: Door,
     client: string,
     send: (reply: Buffer, about: Handled) => void,
-  ): void {
+  ): boolean {
     const began = this.#now();
     const parsed = parseQuery(query);
-    if (parsed === undefined) return;
+    if (parsed === undefined) return false;
     const finish = (reply: Buffer, more: Partial<Handled>) => {
       const ms = this.#now() - began;
       const handled = { door: door.name, client, transport, reply, ms, ...more };
@@ -69,7 +72,7 @@ export class Resolver {
     };
     if ('refused' in parsed) {
       finish(encodeRefusal(parsed.id, parsed.flags, parsed.refused), {});
-      return;
+      return true;
     }
     try {
       this.#decide(query, parsed.question, transport, door, client, finish);
@@ -78,6 +81,7 @@ export class Resolver {
       this.#parts.onFault?.(error);
       finish(encodeFailure(query, parsed.question, RCODE.SERVFAIL), { question: parsed.question });
     }
+    return true;
   }
 
   #decide(

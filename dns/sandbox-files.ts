@@ -7,24 +7,28 @@ import { type ResolvConf, resolvConfText } from './resolv-conf.ts';
 
 const COMMENT = 'Made by cnmd for a sandbox; changed with: cnm sandbox create --dns-search, --dns-option';
 
-/** Below the run directory, named as the namespace is. */
-export function resolvConfFolder(runDir: string): string {
-  return join(runDir, 'resolv');
-}
+export class SandboxFiles {
+  readonly #folder: string;
+  /** What each file says, by its name; undefined before the first look at the folder. */
+  #written: ReadonlyMap<string, string> | undefined;
 
-/** Makes what is missing and other, and removes what is too much. */
-export function syncSandboxFiles(
-  runDir: string,
-  sandboxes: readonly SandboxRecord[],
-  host: ResolvConf,
-): void {
-  const folder = resolvConfFolder(runDir);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
-  const wanted = new Map(
-    sandboxes.map((sandbox) => [`${sandbox.id.slice(0, 12)}.conf`, contents(sandbox, host)]),
-  );
-  for (const name of readdirSync(folder)) if (!wanted.has(name)) rmSync(join(folder, name), { force: true });
-  for (const [name, text] of wanted) replace(join(folder, name), text);
+  /** The files are below the run directory, named as the namespaces are. */
+  constructor(runDir: string) {
+    this.#folder = join(runDir, 'resolv');
+  }
+
+  /** Makes what is missing or says something else, and removes what is too much. @throws what node:fs throws */
+  sync(sandboxes: readonly SandboxRecord[], host: ResolvConf): void {
+    const wanted = new Map(
+      sandboxes.map((sandbox) => [`${sandbox.id.slice(0, 12)}.conf`, contents(sandbox, host)]),
+    );
+    if (this.#written === undefined) mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
+    for (const name of this.#written?.keys() ?? readdirSync(this.#folder))
+      if (!wanted.has(name)) rmSync(join(this.#folder, name), { force: true });
+    for (const [name, text] of wanted)
+      if (this.#written?.get(name) !== text) replace(join(this.#folder, name), text);
+    this.#written = wanted;
+  }
 }
 
 /** Whole at any time: somebody may be reading it. */

@@ -161,10 +161,26 @@ t.test('TCP: too many questions at once wait, and none is lost', async (t) => {
   socket.destroy();
 });
 
-t.test('thousands of idle connections: the newest are served', async (t) => {
+t.test('TCP: what is no question does not count among those that wait', async (t) => {
   const { port } = await world(t);
+  const { socket, ids } = await dial(port);
+  socket.write(Buffer.concat(Array.from({ length: 200 }, () => framed(Buffer.from('nonsense')))));
+  socket.write(framed(query('web1', 7)));
+  t.ok(await until(() => ids.length === 1));
+  socket.destroy();
+});
+
+t.test('thousands of idle connections: newcomers are served, and who goes on asking', async (t) => {
+  const { port } = await world(t);
+  const first = await dial(port);
   const idle: Socket[] = [];
-  for (let n = 0; n < 500; n += 1) idle.push((await dial(port)).socket);
+  for (let n = 0; n < 500; n += 1) {
+    idle.push((await dial(port)).socket);
+    if (n % 100 !== 99) continue;
+    first.socket.write(framed(query('web1', n)));
+    t.ok(await until(() => first.ids.includes(n)), 'the oldest connection is not an idle one');
+  }
+  first.socket.destroy();
   const { socket, ids } = await dial(port);
   socket.write(framed(query('web1', 5)));
   t.ok(await until(() => ids.length === 1));

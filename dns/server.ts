@@ -48,6 +48,8 @@ export async function serveUdp(
   }
   let open = true;
   socket.on('message', (query, { address, port }) => {
+    // From port 0 anybody can send, and nobody can be answered there: `send` would throw.
+    if (port === 0) return;
     resolver.handle(query, 'udp', door, address, (reply) => {
       if (open) socket.send(reply, port, address);
     });
@@ -77,10 +79,16 @@ const BACKLOG = 2 ** 18;
 export async function serveTcp(binding: Binding, door: Door, resolver: Resolver): Promise<Serving> {
   const connections = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
-    connections.add(socket);
+    // In the order in which they have last said something.
+    const heard = () => {
+      connections.delete(socket);
+      connections.add(socket);
+    };
+    heard();
+    socket.on('data', heard);
     socket.on('close', () => connections.delete(socket));
     serveConnection(socket, door, resolver);
-    // The one that has been there longest without a word makes room for the newcomer.
+    // The one that has said nothing for the longest time makes room for the newcomer.
     if (connections.size > CONNECTIONS_MAX) [...connections][0]?.destroy();
   });
   await listening(server, binding);
@@ -127,7 +135,7 @@ function serveConnection(socket: Socket, door: Door, resolver: Resolver): void {
         read();
       }
     };
-    resolver.handle(query, 'tcp', door, client, done);
+    if (!resolver.handle(query, 'tcp', door, client, done)) done();
   };
   const read = () => {
     while (waiting < PIPELINE && held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {

@@ -10,10 +10,10 @@ import { Feed } from './feed.ts';
 import { Forwarder } from './forwarder.ts';
 import { followResolvConf, type HostServers } from './host-servers.ts';
 import { keyBytes, nameKey } from './name.ts';
-import { eventOf, QueryLog, type QueryEvent } from './query-log.ts';
+import { type AnswerCount, eventOf, QueryLog, type QueryEvent } from './query-log.ts';
 import { parseQuery } from './question.ts';
 import { Resolver } from './resolver.ts';
-import { syncSandboxFiles } from './sandbox-files.ts';
+import { SandboxFiles } from './sandbox-files.ts';
 import { type Upstream, type UpstreamCounts, Upstreams } from './upstream.ts';
 import { CLASS_IN, FLAG, HEADER, TYPE, typeNumber } from './wire.ts';
 import { type View, Zone } from './zone.ts';
@@ -35,7 +35,7 @@ export interface Dns {
   names(network?: string): readonly NameView[];
   doors(): readonly DoorView[];
   upstreams(): readonly UpstreamView[];
-  counts(): ReturnType<QueryLog['counts']>;
+  counts(): readonly CountView[];
   load(): Forwarder['load'];
   /** Every query from now on; returns the way to stop. */
   listen(listener: (event: QueryEvent) => void): () => void;
@@ -54,6 +54,10 @@ export interface NameView {
   readonly addresses: readonly string[];
   /** `80/tcp` */
   readonly ports: readonly string[];
+}
+
+export interface CountView extends AnswerCount {
+  readonly networkName?: string;
 }
 
 export interface UpstreamView extends UpstreamCounts {
@@ -82,12 +86,13 @@ class Service implements Dns {
   readonly #resolver: Resolver;
   readonly #feed: Feed;
   readonly #doors: Doors;
+  readonly #files: SandboxFiles;
   readonly #probes: Upstream[] = [];
   #host: HostServers | undefined;
   #stops: (() => void)[] = [];
 
   constructor(parts: DnsParts) {
-    const { cnm, ipam, bind, log, listen } = parts;
+    const { cnm, ipam, bind, log, listen, runDir } = parts;
     this.#parts = parts;
     this.#resolver = new Resolver({
       zone: this.#zone,
@@ -102,6 +107,7 @@ class Service implements Dns {
       },
     });
     this.#feed = new Feed({ cnm, zone: this.#zone, log, ipam });
+    this.#files = new SandboxFiles(runDir);
     this.#doors = new Doors({ cnm, zone: this.#zone, resolver: this.#resolver, bind, log, listen });
   }
 
@@ -114,27 +120,24 @@ class Service implements Dns {
     this.#stops = [
       cnm.watch((change) => {
         this.#feed.change(change);
-        this.#settle();
+        if (change.what === 'network' && cnm.network(change.id) === undefined) this.#log.drop(change.id);
+        if (change.what === 'sandbox') this.#writeFiles();
+        void this.#doors.sync();
       }),
       engine.follow((news) => {
         this.#feed.hear(news);
       }),
     ];
-    this.#settle();
+    this.#writeFiles();
     await this.#doors.sync();
     this.#probe();
   }
 
-  #settle(): void {
-    void this.#doors.sync();
-    this.#writeFiles();
-  }
-
   #writeFiles(): void {
-    const { cnm, runDir, log } = this.#parts;
+    const { cnm, log } = this.#parts;
     try {
       const sandboxes = cnm.sandboxes().filter(({ state }) => state === 'ready');
-      if (this.#host !== undefined) syncSandboxFiles(runDir, sandboxes, this.#host.conf);
+      if (this.#host !== undefined) this.#files.sync(sandboxes, this.#host.conf);
     } catch (error) {
       log.warn({ error: String(error) }, 'resolv.conf of the sandboxes cannot be written');
     }
@@ -208,8 +211,11 @@ class Service implements Dns {
     }));
   }
 
-  counts(): ReturnType<QueryLog['counts']> {
-    return this.#log.counts();
+  counts(): readonly CountView[] {
+    return this.#log.counts().map((one) => {
+      const networkName = this.#zone.network(one.network)?.network.name;
+      return { ...one, ...(networkName !== undefined && { networkName }) };
+    });
   }
 
   load(): Forwarder['load'] {

@@ -172,16 +172,20 @@ export class Client {
       reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
     };
     const outgoing = request({ socketPath: dialable(this.#socket), path: '/v1/dns/log' }, (response) => {
+      const { statusCode = 0 } = response;
       let held = '';
       response.setEncoding('utf8');
       response.on('data', (part: string) => {
-        const lines = (held + part).split('\n');
+        held += part;
+        if (statusCode >= 400) return;
+        const lines = held.split('\n');
         held = lines.pop() ?? '';
         for (const one of lines) line(parse(one) as QueryEvent);
       });
       response.on('error', failed);
       response.on('end', () => {
-        resolve(undefined);
+        if (statusCode < 400) resolve(undefined);
+        else reject(refused(statusCode, parse(held)));
       });
     });
     outgoing.on('error', failed);
@@ -197,7 +201,7 @@ export class Client {
     const { status, text } = await this.#exchange(method, path, body);
     const answer = parse(text);
     if (status < 400) return answer;
-    throw new CommandError(errorOf(answer) ?? `The daemon answered ${status} with nothing to explain it`);
+    throw refused(status, answer);
   }
 
   #exchange(method: string, path: string, body: unknown): Promise<{ status: number; text: string }> {
@@ -255,8 +259,9 @@ function parse(text: string): unknown {
   }
 }
 
-function errorOf(answer: unknown): string | undefined {
-  return (answer as Partial<ErrorView> | null)?.error?.message;
+function refused(status: number, answer: unknown): CommandError {
+  const message = (answer as Partial<ErrorView> | null)?.error?.message;
+  return new CommandError(message ?? `The daemon answered ${status} with nothing to explain it`);
 }
 
 function unreachable(socket: string, error: Error & { readonly code?: unknown }): string {

@@ -58,7 +58,7 @@ function viewOf(dns: Dns, network: string | undefined): DnsView {
   };
 }
 
-/** A sandbox by name or id; a container by any of its names. @throws CnmError `sandbox-unknown`, `request-invalid` for several. */
+/** A sandbox by name or id; a container by any of its names, or the beginning of its endpoint's id. @throws CnmError `sandbox-unknown`, `request-invalid` for several. */
 function ownerOf(dns: Dns, objects: DnsObjects, ref: string): string {
   const sandbox = objects.sandboxes().find(({ id, name }) => name === ref || id === ref);
   if (sandbox !== undefined) return sandbox.id;
@@ -67,7 +67,10 @@ function ownerOf(dns: Dns, objects: DnsObjects, ref: string): string {
   const meant =
     first.length > 0
       ? first
-      : names.filter((view) => view.names.includes(ref) || view.endpoint.startsWith(ref));
+      : names.filter(
+          ({ names, endpoint, owner }) =>
+            names.includes(ref) || endpoint.startsWith(ref) || owner.startsWith(ref),
+        );
   const [owner, ...others] = new Set(meant.map((view) => view.owner));
   if (owner === undefined)
     throw new CnmError('sandbox-unknown', `No sandbox or container is called "${ref}"`);

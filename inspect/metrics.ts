@@ -1,6 +1,6 @@
 /** Figures for Prometheus, counted when they are asked for. */
 import type express from 'express';
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import type { Dns } from '../dns/service.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 
@@ -40,17 +40,16 @@ function ipamFigures(registry: Registry, ipam: Ipam): void {
 function dnsFigures(registry: Registry, dns: Dns): void {
   const gauge = <T extends string>(name: string, help: string, labelNames: T[]) =>
     new Gauge({ name, help, labelNames, registers: [registry] });
-  const answers = gauge(
+  const counter = <T extends string>(name: string, help: string, labelNames: T[]) =>
+    new Counter({ name, help, labelNames, registers: [registry] });
+  const answers = counter(
     'cnm_dns_answers_total',
     'Answers, by the network that the name is of (empty: none) and code',
     ['network', 'rcode'],
   );
-  const titles = new Map(
-    dns.names().map((view) => [view.network, view.networkName ?? view.network.slice(0, 12)]),
-  );
-  for (const { network, rcode, count } of dns.counts())
-    answers.set({ network: titles.get(network) ?? network.slice(0, 12), rcode }, count);
-  const asked = gauge('cnm_dns_upstream_total', 'What became of queries to a server', [
+  for (const { network, networkName, rcode, count } of dns.counts())
+    answers.inc({ network: networkName ?? network.slice(0, 12), rcode }, count);
+  const asked = counter('cnm_dns_upstream_total', 'What became of queries to a server', [
     'upstream',
     'outcome',
   ]);
@@ -60,7 +59,7 @@ function dnsFigures(registry: Registry, dns: Dns): void {
   ]);
   for (const { address, port, state, roundTrip: ms, ...outcomes } of dns.upstreams()) {
     const upstream = port === 53 ? address : `${address}#${port}`;
-    for (const [outcome, count] of Object.entries(outcomes)) asked.set({ upstream, outcome }, count);
+    for (const [outcome, count] of Object.entries(outcomes)) asked.inc({ upstream, outcome }, count);
     up.set({ upstream }, state === 'up' ? 1 : 0);
     if (ms !== undefined) roundTrip.set({ upstream }, ms / 1000);
   }

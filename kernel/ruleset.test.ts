@@ -8,7 +8,7 @@ const rules = text
   .map((line) => line.trim())
   .filter(
     (line) =>
-      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+|redirect to :\d+)$/.test(
+      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+|dnat to :\d+)$/.test(
         line,
       ) && !line.startsWith('#'),
   );

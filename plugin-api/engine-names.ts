@@ -81,21 +81,21 @@ class Follower {
     await lost;
   }
 
-  #open(path: string): Promise<AsyncIterable<Buffer>> {
+  #open(path: string): Promise<AsyncIterable<string>> {
     return new Promise((resolve, reject) => {
       const { socket: socketPath } = this.#options;
       const request = get({ socketPath, path, agent: false, signal: this.#signal }, (response) => {
-        if (response.statusCode === 200) resolve(response as AsyncIterable<Buffer>);
+        if (response.statusCode === 200) resolve(response.setEncoding('utf8') as AsyncIterable<string>);
         else reject(new Error(`GET ${path}: the Engine answered ${response.statusCode ?? 0}`));
       });
       request.on('error', reject);
     });
   }
 
-  async #read(stream: AsyncIterable<Buffer>, base: string): Promise<void> {
+  async #read(stream: AsyncIterable<string>, base: string): Promise<void> {
     let held = '';
     for await (const part of stream) {
-      held += part.toString('utf8');
+      held += part;
       const lines = held.split('\n');
       held = lines.pop() ?? '';
       if (held.length > LINE_MAX) throw new Error('an event without end');
@@ -125,12 +125,9 @@ class Follower {
   #stopping(base: string, id: string): void {
     this.#listener({ what: 'stopping', id });
     const timer = setTimeout(() => {
-      this.#look(base, id);
+      if (!this.#signal.aborted) this.#look(base, id);
     }, AFTER_STOP);
     timer.unref();
-    this.#signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-    });
   }
 
   #look(base: string, id: string): void {

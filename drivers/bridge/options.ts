@@ -102,7 +102,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): BridgeO
 function dnsValue(where: string | undefined, servers: string | undefined): BridgeOptions['dns'] {
   for (const server of (servers ?? '').split(/[\s,]+/).filter((one) => one !== '')) {
     const [, address = '', port = '53'] = /^([^#%]+)(?:%[^#\s]+)?(?:#(\d{1,5}))?$/.exec(server) ?? [];
-    if (parseIp(address) === undefined || Number(port) > 65535)
+    if (parseIp(address) === undefined || Number(port) < 1 || Number(port) > 65535)
       throw invalidValue(
         NAMES.dnsServers,
         server,
