@@ -107,9 +107,31 @@ t.test('names, with no Docker', async (t) => {
     t.match(await h.net('nft', 'list', 'set', 'inet', 'cnm', 'dns4'), '10.88.0.1');
   });
 
+  t.test('on a bridge that was there before, with an address of its own', async (t) => {
+    await h.sh('ip link add pre0 up type bridge && ip address add 198.18.0.1/24 dev pre0');
+    const name = 'com.docker.network.bridge.name=pre0';
+    await h.cnm('network', 'create', '--subnet', '10.92.0.0/24', '-o', name, 'pre');
+    await enter(h, 'p1', 'pre', [], '--ip', '10.92.0.10');
+    for (const transport of ['+notcp', '+tcp'])
+      t.equal(await dig(h, 'p1', '@10.92.0.1', transport, 'p1'), '10.92.0.10', transport);
+    await h.cnm('sandbox', 'rm', 'p1');
+    await h.cnm('network', 'rm', 'pre');
+    await h.sh('ip link del pre0');
+  });
+
   t.test('for the host itself', async (t) => {
     t.equal((await h.net('dig', '+short', '@127.0.0.54', 'db')).trim(), '10.88.0.11');
     t.equal((await h.net('dig', '+short', '@127.0.0.54', '+tcp', 'in1.quiet')).trim(), '10.90.0.10');
+  });
+
+  t.test('packets from port 0, where nobody can be answered', async (t) => {
+    // UDP with its header (from 0, to 53, 20 bytes, no checksum) around half a query, which is to be refused.
+    const bytes = String.raw`\0\0\0\x35\0\x14\0\0\0\1\1\0\0\0\0\0\0\0\0\0`;
+    const send = (address: string) => `printf '${bytes}' | socat -u - IP4-SENDTO:${address}:17`;
+    await h.net('bash', '-c', send('127.0.0.54'));
+    await h.run(['nsenter', `--net=${paths.get('web') ?? ''}`, '--', 'bash', '-c', send('127.0.0.11')]);
+    t.equal(await dig(h, 'web', 'db'), '10.88.0.11', 'the daemon lives');
+    t.equal((await h.net('dig', '+short', '@127.0.0.54', 'db')).trim(), '10.88.0.11');
   });
 
   t.test('a server that leads back to us is left out', async (t) => {
