@@ -36,6 +36,8 @@ export interface AdminOptions {
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
   readonly dns?: Dns;
+  /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
+  readonly stopping?: AbortSignal;
 }
 
 /** Enough for every option of a network; Docker's largest requests are a few KiB. */
@@ -54,9 +56,11 @@ export function adminApp(options: AdminOptions): express.Express {
   app.use('/v1', versionRoutes(options), doctorRoutes(observatory), firewallRoutes(observatory));
   app.use(
     '/v1',
-    dnsRoutes(options.dns, {
+    dnsRoutes({
+      dns: options.dns,
       findNetwork: (ref) => observatory.findNetwork(ref),
       sandboxes: () => options.cnm.sandboxes(),
+      stopping: options.stopping,
     }),
   );
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));

@@ -7,8 +7,9 @@ import type { Dns } from '../dns/service.ts';
 import { decode } from './schema.ts';
 import type { DnsView } from './views.ts';
 
-/** What of the objects is needed to find what a person means. */
-export interface DnsObjects {
+export interface DnsRouteParts {
+  readonly dns: Dns | undefined;
+  readonly stopping: AbortSignal | undefined;
   findNetwork(ref: string): Promise<{ readonly id: string }>;
   sandboxes(): readonly SandboxRecord[];
 }
@@ -19,7 +20,7 @@ const query = z.strictObject({
   from: z.string().max(255).optional(),
 });
 
-export function dnsRoutes(dns: Dns | undefined, objects: DnsObjects): express.Router {
+export function dnsRoutes({ dns, stopping, ...objects }: DnsRouteParts): express.Router {
   return express
     .Router()
     .get('/dns', async (request, response) => {
@@ -39,7 +40,12 @@ export function dnsRoutes(dns: Dns | undefined, objects: DnsObjects): express.Ro
         // Who reads too slowly gets no more of it, and the daemon keeps nothing for him.
         if (response.writableLength < LOG_BACKLOG) response.write(`${JSON.stringify(event)}\n`);
       });
-      response.on('close', stop);
+      const end = () => response.end();
+      stopping?.addEventListener('abort', end);
+      response.on('close', () => {
+        stop();
+        stopping?.removeEventListener('abort', end);
+      });
     });
 }
 
@@ -59,8 +65,8 @@ function viewOf(dns: Dns, network: string | undefined): DnsView {
 }
 
 /** A sandbox by name or id; a container by any of its names, or the beginning of its endpoint's id. @throws CnmError `sandbox-unknown`, `request-invalid` for several. */
-function ownerOf(dns: Dns, objects: DnsObjects, ref: string): string {
-  const sandbox = objects.sandboxes().find(({ id, name }) => name === ref || id === ref);
+function ownerOf(dns: Dns, { sandboxes }: Pick<DnsRouteParts, 'sandboxes'>, ref: string): string {
+  const sandbox = sandboxes().find(({ id, name }) => name === ref || id === ref);
   if (sandbox !== undefined) return sandbox.id;
   const names = dns.names();
   const first = names.filter((view) => view.names[0] === ref);

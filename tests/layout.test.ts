@@ -57,9 +57,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': {
-    ours: ['address/', 'cnm/', 'kernel/'],
+    ours: ['address/', 'cnm/', 'kernel/', 'ipam/', 'type:store/', 'type:dns/'],
     packages: [],
-    builtins: [...PURE, 'node:http', 'node:net'],
+    builtins: [...PURE, 'node:http', 'node:net', 'node:fs'],
   },
   // It tells systemd that the daemon is ready.
   'daemon/process.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:child_process'] },

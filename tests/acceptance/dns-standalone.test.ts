@@ -142,16 +142,16 @@ t.test('names, with no Docker', async (t) => {
     await writeFile(h.outside('/etc/resolv.conf'), 'nameserver 127.0.0.101\n');
   });
 
+  const log = h.spawn([
+    NODE,
+    join(REPOSITORY, 'inspect/cnm.ts'),
+    'dns',
+    'log',
+    '--follow',
+    '--name',
+    'logged',
+  ]);
   t.test('the log and the figures', async (t) => {
-    const log = h.spawn([
-      NODE,
-      join(REPOSITORY, 'inspect/cnm.ts'),
-      'dns',
-      'log',
-      '--follow',
-      '--name',
-      'logged',
-    ]);
     await until('a line of the log', 20_000, async () => {
       await dig(h, 'web', 'logged.demo');
       return (
@@ -160,7 +160,6 @@ t.test('names, with no Docker', async (t) => {
       );
     });
     t.notMatch(log.stdout, /any\.example/);
-    await log.kill('SIGTERM');
     const figures = await h.sh('curl -s --unix-socket /run/cnm/cnm.sock http://cnm/metrics');
     t.match(figures, /cnm_dns_answers_total\{network="demo",rcode="NOERROR"\} [1-9]/);
     t.match(figures, /cnm_dns_upstream_total\{upstream="127\.0\.0\.101",outcome="answered"\} [1-9]/);
@@ -171,6 +170,7 @@ t.test('names, with no Docker', async (t) => {
     await upstream.kill('SIGKILL');
     await h.cnm('sandbox', 'leave', 'web2', '--network', 'demo');
     await h.killPlugin('SIGTERM');
+    t.match(await log.exited, { code: 0 }, 'who follows the log is sent away, and not waited for');
     const holders = ['UDP4-RECV:53,bind=0.0.0.0', 'TCP4-LISTEN:53,bind=0.0.0.0,fork'].map((what) =>
       h.spawnNet(['socat', '-u', what, '/dev/null']),
     );
