@@ -10,11 +10,11 @@ import { engineNames } from './engine-names.ts';
 const quiet = () => undefined;
 const log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
 
-const inspected = (id: string, name: string, running = true) => ({
+const inspected = (id: string, name: string, running = true, StopSignal?: string) => ({
   Id: id,
   Name: `/${name}`,
   State: { Running: running },
-  Config: { Hostname: `host-${name}`, ExposedPorts: { '80/tcp': {} } },
+  Config: { Hostname: `host-${name}`, ExposedPorts: { '80/tcp': {} }, StopSignal },
   NetworkSettings: {
     Networks: {
       n: { NetworkID: 'net1', EndpointID: `ep-${id}`, Aliases: ['svc'], DNSNames: null },
@@ -57,6 +57,13 @@ async function engine(t: { teardown(fn: () => Promise<void>): unknown }) {
   const tell = (event: object) => {
     for (const stream of streams) stream.write(`${JSON.stringify(event)}\n`);
   };
+  /** A byte at a time. */
+  const trickle = async (event: object) => {
+    for (const byte of Buffer.from(`${JSON.stringify(event)}\n`)) {
+      for (const stream of streams) stream.write(Buffer.of(byte));
+      await new Promise((done) => setImmediate(done));
+    }
+  };
   const drop = () => {
     for (const stream of streams) stream.destroy();
   };
@@ -66,7 +73,7 @@ async function engine(t: { teardown(fn: () => Promise<void>): unknown }) {
       await new Promise((done) => setTimeout(done, 5));
     return about(what)[count - 1];
   };
-  return { containers, tell, drop, hears };
+  return { containers, tell, trickle, drop, hears };
 }
 
 const of = (type: string, action: string, id: string, attributes: object = {}) => ({
@@ -107,6 +114,30 @@ t.test('everything first, then what changes', async (t) => {
   containers.set('c2', inspected('c2', 'two', false));
   tell(of('container', 'start', 'c2'));
   t.match(await hears('gone', 2), { id: 'c2' }, 'ended before it was looked at');
+});
+
+t.test('a container that is told to stop in its own way', async (t) => {
+  const { containers, tell, hears } = await engine(t);
+  t.ok(await hears('all', 1));
+  for (const [n, [signal, number]] of [
+    ['SIGQUIT', '3'],
+    ['12', '12'],
+  ].entries()) {
+    const id = `c${n}`;
+    containers.set(id, inspected(id, 'nginx', true, signal));
+    tell(of('container', 'start', id));
+    t.ok(await hears('container', n + 1));
+    tell(of('container', 'kill', id, { signal: '28' }));
+    tell(of('container', 'kill', id, { signal: number }));
+    t.match(await hears('stopping', n + 1), { id });
+  }
+});
+
+t.test('names of more than ASCII, however the stream is cut', async (t) => {
+  const { trickle, hears } = await engine(t);
+  t.ok(await hears('all', 1));
+  await trickle(of('network', 'create', 'net9', { name: 'café' }));
+  t.match(await hears('network', 1), { name: 'café' });
 });
 
 t.test('a connection that is lost is made again, and everything told again', async (t) => {

@@ -3,6 +3,7 @@
  * endpoint comes before the container has its network: names arrive a moment after the container has started.
  */
 import { get } from 'node:http';
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { EngineContainer, EngineNames, EngineNews } from '../cnm/cnm.ts';
@@ -62,6 +63,8 @@ class Follower {
   readonly #options: EngineOptions;
   readonly #listener: (news: EngineNews) => void;
   readonly #signal: AbortSignal;
+  /** By container, in numbers, as events have them: what `docker stop` sends it where its image says so (SIGQUIT to nginx). */
+  readonly #stopSignals = new Map<string, string>();
   /** One look after the other, so that a late answer does not take the place of a later one's. */
   #looks: Promise<void> = Promise.resolve();
 
@@ -112,8 +115,10 @@ class Follower {
       if ((Action === 'connect' || Action === 'disconnect') && container !== undefined)
         this.#look(base, container);
     } else if (Action === 'kill') {
-      if (ENDING.has(attributes['signal'] ?? '')) this.#stopping(base, id);
+      const signal = attributes['signal'] ?? '';
+      if (ENDING.has(signal) || signal === this.#stopSignals.get(id)) this.#stopping(base, id);
     } else if (Action === 'die' || Action === 'destroy') {
+      this.#stopSignals.delete(id);
       // Behind the looks that are under way: they saw it alive.
       void this.#in(() => {
         this.#listener({ what: 'gone', id });
@@ -132,10 +137,19 @@ class Follower {
 
   #look(base: string, id: string): void {
     void this.#in(async () => {
-      const reply = await fetchJson(this.#options, `${base}/containers/${encodeURIComponent(id)}/json`);
-      const container = reply === undefined ? undefined : containerOf(inspected.parse(reply));
+      const container = await this.#inspect(base, id);
       this.#listener(container === undefined ? { what: 'gone', id } : { what: 'container', container });
     });
+  }
+
+  /** Undefined: it does not run, or is gone. */
+  async #inspect(base: string, id: string): Promise<EngineContainer | undefined> {
+    const reply = await fetchJson(this.#options, `${base}/containers/${encodeURIComponent(id)}/json`);
+    if (reply === undefined) return undefined;
+    const read = inspected.parse(reply);
+    const signal = signalNumber(read.Config.StopSignal ?? '');
+    if (read.State.Running && signal !== undefined) this.#stopSignals.set(id, signal);
+    return containerOf(read);
   }
 
   async #in(work: () => Promise<void> | void): Promise<void> {
@@ -152,8 +166,7 @@ class Follower {
     const listed = containerList.parse(await fetchJson(this.#options, `${base}/containers/json`));
     const containers: EngineContainer[] = [];
     for (const { Id } of listed) {
-      const reply = await fetchJson(this.#options, `${base}/containers/${Id}/json`);
-      const container = reply === undefined ? undefined : containerOf(inspected.parse(reply));
+      const container = await this.#inspect(base, Id);
       if (container !== undefined) containers.push(container);
     }
     this.#listener({
@@ -164,7 +177,7 @@ class Follower {
   }
 }
 
-/** SIGTERM and SIGKILL, as events have them: in numbers. */
+/** SIGTERM and SIGKILL. */
 const ENDING = new Set(['15', '9']);
 /** Docker kills what has not ended 10 s after it was told to. */
 const AFTER_STOP = 12_000;
@@ -178,6 +191,7 @@ const inspected = z.object({
   State: z.object({ Running: z.boolean() }),
   Config: z.object({
     Hostname: z.string().optional(),
+    StopSignal: z.string().optional(),
     ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
   }),
   NetworkSettings: z.object({
@@ -195,6 +209,13 @@ const inspected = z.object({
     Ports: z.record(z.string(), z.unknown()).nullish(),
   }),
 });
+
+/** `SIGQUIT`, `QUIT` or `3`, as in an image's STOPSIGNAL. */
+function signalNumber(text: string): string | undefined {
+  if (/^\d+$/.test(text)) return text;
+  const known = Object.entries(constants.signals).find(([name]) => name === text || name === `SIG${text}`);
+  return known === undefined ? undefined : String(known[1]);
+}
 
 /** Undefined: it does not run. */
 function containerOf({
