@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { parseResolvConf, type ResolvConf } from './resolv-conf.ts';
 
 /** Milliseconds. Reading a file of some hundred bytes costs less than finding out through which symbolic links it may be replaced. */
-const LOOK_EVERY = 2_000;
+const LOOK_EVERY = 1_000;
 
 export interface HostServers {
   readonly conf: ResolvConf;
