@@ -41,10 +41,12 @@ export function askUdp({ address, port }: Upstream, message: Buffer, done: Done)
   return finish.stop;
 }
 
+/** Without a callback, which would be given the error (no route, no permission) in the place of the socket's listeners. */
 function start(socket: Socket, port: number, address: string, message: Buffer): void {
-  socket.connect(port, address, () => {
+  socket.once('connect', () => {
     socket.send(message);
   });
+  socket.connect(port, address);
 }
 
 interface Finish {

@@ -135,6 +135,18 @@ t.test('fail-over: SERVFAIL, REFUSED, nobody, silence; by UDP and for askers by 
   }
 });
 
+t.test(
+  'servers to which there is no way (no route, no permission) are like those where nobody is',
+  async (t) => {
+    const good = await server(t, answering());
+    // connect(2) of the broadcast address without SO_BROADCAST: EACCES, from the same place as ENETUNREACH.
+    const nowhere = new Upstream('255.255.255.255', 53);
+    t.match(await ask(forwarder(t), 'a.example', [nowhere]), { failed: 'unreachable' });
+    t.match(await ask(forwarder(t), 'a.example', [nowhere, good.upstream]), { upstream: '127.0.0.1' });
+    t.ok(nowhere.counts.unreachable > 0);
+  },
+);
+
 t.test('when all fail: what the last one said; and SERVFAIL is not kept', async (t) => {
   const [one, two] = [await server(t, failing(2)), await server(t, failing(5))];
   const from = forwarder(t);

@@ -64,7 +64,9 @@ export class Resolver {
     const began = this.#now();
     const parsed = parseQuery(query);
     if (parsed === undefined) return false;
+    let finished = false;
     const finish = (reply: Buffer, more: Partial<Handled>) => {
+      finished = true;
       const ms = this.#now() - began;
       const handled = { door: door.name, client, transport, reply, ms, ...more };
       send(reply, handled);
@@ -74,16 +76,21 @@ export class Resolver {
       finish(encodeRefusal(parsed.id, parsed.flags, parsed.refused), {});
       return true;
     }
-    try {
-      this.#decide(query, parsed.question, transport, door, client, finish);
-    } catch (error) {
-      // Nothing that somebody sends may end the process, nor go unanswered. That it could is a fault of ours.
+    const { question } = parsed;
+    // Nothing that somebody sends may end the process, nor go unanswered. That it could is a fault of ours.
+    const fail = (error: unknown) => {
       this.#parts.onFault?.(error);
-      finish(encodeFailure(query, parsed.question, RCODE.SERVFAIL), { question: parsed.question });
+      if (!finished) finish(encodeFailure(query, question, RCODE.SERVFAIL), { question });
+    };
+    try {
+      this.#decide(query, question, transport, door, client, finish)?.catch(fail);
+    } catch (error) {
+      fail(error);
     }
     return true;
   }
 
+  /** @returns a promise of what is forwarded */
   #decide(
     query: Buffer,
     question: Question,
@@ -91,7 +98,7 @@ export class Resolver {
     door: Door,
     client: string,
     finish: (reply: Buffer, more: Partial<Handled>) => void,
-  ): void {
+  ): Promise<void> | undefined {
     const view = door.view(client);
     const decision = decide(this.#parts.zone, view, question);
     const about = aboutOf(question, decision);
@@ -101,7 +108,8 @@ export class Resolver {
     else if (question.name.endsWith(PROBES) && this.#comesBack(question))
       finish(encodeFailure(query, question, RCODE.REFUSED), { ...about, rule: 'loop' });
     // Kept until the answer comes: the buffer of a datagram is its own, a TCP message is a part of a larger one.
-    else void this.#forward(query, question, transport, view, door.owner(client), limit, finish, about);
+    else return this.#forward(query, question, transport, view, door.owner(client), limit, finish, about);
+    return undefined;
   }
 
   #comesBack({ name }: Question): boolean {
