@@ -44,13 +44,13 @@ async function enter(
 t.test('names, with no Docker', async (t) => {
   const lab = await openLab(t);
   const h = await lab.bareHost({ arguments: ['--dns-listen', '127.0.0.54,127.0.0.55#5355'] });
-  const upstream = h.spawnNet([
-    NODE,
-    join(REPOSITORY, 'tests/acceptance/dns-upstream.ts'),
-    '127.0.0.101',
-    '192.0.2.101',
-  ]);
-  await until('the host’s server', 20_000, () => upstream.stdout.includes('ready') || undefined);
+  const server = async (address: string, answer: string) => {
+    const program = join(REPOSITORY, 'tests/acceptance/dns-upstream.ts');
+    const running = h.spawnNet([NODE, program, address, answer]);
+    await until(`the server on ${address}`, 20_000, () => running.stdout.includes('ready') || undefined);
+    return running;
+  };
+  const upstream = await server('127.0.0.101', '192.0.2.101');
   await writeFile(
     h.outside('/etc/resolv.conf'),
     'nameserver 127.0.0.101\nsearch corp.example\noptions edns0\n',
@@ -107,17 +107,25 @@ t.test('names, with no Docker', async (t) => {
     t.match(await h.net('nft', 'list', 'set', 'inet', 'cnm', 'dns4'), '10.88.0.1');
   });
 
-  t.test('on a bridge that was there before, with an address of its own', async (t) => {
-    await h.sh('ip link add pre0 up type bridge && ip address add 198.18.0.1/24 dev pre0');
-    const name = 'com.docker.network.bridge.name=pre0';
-    await h.cnm('network', 'create', '--subnet', '10.92.0.0/24', '-o', name, 'pre');
-    await enter(h, 'p1', 'pre', [], '--ip', '10.92.0.10');
-    for (const transport of ['+notcp', '+tcp'])
-      t.equal(await dig(h, 'p1', '@10.92.0.1', transport, 'p1'), '10.92.0.10', transport);
-    await h.cnm('sandbox', 'rm', 'p1');
-    await h.cnm('network', 'rm', 'pre');
-    await h.sh('ip link del pre0');
-  });
+  t.test(
+    'on a bridge that was there before, with an address of its own; and servers of its own',
+    async (t) => {
+      const own = await server('127.0.0.102', '192.0.2.102');
+      await h.sh('ip link add pre0 up type bridge && ip address add 198.18.0.1/24 dev pre0');
+      const name = 'com.docker.network.bridge.name=pre0';
+      const options = ['-o', name, '-o', 'dns.servers=127.0.0.102'];
+      await h.cnm('network', 'create', '--subnet', '10.92.0.0/24', ...options, 'pre');
+      await enter(h, 'p1', 'pre', [], '--ip', '10.92.0.10');
+      for (const transport of ['+notcp', '+tcp'])
+        t.equal(await dig(h, 'p1', '@10.92.0.1', transport, 'p1'), '10.92.0.10', transport);
+      t.equal(await dig(h, 'p1', 'own.example'), '192.0.2.102', 'asked of the network’s own servers');
+      t.equal(await dig(h, 'web', 'own.example'), '192.0.2.101', 'and others of the host’s');
+      await h.cnm('sandbox', 'rm', 'p1');
+      await h.cnm('network', 'rm', 'pre');
+      await h.sh('ip link del pre0');
+      await own.kill('SIGKILL');
+    },
+  );
 
   t.test('for the host itself', async (t) => {
     t.equal((await h.net('dig', '+short', '@127.0.0.54', 'db')).trim(), '10.88.0.11');
