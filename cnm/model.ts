@@ -65,6 +65,8 @@ export interface EndpointSpec {
   readonly id: EndpointId;
   readonly network: NetworkId;
   readonly name?: string;
+  /** Further names on this network, for our own sandboxes. Docker's are learned from Docker. */
+  readonly aliases?: readonly string[];
   readonly address?: Prefix;
   readonly addressV6?: Prefix;
   readonly mac?: Mac;
@@ -117,6 +119,13 @@ export interface SandboxRecord {
   /** The namespace file, below the daemon's run directory. */
   readonly path: string;
   readonly plan: Plan;
+  readonly dns?: SandboxDns;
+}
+
+/** Of a sandbox's resolv.conf: what follows `search` and `options`. */
+export interface SandboxDns {
+  readonly search: readonly string[];
+  readonly options: readonly string[];
 }
 
 /** RouteType of Docker's wire format: 0 through a next hop, 1 on link. */

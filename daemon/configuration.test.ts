@@ -19,6 +19,8 @@ t.test('nothing given: the defaults of a service', (t) => {
     dockerSocket: '/run/docker.sock',
     defaultPools: [],
     addressRest: 60_000,
+    resolvConf: '/etc/resolv.conf',
+    dnsListen: [],
     logLevel: 'info',
     logFormat: 'text',
   });
@@ -32,6 +34,16 @@ t.test('every setting by flag, and a flag wins over its variable', (t) => {
     env,
   );
   t.match(given, { stateDir: '/s', pluginDir: '/p', runDir: '/r', adminSocket: '/a.sock', logLevel: 'warn' });
+  t.end();
+});
+
+t.test('where the host may ask for names', (t) => {
+  t.strictSame(run(['--dns-listen', '127.0.0.54, ::1#5353']).dnsListen, [
+    { address: '127.0.0.54', port: 53 },
+    { address: '::1', port: 5353 },
+  ]);
+  for (const bad of ['localhost', '127.0.0.1#0', '127.0.0.1#99999', '127.0.0.1:53'])
+    t.throws(() => run(['--dns-listen', bad]), new RegExp(`'${bad}' is no address to listen on`));
   t.end();
 });
 

@@ -1,6 +1,7 @@
 /** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
 import { hasHostBits, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
+import { type Ip, parseIp } from '../address/ip.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -26,6 +27,9 @@ export interface Configuration {
   readonly defaultPools: readonly { readonly base: Prefix; readonly size: number }[];
   /** Milliseconds for which a freed address rests. */
   readonly addressRest: number;
+  readonly resolvConf: string;
+  /** Where the host itself asks for names of all networks. */
+  readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -97,6 +101,18 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     value: 'SECONDS',
     default: '60',
     help: 'how long an address that was freed rests; one that was never used comes first anyway',
+  },
+  {
+    flag: 'dns-listen',
+    value: 'LIST',
+    default: '',
+    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
+  },
+  {
+    flag: 'resolv-conf',
+    value: 'PATH',
+    default: '/etc/resolv.conf',
+    help: 'names the servers that other names are asked of; followed as it changes',
   },
   {
     flag: 'cluster',
@@ -180,6 +196,8 @@ export function parseConfiguration(
       dockerSocket: socketPath(value('docker-socket')),
       defaultPools: addressPools(value('default-address-pools')),
       addressRest: seconds(value('address-rest')) * 1000,
+      resolvConf: absolutePath(value('resolv-conf')),
+      dnsListen: dnsAddresses(value('dns-listen')),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -232,6 +250,23 @@ function absolutePath({ from, text }: Value): string {
   if (!text.startsWith('/') || text.includes('\0'))
     throw new ConfigurationError(`${from}: '${text}' is not an absolute path; it must begin with '/'.`);
   return text.length > 1 ? text.replace(/\/+$/, '') : text;
+}
+
+/** `#` before the port, as dnsmasq and unbound have it: `:` belongs to IPv6. */
+function dnsAddresses({ from, text }: Value) {
+  return text
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '')
+    .map((one) => {
+      const [, written = '', number = '53'] = /^([^#]+)(?:#(\d{1,5}))?$/.exec(one) ?? [];
+      const [address, port] = [parseIp(written), Number(number)];
+      if (address === undefined || port < 1 || port > 65535)
+        throw new ConfigurationError(
+          `${from}: '${one}' is no address to listen on; it must be like 127.0.0.1, 127.0.0.54#53 or ::1#5353.`,
+        );
+      return { address, port };
+    });
 }
 
 /** sun_path of sockaddr_un holds 108 bytes with the closing NUL (unix(7)); a longer one would fail at listen with EINVAL. */

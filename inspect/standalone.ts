@@ -20,12 +20,12 @@ import type {
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
-import { checkWayIn, outside, readIp, readMac, readPorts } from './flags.ts';
+import { checkWayIn, outside, readIp, readMac, readPorts, words } from './flags.ts';
 import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
-import type { JoinRequest, LeakView, NetworkRequest } from './views.ts';
+import type { JoinRequest, LeakView, NetworkRequest, SandboxRequest } from './views.ts';
 
 export interface StandaloneOptions {
   readonly cnm: Cnm;
@@ -82,9 +82,10 @@ export class Standalone {
     });
   }
 
-  async createSandbox(name: string): Promise<SandboxRecord> {
+  async createSandbox({ name, dnsSearch = [], dnsOptions = [] }: SandboxRequest): Promise<SandboxRecord> {
     checkName('sandbox', name);
-    return this.#cnm.createSandbox(name);
+    const dns = { search: words('--dns-search', dnsSearch), options: words('--dns-option', dnsOptions) };
+    return this.#cnm.createSandbox(name, dnsSearch.length + dnsOptions.length > 0 ? dns : undefined);
   }
 
   /** Takes the sandbox off all its networks first, as removing a container does. */
@@ -107,6 +108,7 @@ export class Standalone {
           id,
           network: network.id,
           name: sandbox.name,
+          ...(request.aliases !== undefined && request.aliases.length > 0 && { aliases: request.aliases }),
           ...leases.addresses,
           ...(mac !== undefined && { mac }),
           options: request.options,

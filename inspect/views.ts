@@ -2,6 +2,8 @@
  * What the admin API answers, as types only: the daemon builds these and `cnm` prints them, so that the command needs
  * neither the schemas nor the server to start. Addresses are canonical text, times ISO 8601, MTU in bytes.
  */
+import type { DoorView } from '../dns/doors.ts';
+import type { NameView, UpstreamView } from '../dns/service.ts';
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
@@ -338,4 +340,30 @@ export interface JoinRequest {
   readonly options: Readonly<Record<string, string>>;
   /** As after `-p`. */
   readonly ports?: readonly string[];
+  /** Further names on this network. */
+  readonly aliases?: readonly string[];
+}
+
+/** POST /v1/sandboxes. */
+export interface SandboxRequest {
+  readonly name: string;
+  /** What follows `search` and `options` in its resolv.conf. */
+  readonly dnsSearch?: readonly string[];
+  readonly dnsOptions?: readonly string[];
+}
+
+/** GET /v1/dns. Servers and upstreams only where no network was asked for. */
+export interface DnsView {
+  readonly names: readonly NameView[];
+  /** Where the resolver is to be asked. */
+  readonly servers: readonly DoorView[];
+  readonly upstreams: readonly UpstreamView[];
+}
+
+/** Body of POST /v1/dns/query. */
+export interface DnsQueryRequest {
+  readonly name: string;
+  readonly type: string;
+  /** Sandbox or container; absent: the host. */
+  readonly from?: string | undefined;
 }

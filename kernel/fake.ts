@@ -183,6 +183,11 @@ class MemoryKernel implements FakeKernel {
     return Promise.resolve();
   }
 
+  /** There is nobody to listen to. */
+  bindSockets(): readonly number[] {
+    return [];
+  }
+
   counters(): ReadonlyMap<string, PacketCount> {
     const { elements } = this.#state;
     const keys = OPEN.flatMap((set) => [...(elements?.get(set)?.keys() ?? [])]);

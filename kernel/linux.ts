@@ -1,5 +1,6 @@
 /** The real kernel. */
 import { openForwardAccepts } from './accept.ts';
+import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
@@ -8,7 +9,7 @@ import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
-import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount } from './kernel.ts';
+import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount, SocketAddress } from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
@@ -230,6 +231,10 @@ class LinuxKernel implements Kernel {
     this.#monitor = undefined;
     this.#stopFirewallWatch?.();
     this.#stopFirewallWatch = undefined;
+  }
+
+  bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[] {
+    return bindSockets(this.#ground.sys, sockets, netns);
   }
 
   prepare(): Promise<void> {

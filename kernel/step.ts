@@ -139,6 +139,7 @@ export interface NftElement {
  * - `publish4_range`, `publish4_any_range`, and 6: intervals of ports that keep their number, so data is the address alone.
  * - `guarded4`, `guarded6`: intervals (protocol . host addresses . ports) of published ports that the host's own input policy judges.
  * - `gates`: both ends of every gate, by which what that policy lets in comes back to be translated.
+ * - `dns4`, `dns6`: pairs (bridge . gateway address) where the resolver of the suite answers, and what comes for port 53 goes to it.
  * - `inside4`, `inside6`: pairs (subnet . bridge) of networks with a gate: who comes by it from the network that it leads to.
  */
 export type NftSetName =
@@ -158,7 +159,8 @@ export type NftSetName =
   | `publish${Family}_any_range`
   | `guarded${Family}`
   | 'gates'
-  | `inside${Family}`;
+  | `inside${Family}`
+  | `dns${Family}`;
 
 type Family = 4 | 6;
 

@@ -48,7 +48,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     builtins: [...PURE, 'node:dgram', 'node:net', 'node:fs', 'node:fs/promises', 'node:events'],
   },
   'plugin-api/': edge(['express', 'zod', 'prom-client']),
-  'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors']),
+  'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors'], ['type:dns/']),
   // Runs the person's own command in a namespace that `kernel/` made; nothing of the daemon's goes this way.
   'inspect/cli/exec.ts': {
     ours: ['inspect/'],
@@ -57,9 +57,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': {
-    ours: ['address/', 'cnm/', 'kernel/'],
+    ours: ['address/', 'cnm/', 'kernel/', 'ipam/', 'type:store/', 'type:dns/'],
     packages: [],
-    builtins: [...PURE, 'node:http', 'node:net'],
+    builtins: [...PURE, 'node:http', 'node:net', 'node:fs'],
   },
   // It tells systemd that the daemon is ready.
   'daemon/process.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:child_process'] },
@@ -75,10 +75,10 @@ function driver(): Rule {
 }
 
 /** Where requests come in: no child processes, no datagrams. */
-function edge(packages: readonly string[]): Rule {
+function edge(packages: readonly string[], more: readonly string[] = []): Rule {
   const builtins = [...PURE, 'node:http', 'node:net', 'node:fs', 'node:fs/promises', 'node:events'];
   return {
-    ours: ['address/', 'cnm/', 'ipam/', 'kernel/'],
+    ours: ['address/', 'cnm/', 'ipam/', 'kernel/', ...more],
     packages,
     builtins: [...builtins, 'node:process', 'node:stream', 'node:timers/promises', 'node:url', 'node:os'],
   };
