@@ -88,6 +88,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly createdAt: string;
   readonly plan: Plan;
   readonly attachment?: Attachment;
+  /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
+  readonly left?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }

@@ -7,6 +7,7 @@ import { dismantleEndpoint } from './endpoints.ts';
 import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
+import { ownSteps, sharing } from './shared.ts';
 
 export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
   return context.queues.run(spec.id, async () => {
@@ -48,8 +49,11 @@ export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
 export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
   for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
   if (network.state !== 'removing') await context.records.putNetwork({ ...network, state: 'removing' });
-  await revert(context, `delete network ${network.id.slice(0, 12)}`, network.plan);
-  await context.records.dropNetwork(network.id);
+  await sharing(context, network.plan, async () => {
+    const own = ownSteps(context, network.id, network.plan);
+    await revert(context, `delete network ${network.id.slice(0, 12)}`, own);
+    await context.records.dropNetwork(network.id);
+  });
 }
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
@@ -61,13 +65,17 @@ async function planNetwork(context: Context, spec: NetworkSpec): Promise<Network
 }
 
 async function establishNetwork(context: Context, record: NetworkRecord): Promise<void> {
-  try {
-    await apply(context, `create network ${record.id.slice(0, 12)}`, record.plan);
-    await context.records.putNetwork({ ...record, state: 'ready' });
-  } catch (error) {
-    await abandon(context, `network ${record.id}`, record.plan, () => context.records.dropNetwork(record.id));
-    throw error;
-  }
+  const { id, plan } = record;
+  await sharing(context, plan, async () => {
+    try {
+      await apply(context, `create network ${id.slice(0, 12)}`, plan);
+      await context.records.putNetwork({ ...record, state: 'ready' });
+    } catch (error) {
+      const own = ownSteps(context, id, plan);
+      await abandon(context, `network ${id}`, own, () => context.records.dropNetwork(id));
+      throw error;
+    }
+  });
   context.log.info({ network: record.id.slice(0, 12), driver: record.driver }, 'network created');
   context.log.debug(
     { network: record.id.slice(0, 12), plan: record.plan.map(describe) },

@@ -98,7 +98,7 @@ export function createVeth(link: NewLink, peer: NewLink): NetlinkRequest {
 }
 
 /** As ip(8) has it: the kind without a NUL, and padded; the codec's formatInfo() does neither. */
-function linkInfo(kind: string, data?: StreamData): Buffer {
+export function linkInfo(kind: string, data?: StreamData): Buffer {
   return padded(
     bytes((out) => {
       out.push(IFLA_INFO_KIND, Buffer.from(kind));
@@ -107,7 +107,7 @@ function linkInfo(kind: string, data?: StreamData): Buffer {
   );
 }
 
-function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
+export function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
   return {
     type: MessageType.NEWLINK,
     flags: NLM_F_CREATE | NLM_F_EXCL,
