@@ -3,12 +3,10 @@
  * same words; made twice is made once. The inverse of a plan leaves out what another network's plan still has: so the last network
  * takes it along, whatever order they go in, and there is no counter that a crash could leave wrong.
  */
-import type { Mark, Plan } from '../kernel/step.ts';
+import type { Plan } from '../kernel/step.ts';
 import type { Context } from './context.ts';
+import { SHARED } from './driver.ts';
 import type { NetworkId } from './model.ts';
-
-/** The mark of a link that belongs to every network whose plan makes it. */
-export const SHARED: Mark = { network: 'shared' };
 
 /** The key under which what is shared is made and undone: nobody takes away what another is just finding there. */
 const SHARING = 'shared';
