@@ -19,7 +19,7 @@ const MTU = 'com.docker.network.driver.mtu';
 const IPV6_LEAST_MTU = 1280;
 
 export function assertSubnets(spec: NetworkSpec): void {
-  const subnets = [...spec.ipv4, ...spec.ipv6];
+  const subnets = subnetsOf(spec);
   if (subnets.length === 0) {
     throw new CnmError('address-invalid', 'cnm-macvlan needs IPv4 or IPv6: the network has neither');
   }
@@ -107,8 +107,9 @@ export function assertSharing(
 }
 
 /**
- * Subnets are judged on each wire: the same one on another parent or VLAN is another network. But not beside one that the host itself
- * has an address in: who asks the host for it would not know which of the two is meant.
+ * Subnets are judged on each wire: the same one on another parent or VLAN is another network. On one wire the same subnet of the same
+ * address space is one whose addresses its IPAM keeps apart (--ip-range); any other overlap could give an address twice. Nor beside one
+ * that the host itself has an address in: who asks the host for it would not know which of the two is meant.
  */
 export function assertNoOverlap(
   spec: NetworkSpec,
@@ -119,18 +120,26 @@ export function assertNoOverlap(
   const hosts = others.filter(({ plan }) =>
     plan.some((step) => step.do === 'addr.add' && step.netns === undefined),
   );
-  for (const { pool } of [...spec.ipv4, ...spec.ipv6]) {
-    const clash = (all: readonly NetworkRecord[]) =>
-      all.find((other) => [...other.ipv4, ...other.ipv6].some((theirs) => overlaps(theirs.pool, pool)));
-    const there = clash(onIt.map(({ network }) => network));
-    const on = there === undefined ? '' : `, which is on ${wire} too`;
-    const other = there ?? clash(hosts);
+  for (const subnet of subnetsOf(spec)) {
+    const there = onIt.find(({ network }) => subnetsOf(network).some((theirs) => clash(theirs, subnet)));
+    const other =
+      there?.network ?? hosts.find((host) => subnetsOf(host).some(({ pool }) => overlaps(pool, subnet.pool)));
     if (other === undefined) continue;
+    const on = there === undefined ? '' : `, which is on ${wire} too`;
     throw new CnmError(
       'network-conflict',
-      `Subnet ${pool} overlaps a subnet of network ${nameOf(other)}${on}: one address could be given twice; choose another with --subnet`,
+      `Subnet ${subnet.pool} overlaps a subnet of network ${nameOf(other)}${on}: one address could be given twice; choose another with --subnet`,
     );
   }
+}
+
+function clash(a: Subnet, b: Subnet): boolean {
+  if (a.pool === b.pool && a.addressSpace === b.addressSpace) return false;
+  return overlaps(a.pool, b.pool);
+}
+
+function subnetsOf({ ipv4, ipv6 }: NetworkSpec): readonly Subnet[] {
+  return [...ipv4, ...ipv6];
 }
 
 function nameOf(network: NetworkRecord): string {
