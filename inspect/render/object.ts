@@ -124,11 +124,11 @@ function outsideLine(endpoint: EndpointView, paint: Paint): string {
 }
 
 function deviceLine(
-  { bridge, bridgeName = '', role = 'bridge' }: Pick<NetworkView, 'bridge' | 'bridgeName' | 'role'>,
+  { bridge, bridgeName = '', role }: Pick<NetworkView, 'bridge' | 'bridgeName' | 'role'>,
   paint: Paint,
 ): string {
-  if (bridge === undefined) return paint.red(`${role} ${bridgeName}  missing`);
-  return `${role} ${linkLine(bridge)}`;
+  const what = role ?? 'bridge';
+  return bridge === undefined ? paint.red(`${what} ${bridgeName}  missing`) : `${what} ${linkLine(bridge)}`;
 }
 
 function whereabouts({ attachment }: EndpointView): string {
