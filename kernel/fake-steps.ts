@@ -234,7 +234,7 @@ function undoLinkAdd(state: FakeState, step: LinkAdd): void {
   const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
   for (const name of names) {
     const link = findLink(state, step.netns, name);
-    if (link !== undefined && sameMark(link.mark, step.mark)) removeLink(link);
+    if (link !== undefined && sameMark(link.mark, step.mark) && isVlanOf(link, step.link)) removeLink(link);
   }
 }
 

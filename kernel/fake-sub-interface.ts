@@ -3,6 +3,7 @@ import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
 import type { LinkAdd, LinkKind } from './step.ts';
 
+type Vlan = Extract<LinkKind, { kind: 'vlan' }>;
 type OnParent = Extract<LinkKind, { kind: 'macvlan' | 'vlan' }>;
 
 /**
@@ -14,17 +15,17 @@ export function parentFor(netns: FakeNetns, step: LinkAdd): FakeLink | undefined
   if (wanted === undefined) return undefined;
   const parent = netns.links.get(wanted.parent);
   if (parent === undefined) throw new KernelError(`link ${wanted.parent}`, 'ENODEV');
-  const refusal =
-    wanted.kind === 'vlan' ? refusesVlan(parent, wanted.id) : refusesMacvlan(parent, wanted.mode);
+  const refusal = wanted.kind === 'vlan' ? refusesVlan(parent, wanted) : refusesMacvlan(parent, wanted.mode);
   if (refusal !== undefined) throw new KernelError(`link add ${step.name}`, refusal);
   if ((step.mtu ?? 0) > parent.mtu) throw new KernelError(`link add ${step.name}`, 'EINVAL');
   return parent;
 }
 
-/** NETIF_F_VLAN_CHALLENGED on `lo`; vlan_check_real_dev(): one VLAN of a number, whatever its name. */
-function refusesVlan(parent: FakeLink, id: number): string | undefined {
+/** NETIF_F_VLAN_CHALLENGED on `lo`; vlan_check_real_dev(): one VLAN of a number and protocol, whatever its name. */
+function refusesVlan(parent: FakeLink, { id, protocol }: Omit<Vlan, 'kind'>): string | undefined {
   if (parent.name === 'lo') return 'EOPNOTSUPP';
-  return [...parent.children].some((child) => child.vlan?.id === id) ? 'EEXIST' : undefined;
+  const isThere = [...parent.children].some(({ vlan }) => vlan?.id === id && vlan.protocol === protocol);
+  return isThere ? 'EEXIST' : undefined;
 }
 
 /** macvlan_common_newlink(): one receive handler a link; with passthru one link on a parent. */

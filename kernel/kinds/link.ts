@@ -66,7 +66,7 @@ export const linkAdd: Kind<LinkAdd> = {
   inverse(step, view) {
     const link = endsOf(step)
       .map((name) => view.link(step.netns, name))
-      .find((found) => found?.kind === step.link.kind && mayBe(found.mark, step.mark));
+      .find((found) => found !== undefined && mayBeMade(step, found));
     if (link === undefined) return [];
     for (const name of endsOf(step)) view.drop(step.netns, name);
     return [{ via: 'delete', netns: step.netns, link }];
@@ -192,11 +192,7 @@ function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): Ker
 
 /** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
 function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
-  if (
-    present.kind !== step.link.kind ||
-    !mayBe(present.mark, step.mark) ||
-    !isSameVlan(step, present, view)
-  ) {
+  if (!mayBeMade(step, present) || !isOnParent(step, present, view)) {
     const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
     throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
   }
@@ -212,10 +208,15 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
   ];
 }
 
-function isSameVlan(step: LinkAdd, present: KernelLink, view: View): boolean {
+function mayBeMade({ link, mark }: LinkAdd, present: KernelLink): boolean {
+  const isKind = present.kind === link.kind && (link.kind !== 'vlan' || isVlan(link, present.vlan));
+  return isKind && mayBe(present.mark, mark);
+}
+
+function isOnParent(step: LinkAdd, present: KernelLink, view: View): boolean {
   if (step.link.kind !== 'vlan') return true;
   const parent = view.link(step.netns, step.link.parent);
-  return isVlan(step.link, present.vlan) && parent?.index === present.peerIndex && !present.peerElsewhere;
+  return parent?.index === present.peerIndex && !present.peerElsewhere;
 }
 
 export const linkMaster: Kind<LinkMaster> = {
