@@ -17,12 +17,9 @@ export function sharing<T>({ queues }: Context, plan: Plan, work: () => Promise<
   return shares ? queues.run(SHARING, work) : work();
 }
 
-/**
- * The steps of a network's plan that no other network has. One that is being removed has none any more: of two that go at once each
- * may undo what they share, and what is gone is gone.
- */
+/** The steps of a network's plan that no other network has, in whatever state that is: one that is going will undo them itself. */
 export function ownSteps({ records }: Context, network: NetworkId, plan: Plan): Plan {
-  const others = records.networks().filter(({ id, state }) => id !== network && state !== 'removing');
+  const others = records.networks().filter(({ id }) => id !== network);
   const theirs = new Set(others.flatMap((other) => other.plan.map((step) => JSON.stringify(step))));
   return plan.filter((step) => !theirs.has(JSON.stringify(step)));
 }

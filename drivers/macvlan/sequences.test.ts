@@ -91,7 +91,11 @@ class World {
   #cnm: Cnm = this.#live(new Life());
 
   #live(life: Life): Cnm {
-    this.#kernel.beforeStep = () => life.point();
+    // A step takes its time, as a record does: what runs side by side meets in the middle.
+    this.#kernel.beforeStep = async () => {
+      await setImmediate();
+      await life.point();
+    };
     return createCnm({
       kernel: this.#kernel,
       store: life.store(this.#store),
