@@ -50,8 +50,9 @@ export function createVlan(
 ): NetlinkRequest {
   const ethertype = VLAN_PROTOCOLS[protocol];
   const linkinfo = linkInfo('vlan', (out) => {
+    // As ip(8): 802.1Q is what the kernel takes it for by itself (vlan_newlink()).
+    if (protocol !== '802.1q') out.push(IFLA_VLAN_PROTOCOL, Buffer.of(ethertype >> 8, ethertype & 0xff));
     out.push(IFLA_VLAN_ID, Buffer.of(id & 0xff, id >> 8));
-    out.push(IFLA_VLAN_PROTOCOL, Buffer.of(ethertype >> 8, ethertype & 0xff));
   });
   return newLink(link, { link: uint32(parent), linkinfo });
 }

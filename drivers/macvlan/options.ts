@@ -87,7 +87,6 @@ function parentValue(text: string | undefined): string | undefined {
   if (text === undefined || text === '') return undefined;
   if (text === 'lo')
     throw invalidValue(NAMES.parent, text, 'an interface that leads to a LAN: lo leads nowhere');
-  // eslint-disable-next-line no-control-regex -- what a terminal must not see is not to be in a name either
   const isName = /^[^\s/:\u0000-\u001f\u007f]+$/.test(text) && text !== '.' && text !== '..';
   if (isName && Buffer.byteLength(text) <= 15) return text;
   throw invalidValue(
