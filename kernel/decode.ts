@@ -142,15 +142,14 @@ function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
   }
 }
 
-/** The id comes before the protocol (vlan_fill_info()). */
 function takeVlan(seen: Seen, data: Buffer, from: number, to: number): void {
-  let id = 0;
+  let [id, ethertype] = [0, 0];
   for (const { type, start } of attributes(data, from, to)) {
     if (type === IFLA_VLAN_ID) id = data.readUInt16LE(start);
-    if (type !== IFLA_VLAN_PROTOCOL) continue;
-    const protocol = keyOf(VLAN_PROTOCOLS, data.readUInt16BE(start));
-    if (protocol !== undefined) seen.vlan = { id, protocol };
+    if (type === IFLA_VLAN_PROTOCOL) ethertype = data.readUInt16BE(start);
   }
+  const protocol = keyOf(VLAN_PROTOCOLS, ethertype);
+  if (protocol !== undefined) seen.vlan = { id, protocol };
 }
 
 function keyOf<Key extends string>(table: Readonly<Record<Key, number>>, value: number): Key | undefined {
