@@ -12,6 +12,7 @@ import type {
   JoinInfo,
   NetworkRecord,
   NetworkSpec,
+  PlannedNetwork,
   PortBinding,
   PublishedPort,
 } from './model.ts';
@@ -39,6 +40,9 @@ export interface Driver {
    */
   network(spec: NetworkSpec, facts: Facts, others: readonly NetworkRecord[]): Plan;
 
+  /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
+  found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
+
   /** Which families need no gateway address unless the user names one; absent = none: each subnet gets one. Pure, never throws. */
   gatewaySkip?(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip;
 
@@ -53,7 +57,7 @@ export interface Driver {
   endpoint(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
 
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
-  join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;
+  join(network: PlannedNetwork, endpoint: EndpointSpec): JoinInfo;
 
   /** What inspection shows of a network besides its record, from what the kernel holds now. Pure. */
   appearance?(network: NetworkSpec, facts: Facts): Appearance;

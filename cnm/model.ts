@@ -43,7 +43,13 @@ export interface NetworkSpec {
   readonly pools?: readonly string[];
 }
 
-export interface NetworkRecord extends NetworkSpec {
+/** A network that was planned. */
+export interface PlannedNetwork extends NetworkSpec {
+  /** What its driver remembers of the host as it was then (Driver.found). */
+  readonly found?: Readonly<Record<string, string>>;
+}
+
+export interface NetworkRecord extends PlannedNetwork {
   readonly state: State;
   readonly createdAt: string;
   readonly plan: Plan;

@@ -23,8 +23,15 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
 }
 
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
+  return (await planned(context, spec)).plan;
+}
+
+async function planned(context: Context, spec: NetworkSpec): Promise<Pick<NetworkRecord, 'plan' | 'found'>> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
-  return driverOf(context, spec.driver).network(spec, facts, context.records.networks());
+  const driver = driverOf(context, spec.driver);
+  const plan = driver.network(spec, facts, context.records.networks());
+  const found = driver.found?.(spec, facts);
+  return { plan, ...(found && { found }) };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -58,8 +65,9 @@ export async function dismantleNetwork(context: Context, network: NetworkRecord)
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const plan = await dryRun(context, spec);
-  const record: NetworkRecord = { ...spec, state: 'applying', createdAt: context.now().toISOString(), plan };
+  const known = await planned(context, spec);
+  const createdAt = context.now().toISOString();
+  const record: NetworkRecord = { ...spec, ...known, state: 'applying', createdAt };
   await context.records.putNetwork(record);
   return record;
 }

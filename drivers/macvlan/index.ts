@@ -13,6 +13,7 @@ import {
   type Neighbour,
 } from './checks.ts';
 import { assertDefaults } from './endpoint-options.ts';
+import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { wayTo, wireOf } from './wire.ts';
@@ -33,6 +34,7 @@ export const macvlan: Driver = {
     assertNoOverlap(spec, wire, onIt, others);
     return planOf(spec, options, facts);
   },
+  found: (spec, facts) => (parseOptions(spec.options).hostAccess ? hostOnLan(spec, facts) : {}),
   // The router of the LAN is the user's: an address that nobody has must not become anybody's gateway.
   gatewaySkip: () => ({ 4: true, 6: true }),
   mac: (_network, endpoint) => macOf(endpoint),
@@ -46,12 +48,12 @@ function planOf(spec: NetworkSpec, options: MacvlanOptions, facts: Facts): Plan 
   const { parent, mtu } = options;
   if (parent === undefined) {
     assertMtu(spec, mtu, undefined);
-    return carrierPlan(spec, options);
+    return carrierPlan(spec, options, facts);
   }
   const way = wayTo({ ...options, parent }, facts);
   assertParent(way, facts);
   assertMtu(spec, mtu, way.base);
-  return networkPlan(way, facts);
+  return networkPlan(spec, options, way, facts);
 }
 
 function neighbours(spec: NetworkSpec, others: readonly NetworkRecord[]): readonly Neighbour[] {
@@ -90,6 +92,8 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
     const { id, protocol } = link.vlan;
     fields.push(['vlan', `${id} (${protocol}) on ${link.parent ?? 'an interface elsewhere'}`]);
   }
+  if (options.hostAccess)
+    fields.push(['host', `${shimAddresses(network).join(', ')} by ${shimOf(network.id)}`]);
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
   return { device, fields };
 }

@@ -1,6 +1,13 @@
 /** The options of `docker network create -d cnm-macvlan -o …`, under Docker's own names (libnetwork.md §2) where Docker has them. */
 import { CnmError } from '../../cnm/errors.ts';
-import { choiceValue, interfacePrefixValue, invalidValue, mtuValue, quote } from '../../cnm/option-values.ts';
+import {
+  booleanValue,
+  choiceValue,
+  interfacePrefixValue,
+  invalidValue,
+  mtuValue,
+  quote,
+} from '../../cnm/option-values.ts';
 import type { MacvlanMode, VlanProtocol } from '../../kernel/step.ts';
 import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 
@@ -22,6 +29,8 @@ export interface MacvlanOptions {
   /** Bytes; undefined = the parent's. */
   readonly mtu: number | undefined;
   readonly ifacePrefix: string;
+  /** The host and the network's containers reach each other. */
+  readonly hostAccess: boolean;
 }
 
 const NAMES = {
@@ -32,6 +41,7 @@ const NAMES = {
   flag: 'macvlan_flag',
   mtu: 'com.docker.network.driver.mtu',
   ifacePrefix: 'com.docker.network.container_iface_prefix',
+  hostAccess: 'host_access',
 } as const;
 
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
@@ -54,12 +64,19 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     promisc: choiceValue(NAMES.flag, of('flag'), FLAGS, 'promisc') === 'promisc',
     mtu: mtuValue(NAMES.mtu, of('mtu')),
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
   };
   assertFit(parsed);
   return parsed;
 }
 
-function assertFit({ parent, vlan, protocols, mode, promisc }: MacvlanOptions): void {
+function assertFit({ parent, vlan, protocols, mode, promisc, hostAccess }: MacvlanOptions): void {
+  if (hostAccess && mode !== 'bridge') {
+    throw new CnmError(
+      'option-invalid',
+      `${NAMES.hostAccess} needs ${NAMES.mode}=bridge: with ${mode} a container reaches no other link on its parent, the host's included`,
+    );
+  }
   if (parent === undefined && vlan !== undefined)
     throw new CnmError('option-invalid', `vlan=${vlan} needs the interface that carries it: add parent=`);
   if (parent === undefined && protocols.length > 0)

@@ -3,26 +3,42 @@ import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import { IPV6_DISABLED, SHARED } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
-import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/model.ts';
+import type { EndpointSpec, JoinInfo, NetworkSpec, PlannedNetwork, Subnet } from '../../cnm/model.ts';
 import { shortOf } from '../../cnm/short-name.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, Plan, Step } from '../../kernel/step.ts';
 import { endpointOptions } from './endpoint-options.ts';
+import { routesFrom, routesTo, shimPlan } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { carrierNamesOf, type Vlan, type Way, wireOf } from './wire.ts';
 
 /** Nothing but the VLANs that are missing on the way to the wire: an interface that was there is never changed. */
-export function networkPlan({ base, vlans }: Way, facts: Facts): Plan {
-  // Below 1280 bytes a link has no IPv6 (addrconf_notify()), and so no such sysctl.
-  const hasIpv6 = facts.host.sysctls.has(IPV6_DISABLED) && base.mtu >= 1280;
-  return vlans.flatMap((vlan) => vlanSteps(vlan, hasIpv6));
+export function networkPlan(
+  spec: NetworkSpec,
+  options: MacvlanOptions,
+  { base, vlans }: Way,
+  facts: Facts,
+): Plan {
+  return [
+    ...vlans.flatMap((vlan) => vlanSteps(vlan, hasIpv6(facts, base.mtu))),
+    ...access(spec, options, hasIpv6(facts, options.mtu ?? base.mtu)),
+  ];
+}
+
+/** Below 1280 bytes a link has no IPv6 (addrconf_notify()), and none of its sysctls. */
+function hasIpv6({ host }: Facts, mtu: number): boolean {
+  return host.sysctls.has(IPV6_DISABLED) && mtu >= 1280;
+}
+
+function access(spec: NetworkSpec, options: MacvlanOptions, ipv6: boolean): Plan {
+  return options.hostAccess ? shimPlan(spec, wireOf(spec.id, options), options.mtu, ipv6) : [];
 }
 
 /** In the same words for every network that is on it, or on a VLAN within it: see SHARED. */
-function vlanSteps({ name, parent, id, protocol }: Vlan, hasIpv6: boolean): readonly Step[] {
+function vlanSteps({ name, parent, id, protocol }: Vlan, ipv6: boolean): readonly Step[] {
   return [
     { do: 'link.add', name, mark: SHARED, link: { kind: 'vlan', parent, id, protocol } },
-    ...(hasIpv6 ? [hostStaysOut(name)] : []),
+    ...(ipv6 ? [hostStaysOut(name)] : []),
     { do: 'link.up', link: name },
   ];
 }
@@ -37,7 +53,8 @@ function hostStaysOut(name: string): Step {
  * A network without a parent is on a veth pair that leads nowhere: it has a carrier, which a bridge without ports has not, and every
  * kernel with containers has it, which is not so of Docker's dummy.
  */
-export function carrierPlan(spec: NetworkSpec, { mtu }: MacvlanOptions): Plan {
+export function carrierPlan(spec: NetworkSpec, options: MacvlanOptions, facts: Facts): Plan {
+  const { mtu } = options;
   const { carrier, end } = carrierNamesOf(spec.id);
   return [
     {
@@ -50,10 +67,11 @@ export function carrierPlan(spec: NetworkSpec, { mtu }: MacvlanOptions): Plan {
     },
     { do: 'link.up', link: end },
     { do: 'link.up', link: carrier },
+    ...access(spec, options, hasIpv6(facts, mtu ?? 1500)),
   ];
 }
 
-/** A macvlan link, which waits on the host for Docker, or for our own sandbox. It is not up here: nothing of the host's uses it. */
+/** A macvlan link, which waits on the host for Docker, or for our own sandbox. It is not up there: nothing of the host's uses it. */
 export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan {
   const options = parseOptions(network.options);
   endpointOptions(network, endpoint);
@@ -76,6 +94,7 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
       ...(options.mode !== 'passthru' && { mac: endpoint.mac }),
       ...(options.mtu !== undefined && { mtu: options.mtu }),
     },
+    ...(options.hostAccess ? routesTo(endpoint, network.id) : []),
   ];
 }
 
@@ -83,7 +102,7 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
  * Its gateway is the router of the LAN, the one of the subnet that its address is in. docker_gwbridge is kept away always, as by Docker's
  * own driver: a container on the LAN is not to have a second way out.
  */
-export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
+export function joinInfo(network: PlannedNetwork, endpoint: EndpointSpec): JoinInfo {
   const options = parseOptions(network.options);
   const { routes, ifacePrefix } = endpointOptions(network, endpoint);
   const isInternal = network.internal || options.parent === undefined;
@@ -94,7 +113,7 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
     dstPrefix: ifacePrefix ?? options.ifacePrefix,
     ...(gateway !== undefined && { gateway }),
     ...(gatewayV6 !== undefined && { gatewayV6 }),
-    routes,
+    routes: [...(options.hostAccess ? routesFrom(network, endpoint) : []), ...routes],
     disableGatewayService: true,
   };
 }
