@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { Facts } from '../kernel/facts.ts';
+import type { NetnsPath, Plan } from '../kernel/step.ts';
 import type { EndpointAnswer } from './cnm.ts';
 import {
   abandon,
@@ -115,7 +116,7 @@ export function join(
     }
     if (held === undefined) {
       await context.records.putEndpoint({
-        ...endpoint,
+        ...omit(endpoint, 'left'),
         attachment: { kind: 'docker', key: sandboxKey, plan: [], state: 'ready' },
       });
     }
@@ -128,7 +129,7 @@ export function leave(context: Context, network: NetworkId, id: EndpointId): Pro
   return inEndpoint(context, network, id, async () => {
     const endpoint = context.records.endpoint(network, id);
     if (endpoint?.attachment?.kind !== 'docker') return;
-    await context.records.putEndpoint(omit(endpoint, 'attachment'));
+    await context.records.putEndpoint({ ...omit(endpoint, 'attachment'), left: endpoint.attachment.key });
   });
 }
 
@@ -225,15 +226,37 @@ function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {
   return undefined;
 }
 
-/** Whether the sandbox end of the endpoint's link is in another namespace: the namespace's death would have deleted it. */
+/** Whether the endpoint's link is in another namespace: the namespace's death would have deleted it. */
 export async function isAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
-  const { host } = await context.kernel.facts({ firewall: false });
-  return endpoint.plan.some(
+  return isHeld(endpoint, await context.kernel.facts({ firewall: false, netns: whereabouts([endpoint]) }));
+}
+
+/** Where to look for links of which no end stays behind: the namespaces that Docker has taken them to. */
+export function whereabouts(endpoints: readonly EndpointRecord[]): readonly NetnsPath[] {
+  return endpoints.flatMap((endpoint) => {
+    const key = dockersKey(endpoint);
+    const isSingle = endpoint.plan.some((step) => step.do === 'link.add' && step.link.kind === 'macvlan');
+    return isSingle && key !== undefined ? [key] : [];
+  });
+}
+
+/** The sandbox of Docker's that the endpoint is in, or has just left. */
+export function dockersKey({ attachment, left }: EndpointRecord): string | undefined {
+  return attachment?.kind === 'docker' ? attachment.key : left;
+}
+
+/** As isAlive; the facts must have the endpoint's whereabouts. */
+export function isHeld({ id, plan }: EndpointRecord, { host, netns }: Facts): boolean {
+  const isAway = plan.some(
     (step) => step.do === 'link.add' && host.links.get(step.name)?.peerElsewhere === true,
+  );
+  return (
+    isAway ||
+    [...netns.values()].some(({ links }) => [...links.values()].some((link) => link.mark?.endpoint === id))
   );
 }
 
-export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {
+export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external' | 'left'): EndpointRecord {
   const rest = { ...endpoint };
   Reflect.deleteProperty(rest, field);
   return rest;

@@ -43,7 +43,13 @@ export interface NetworkSpec {
   readonly pools?: readonly string[];
 }
 
-export interface NetworkRecord extends NetworkSpec {
+/** A network that was planned. */
+export interface PlannedNetwork extends NetworkSpec {
+  /** What its driver remembers of the host as it was then (Driver.found). */
+  readonly found?: Readonly<Record<string, string>>;
+}
+
+export interface NetworkRecord extends PlannedNetwork {
   readonly state: State;
   readonly createdAt: string;
   readonly plan: Plan;
@@ -90,6 +96,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly createdAt: string;
   readonly plan: Plan;
   readonly attachment?: Attachment;
+  /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
+  readonly left?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }

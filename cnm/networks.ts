@@ -7,6 +7,7 @@ import { dismantleEndpoint } from './endpoints.ts';
 import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
+import { ownSteps, sharing } from './shared.ts';
 
 export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
   return context.queues.run(spec.id, async () => {
@@ -22,8 +23,15 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
 }
 
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
+  return (await planned(context, spec)).plan;
+}
+
+async function planned(context: Context, spec: NetworkSpec): Promise<Pick<NetworkRecord, 'plan' | 'found'>> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
-  return driverOf(context, spec.driver).network(spec, facts, context.records.networks());
+  const driver = driverOf(context, spec.driver);
+  const plan = driver.network(spec, facts, context.records.networks());
+  const found = driver.found?.(spec, facts);
+  return { plan, ...(found && { found }) };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -48,26 +56,34 @@ export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
 export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
   for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
   if (network.state !== 'removing') await context.records.putNetwork({ ...network, state: 'removing' });
-  await revert(context, `delete network ${network.id.slice(0, 12)}`, network.plan);
-  await context.records.dropNetwork(network.id);
+  await sharing(context, network.plan, async () => {
+    const own = ownSteps(context, network.id, network.plan);
+    await revert(context, `delete network ${network.id.slice(0, 12)}`, own);
+    await context.records.dropNetwork(network.id);
+  });
 }
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const plan = await dryRun(context, spec);
-  const record: NetworkRecord = { ...spec, state: 'applying', createdAt: context.now().toISOString(), plan };
+  const known = await planned(context, spec);
+  const createdAt = context.now().toISOString();
+  const record: NetworkRecord = { ...spec, ...known, state: 'applying', createdAt };
   await context.records.putNetwork(record);
   return record;
 }
 
 async function establishNetwork(context: Context, record: NetworkRecord): Promise<void> {
-  try {
-    await apply(context, `create network ${record.id.slice(0, 12)}`, record.plan);
-    await context.records.putNetwork({ ...record, state: 'ready' });
-  } catch (error) {
-    await abandon(context, `network ${record.id}`, record.plan, () => context.records.dropNetwork(record.id));
-    throw error;
-  }
+  const { id, plan } = record;
+  await sharing(context, plan, async () => {
+    try {
+      await apply(context, `create network ${id.slice(0, 12)}`, plan);
+      await context.records.putNetwork({ ...record, state: 'ready' });
+    } catch (error) {
+      const own = ownSteps(context, id, plan);
+      await abandon(context, `network ${id}`, own, () => context.records.dropNetwork(id));
+      throw error;
+    }
+  });
   context.log.info({ network: record.id.slice(0, 12), driver: record.driver }, 'network created');
   context.log.debug(
     { network: record.id.slice(0, 12), plan: record.plan.map(describe) },

@@ -79,7 +79,7 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--drivers', ''], {}, /^--drivers: there is no driver ''/],
     [['--drivers', 'bridge,cnm-bridge'], {}, /^--drivers: 'bridge' is named twice/],
     [[], { CNM_DRIVERS: 'x' }, /^CNM_DRIVERS: there is no driver 'x'/],
-    [[], { DRIVER: 'macvlan' }, /^DRIVER: .*not in this version/],
+    [[], { DRIVER: 'overlay' }, /^DRIVER: .*not in this version/],
     [['--drivers', 'bridge'], { DRIVER: 'bridge' }, /^Both --drivers and DRIVER/],
     [['--state-dir', 'cnm'], {}, /^--state-dir: 'cnm' is not an absolute path/],
     [[], { CNM_PLUGIN_DIR: './p' }, /^CNM_PLUGIN_DIR: '\.\/p' is not an absolute path/],

@@ -51,7 +51,7 @@ interface Setting {
 }
 
 /** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
-const PLANNED = ['overlay', 'macvlan'];
+const PLANNED = ['overlay'];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
   {

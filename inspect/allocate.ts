@@ -58,6 +58,7 @@ async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: All
   for (const [key, address] of Object.entries(wanted.aux)) {
     aux[key] = await lease(ipam, answer.poolId, { address, gateway: false, aux: true, name: key }, got);
   }
+  if (wanted.noGateway === true) return { addressSpace: space, pool: answer.pool, aux };
   const explicit = wanted.gateway === undefined ? {} : { address: wanted.gateway };
   const gateway = await lease(ipam, answer.poolId, { ...explicit, gateway: true }, got);
   return { addressSpace: space, pool: answer.pool, gateway, aux };

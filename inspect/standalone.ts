@@ -25,6 +25,7 @@ import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
+import type { SubnetRequest } from './subnets.ts';
 import type { JoinRequest, LeakView, NetworkRequest, SandboxRequest } from './views.ts';
 
 export interface StandaloneOptions {
@@ -177,7 +178,7 @@ export class Standalone {
   async #withAddresses<T>(request: NetworkRequest, use: (spec: NetworkSpec) => Promise<T>): Promise<T> {
     return this.#tracked(async () => {
       const id = randomBytes(32).toString('hex');
-      const plan = await allocate(this.#ipam, this.#log, id, subnetRequests(request));
+      const plan = await allocate(this.#ipam, this.#log, id, this.#subnets(request));
       try {
         return await use(specOf(id, request, plan));
       } finally {
@@ -185,6 +186,16 @@ export class Standalone {
         if (this.#cnm.network(id) === undefined) await release(this.#ipam, this.#log, plan);
       }
     });
+  }
+
+  /** A subnet gets a gateway's address, unless its driver needs none and the user named none. */
+  #subnets(request: NetworkRequest): readonly SubnetRequest[] {
+    const driver = this.#cnm.drivers.find(({ name }) => name === request.driver);
+    const skip = driver?.gatewaySkip?.(request);
+    return subnetRequests(request).map((subnet) => ({
+      ...subnet,
+      noGateway: subnet.gateway === undefined && skip?.[subnet.v6 ? 6 : 4] === true,
+    }));
   }
 
   async #endpointAddresses(

@@ -97,9 +97,10 @@ export interface EndpointView extends EndpointSummary {
   /** The end that stays in the daemon's namespace. */
   readonly outside?: LinkView;
   readonly outsideName?: string;
-  /** The device of the network that `outside` is a port of. */
+  /** The device of the network that `outside` is a port of; with `role` parent: the link of the host's that the endpoint's link is on. */
   readonly bridge?: LinkView;
   readonly bridgeName?: string;
+  readonly role?: 'parent';
   readonly rules: readonly RuleView[];
   readonly differences: readonly DifferenceView[];
 }
@@ -163,8 +164,12 @@ export interface NetworkView extends NetworkSummary {
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;
   readonly enableIpv6: boolean;
+  /** What the driver says of it, for people: names and values, for example its VLAN. */
+  readonly fields?: readonly (readonly [name: string, value: string])[];
   readonly bridge?: LinkView;
   readonly bridgeName?: string;
+  /** Absent: `bridge` is the network's own. */
+  readonly role?: 'parent';
   readonly rules: readonly RuleView[];
   readonly members: readonly EndpointView[];
   readonly differences: readonly DifferenceView[];

@@ -10,7 +10,8 @@ import type { Prefix } from '../address/prefix.ts';
 import { markOf } from './mark.ts';
 import { IFA_PROTO, MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
 import type { NewRoute } from './rtnetlink.ts';
-import type { Mark } from './step.ts';
+import { MACVLAN_MODES, VLAN_PROTOCOLS } from './sub-interface.ts';
+import type { MacvlanMode, Mark, VlanProtocol } from './step.ts';
 
 /** linux/if_link.h, linux/if.h */
 const IFLA_ADDRESS = 1;
@@ -23,6 +24,10 @@ const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_MACVLAN_MODE = 1;
+const IFLA_VLAN_ID = 1;
+const IFLA_VLAN_PROTOCOL = 5;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
@@ -52,6 +57,8 @@ export interface KernelLink {
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
   readonly peerElsewhere: boolean;
+  readonly macvlanMode?: MacvlanMode;
+  readonly vlan?: { readonly id: number; readonly protocol: VlanProtocol };
   readonly mark?: Mark;
   /** Not the kernel's to say: the link is being made by this very call, and what is done to it goes with it when the call fails. */
   readonly made?: true;
@@ -115,14 +122,38 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
   }
 }
 
-/** What the link is, and what it is to its master, whose kind comes before its data (rtnl_link_slave_info_fill()). */
+/** What the link is, and what it is to its master: each kind comes before its data (rtnl_link_info_fill(), rtnl_link_slave_info_fill()). */
 function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
   let master = '';
   for (const { type, start, end } of attributes(data, from, to)) {
     if (type === IFLA_INFO_KIND) seen.kind = textAt(data, start, end);
+    if (type === IFLA_INFO_DATA && seen.kind === 'macvlan') takeMacvlan(seen, data, start, end);
+    if (type === IFLA_INFO_DATA && seen.kind === 'vlan') takeVlan(seen, data, start, end);
     if (type === IFLA_INFO_SLAVE_KIND) master = textAt(data, start, end);
     if (type === IFLA_INFO_SLAVE_DATA && master === 'bridge') takePort(seen, data, start, end);
   }
+}
+
+function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
+  for (const { type, start } of attributes(data, from, to)) {
+    if (type !== IFLA_MACVLAN_MODE) continue;
+    const mode = keyOf(MACVLAN_MODES, data.readUInt32LE(start));
+    if (mode !== undefined) seen.macvlanMode = mode;
+  }
+}
+
+function takeVlan(seen: Seen, data: Buffer, from: number, to: number): void {
+  let [id, ethertype] = [0, 0];
+  for (const { type, start } of attributes(data, from, to)) {
+    if (type === IFLA_VLAN_ID) id = data.readUInt16LE(start);
+    if (type === IFLA_VLAN_PROTOCOL) ethertype = data.readUInt16BE(start);
+  }
+  const protocol = keyOf(VLAN_PROTOCOLS, ethertype);
+  if (protocol !== undefined) seen.vlan = { id, protocol };
+}
+
+function keyOf<Key extends string>(table: Readonly<Record<Key, number>>, value: number): Key | undefined {
+  return (Object.keys(table) as Key[]).find((key) => table[key] === value);
 }
 
 function takePort(seen: Seen, data: Buffer, from: number, to: number): void {

@@ -1,6 +1,6 @@
 /** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
 import { isAny, portsText } from './ports.ts';
-import type { LinkAdd, Mark, Step } from './step.ts';
+import type { LinkAdd, LinkKind, Mark, Step } from './step.ts';
 
 /** The text of a link's alias, as `ip -d link` shows it. */
 export function markText(mark: Mark): string {
@@ -63,8 +63,22 @@ function linkAdd(step: LinkAdd): string {
   const mtu = step.mtu === undefined ? undefined : `mtu ${step.mtu}`;
   const mac = step.mac && `address ${step.mac}`;
   const arp = step.arp === false ? 'arp off' : undefined;
-  const peer = step.link.kind === 'veth' ? `peer name ${step.link.peer.name}` : undefined;
-  return words('ip link add', step.name, mtu, mac, arp, `type ${step.link.kind}`, peer);
+  const { link } = step;
+  const on = link.kind === 'macvlan' || link.kind === 'vlan' ? `link ${link.parent}` : undefined;
+  return words('ip link add', on, step.name, mtu, mac, arp, `type ${link.kind}`, settings(link));
+}
+
+function settings(link: LinkKind): string | undefined {
+  switch (link.kind) {
+    case 'veth':
+      return `peer name ${link.peer.name}`;
+    case 'macvlan':
+      return words(`mode ${link.mode}`, link.promisc === false ? 'nopromisc' : undefined);
+    case 'vlan':
+      return `protocol ${link.protocol} id ${link.id}`;
+    default:
+      return undefined;
+  }
 }
 
 function words(...parts: readonly (string | undefined)[]): string {

@@ -2,7 +2,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { Mark, NetnsPath, NftSetName, QdiscSet } from './step.ts';
+import type { MacvlanMode, Mark, NetnsPath, NftSetName, QdiscSet, VlanProtocol } from './step.ts';
 
 export interface LinkFact {
   readonly name: string;
@@ -25,6 +25,10 @@ export interface LinkFact {
   /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
   readonly peerIndex?: number;
   readonly peerElsewhere?: boolean;
+  /** Of a macvlan or VLAN link: the one that it is on, where that is in the same namespace. */
+  readonly parent?: string;
+  readonly macvlanMode?: MacvlanMode;
+  readonly vlan?: { readonly id: number; readonly protocol: VlanProtocol };
   /** Present when the link is ours: read from its alias. A link of our group without an alias has `mark.network` ''. */
   readonly mark?: Mark;
 }

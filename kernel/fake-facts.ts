@@ -52,11 +52,13 @@ const NO_FLAGS = { isolated: false, hairpin: false };
 
 function linkFact(link: FakeLink): LinkFact {
   const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark, bucket, redirectedTo } = link;
+  const { parent, macvlanMode, vlan } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
       ? up && [...link.netns.links.values()].some((port) => port.master === link && port.up)
-      : up && (peer === undefined || peer.up);
+      : up && (peer === undefined || peer.up) && (parent === undefined || parent.up);
+  const other = peer ?? parent;
   return {
     name,
     index,
@@ -66,7 +68,10 @@ function linkFact(link: FakeLink): LinkFact {
     ...(kind !== undefined && { kind }),
     ...(mac !== undefined && { mac }),
     ...(master !== undefined && { master: master.name, ...port }),
-    ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
+    ...(other !== undefined && { peerIndex: other.index, peerElsewhere: other.netns !== link.netns }),
+    ...(parent?.netns === link.netns && { parent: parent.name }),
+    ...(macvlanMode !== undefined && { macvlanMode }),
+    ...(vlan !== undefined && { vlan }),
     ...(mark !== undefined && { mark }),
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),

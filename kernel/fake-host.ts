@@ -7,7 +7,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
-import type { Mark, NetnsPath, QdiscSet } from './step.ts';
+import type { LinkKind, MacvlanMode, Mark, NetnsPath, QdiscSet, VlanProtocol } from './step.ts';
 
 export interface FakeRoute {
   readonly to: Prefix;
@@ -33,6 +33,12 @@ export interface FakeLink {
   peer?: FakeLink;
   bucket?: Omit<QdiscSet, 'do' | 'link'>;
   redirectedTo?: FakeLink;
+  /** Of a macvlan or VLAN link. */
+  parent?: FakeLink;
+  macvlanMode?: MacvlanMode;
+  vlan?: { readonly id: number; readonly protocol: VlanProtocol };
+  /** The macvlan and VLAN links on this one, wherever they are. */
+  readonly children: Set<FakeLink>;
   readonly addresses: Set<Prefix>;
   /** Those of `addresses` that we added; told apart on a stranger's link. */
   readonly ownAddresses: Set<Prefix>;
@@ -60,6 +66,8 @@ export interface StrangerLink {
   readonly up?: boolean;
   readonly master?: string;
   readonly addresses?: readonly Prefix[];
+  /** A macvlan or VLAN link, with what it is on. */
+  readonly link?: LinkKind;
   /** A mark makes it a leftover of ours rather than a stranger's. */
   readonly mark?: Mark;
 }
@@ -96,6 +104,7 @@ export function addLink(
     ...link,
     index: netns.nextIndex(),
     netns,
+    children: new Set(),
     addresses: new Set(),
     ownAddresses: new Set(),
     sysctls: new Map(),
@@ -116,9 +125,11 @@ export function checkMac(name: string, mac: Mac | undefined): void {
   throw new KernelError(`link ${name} address ${mac}`, 'EADDRNOTAVAIL');
 }
 
-/** Take a link away, with what dies with it: the veth's other end, the ports' membership, addresses and routes. */
+/** Take a link away, with what dies with it: the veth's other end, the links on it, the ports' membership, addresses and routes. */
 export function removeLink(link: FakeLink): void {
   detach(link);
+  link.parent?.children.delete(link);
+  for (const child of [...link.children]) removeLink(child);
   link.netns.links.delete(link.name);
   for (const other of link.netns.links.values()) {
     if (other.master === link) delete other.master;

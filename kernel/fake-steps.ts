@@ -16,6 +16,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
+import { isVlanOf, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
@@ -103,7 +104,7 @@ export function undoStep(state: FakeState, step: Step): void {
     }
     case 'link.up': {
       const link = findLink(state, step.netns, step.link);
-      if (link?.mark !== undefined) link.up = false;
+      if (link?.mark !== undefined) switchLink(link, false);
       return;
     }
     case 'link.move':
@@ -178,7 +179,8 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const netns = netnsAt(state, step.netns);
   const present = netns.links.get(step.name);
   if (present !== undefined) return adjust(present, step);
-  const { peer, ...kind } = step.link.kind === 'veth' ? step.link : { ...step.link, peer: undefined };
+  const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
+  const parent = parentFor(netns, step);
   // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
   if (peer !== undefined) {
     checkName(peer.name);
@@ -188,8 +190,8 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
     }
   }
   const common = {
-    ...kind,
-    mtu: step.mtu ?? 1500,
+    kind: step.link.kind,
+    mtu: step.mtu ?? parent?.mtu ?? 1500,
     up: false,
     mark: step.mark,
     linkLocal: step.linkLocal ?? true,
@@ -199,6 +201,7 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
     name: step.name,
     ...(step.mac !== undefined && { mac: step.mac }),
   });
+  putOn(link, parent, step.link);
   if (peer !== undefined) {
     link.peer = addLink(netns, { ...common, ...peer });
     link.peer.peer = link;
@@ -210,7 +213,8 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
 
 /** A link of ours that is there already gets the MTU and MAC that the step asks for. */
 function adjust(link: FakeLink, step: LinkAdd): Undo {
-  if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind) {
+  const isIt = link.kind === step.link.kind && isVlanOf(link, step.link);
+  if (!sameMark(link.mark, step.mark) || !isIt) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
   const before = { mtu: link.mtu, mac: link.mac };
@@ -230,7 +234,7 @@ function undoLinkAdd(state: FakeState, step: LinkAdd): void {
   const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
   for (const name of names) {
     const link = findLink(state, step.netns, name);
-    if (link !== undefined && sameMark(link.mark, step.mark)) removeLink(link);
+    if (link !== undefined && sameMark(link.mark, step.mark) && isVlanOf(link, step.link)) removeLink(link);
   }
 }
 
@@ -255,9 +259,9 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
 function linkUp(state: FakeState, step: LinkUp): Undo {
   const link = linkAt(state, step.netns, step.link);
   if (link.up) return undefined;
-  link.up = true;
+  switchLink(link, true);
   return () => {
-    link.up = false;
+    switchLink(link, false);
   };
 }
 

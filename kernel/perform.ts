@@ -236,7 +236,8 @@ function transact(batch: Batch, netns: NetnsPath | undefined, session: Session):
     } else if (operation.tolerates?.(failure.errno, socket) !== true) {
       // Half of it may have been done.
       if (operation.undo === 'inverse') done.push({ task, undo: 'inverse' });
-      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, failure.detail) });
+      const detail = [failure.detail, operation.hint?.(failure.errno)].filter(Boolean).join('; ');
+      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, detail) });
     }
   }
   return { done, failures };

@@ -98,28 +98,29 @@ export function createVeth(link: NewLink, peer: NewLink): NetlinkRequest {
 }
 
 /** As ip(8) has it: the kind without a NUL, and padded; the codec's formatInfo() does neither. */
-function linkInfo(kind: string, data?: StreamData): Buffer {
+export function linkInfo(kind: string, data?: StreamData): Buffer {
   return padded(
     bytes((out) => {
       out.push(IFLA_INFO_KIND, Buffer.from(kind));
-      if (data !== undefined) out.push(IFLA_INFO_DATA, data);
+      if (data !== undefined) out.push(IFLA_INFO_DATA, padded(bytes(data)));
     }),
   );
 }
 
-function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
+export function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
   return {
     type: MessageType.NEWLINK,
     flags: NLM_F_CREATE | NLM_F_EXCL,
-    data: linkBytes(link.index, {}, { ...identity(link), ...attrs }),
+    data: linkBytes(link.index, {}, { ...identity(link, attrs.link), ...attrs }),
   };
 }
 
-function identity({ name, mac, mtu }: NewLink): LinkAttrs {
+function identity({ name, mac, mtu }: NewLink, on?: Buffer): LinkAttrs {
   return {
     group: LINK_GROUP,
     ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
     ...(mtu !== undefined && { mtu }),
+    ...(on !== undefined && { link: on }),
     ifname: name,
   };
 }

@@ -22,7 +22,6 @@ function laneOf(step: Step): string | undefined {
     case 'addr.add':
     case 'route.add':
       return `netns ${step.netns ?? ''}`;
-    case 'link.move':
     case 'qdisc.set':
     case 'ingress.redirect':
     case 'neigh.announce':
@@ -33,6 +32,8 @@ function laneOf(step: Step): string | undefined {
       return 'ports';
     case 'conntrack.forget':
       return 'conntrack';
+    // Where it leaves the link has to be looked up again (View.unknow).
+    case 'link.move':
     case 'sysctl.set':
     case 'forward.accept':
     case 'netns.add':

@@ -19,16 +19,40 @@ export type NetnsPath = string;
  * whose alias a crash prevented is still known as ours.
  */
 export interface Mark {
+  /** `shared`: it belongs to every network whose plan makes it, and goes with the last of them (cnm/shared.ts). */
   readonly network: string;
   readonly endpoint?: string;
 }
+
+/** How the macvlan links of one parent reach each other (drivers/net/macvlan.c): among themselves, by way of the switch, not at all; or there is only one. */
+export type MacvlanMode = 'bridge' | 'vepa' | 'private' | 'passthru';
+
+export type VlanProtocol = '802.1q' | '802.1ad';
 
 /** What kind of link `link.add` makes. A veth's two ends are one link.add: they live and die together. */
 export type LinkKind =
   | { readonly kind: 'bridge' }
   /** What comes in here is handed back as if it had come in where it came from: a place for a qdisc on what comes in by a link. */
   | { readonly kind: 'ifb' }
-  | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } };
+  | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } }
+  /**
+   * A MAC of its own on the wire of `parent`, a link of the same namespace, whose MTU it has by default. With mode passthru it takes
+   * over the parent's MAC when it is made, and the parent its when that changes. `promisc` false: passthru does not make the parent
+   * promiscuous (MACVLAN_FLAG_NOPROMISC).
+   */
+  | {
+      readonly kind: 'macvlan';
+      readonly parent: string;
+      readonly mode: MacvlanMode;
+      readonly promisc?: boolean;
+    }
+  /** What bears the tag `id` on the wire of `parent` (net/8021q). */
+  | {
+      readonly kind: 'vlan';
+      readonly parent: string;
+      readonly id: number;
+      readonly protocol: VlanProtocol;
+    };
 
 export interface LinkAdd {
   readonly do: 'link.add';
@@ -57,6 +81,7 @@ export interface LinkMaster {
   readonly hairpin?: boolean;
 }
 
+/** A VLAN whose parent is down cannot be up: that is success, for the kernel takes it up with its parent (vlan_device_event()). */
 export interface LinkUp {
   readonly do: 'link.up';
   readonly netns?: NetnsPath;

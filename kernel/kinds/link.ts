@@ -5,11 +5,14 @@ import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { mayBe, sameMark } from '../mark.ts';
 import { changeLink, changePort, createBridge, createIfb, createVeth } from '../rtnetlink.ts';
+import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
+import { createMacvlan, createVlan } from '../sub-interface.ts';
 import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
 import { netnsFacts } from './kind.ts';
-import type { Kind, Operation, View } from './kind.ts';
+import type { Kind, Operation, RtnetlinkOperation, View } from './kind.ts';
+import { isVlan, parentOf, wasTaken, whyNot } from './sub-interface.ts';
 
 /** ENODEV: the link went away between look and act, with whatever we wanted to take from it. */
 export function isGone(errno: string): boolean {
@@ -32,7 +35,7 @@ function change(
   link: KernelLink,
   to: LinkChange,
   undo?: LinkChange,
-): Operation {
+): RtnetlinkOperation {
   return {
     via: 'rtnetlink',
     netns,
@@ -47,7 +50,10 @@ export function endsOf(step: LinkAdd): readonly string[] {
 }
 
 export const linkAdd: Kind<LinkAdd> = {
-  looks: (step) => endsOf(step).map((name) => ({ netns: step.netns, name, make: true })),
+  looks: (step) => [
+    ...endsOf(step).map((name) => ({ netns: step.netns, name, make: true as const })),
+    ...parentOf(step).map((name) => ({ netns: step.netns, name })),
+  ],
 
   apply(step, view) {
     for (const name of endsOf(step)) checkName(name);
@@ -60,7 +66,7 @@ export const linkAdd: Kind<LinkAdd> = {
   inverse(step, view) {
     const link = endsOf(step)
       .map((name) => view.link(step.netns, name))
-      .find((found) => found?.kind === step.link.kind && mayBe(found.mark, step.mark));
+      .find((found) => found !== undefined && mayBeMade(step, found));
     if (link === undefined) return [];
     for (const name of endsOf(step)) view.drop(step.netns, name);
     return [{ via: 'delete', netns: step.netns, link }];
@@ -68,7 +74,8 @@ export const linkAdd: Kind<LinkAdd> = {
 
   satisfied(step, facts) {
     const links = netnsFacts(facts, step.netns)?.links;
-    return endsOf(step).some((name) => isMade(step, links?.get(name)));
+    if (endsOf(step).some((name) => isMade(step, links?.get(name)))) return true;
+    return step.link.kind === 'macvlan' && wasTaken(step, facts);
   },
 };
 
@@ -77,7 +84,8 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
     link !== undefined &&
     link.kind === step.link.kind &&
     sameMark(link.mark, step.mark) &&
-    (step.mtu === undefined || step.mtu === link.mtu)
+    (step.mtu === undefined || step.mtu === link.mtu) &&
+    (step.link.kind !== 'vlan' || (link.parent === step.link.parent && isVlan(step.link, link.vlan)))
   );
 }
 
@@ -94,12 +102,28 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
     {
       via: 'rtnetlink',
       netns: step.netns,
-      request: step.link.kind === 'bridge' ? createBridge(link) : createIfb(link),
+      request: createSingle(step, link, view),
+      hint: (errno) => whyNot(step, errno),
       undo: { via: 'delete', netns: step.netns, link: made },
       creates: true,
     },
     change(step.netns, made, { ...mtu, ...finish(step, view) }),
   ];
+}
+
+/** @throws KernelError ENODEV when the parent is not there. */
+function createSingle(step: LinkAdd, link: NewLink, view: View): NetlinkRequest {
+  const parent = (name: string): number => linkOf(view, step.netns, name, step).index;
+  switch (step.link.kind) {
+    case 'macvlan':
+      return createMacvlan(link, parent(step.link.parent), step.link);
+    case 'vlan':
+      return createVlan(link, parent(step.link.parent), step.link);
+    case 'ifb':
+      return createIfb(link);
+    default:
+      return createBridge(link);
+  }
 }
 
 function newVeth(
@@ -168,7 +192,7 @@ function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): Ker
 
 /** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
 function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
-  if (present.kind !== step.link.kind || !mayBe(present.mark, step.mark)) {
+  if (!mayBeMade(step, present) || !isOnParent(step, present, view)) {
     const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
     throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
   }
@@ -182,6 +206,17 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
     ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
     ...unfinished.flatMap((end) => (end === undefined ? [] : [change(step.netns, end, finish(step, view))])),
   ];
+}
+
+function mayBeMade({ link, mark }: LinkAdd, present: KernelLink): boolean {
+  const isKind = present.kind === link.kind && (link.kind !== 'vlan' || isVlan(link, present.vlan));
+  return isKind && mayBe(present.mark, mark);
+}
+
+function isOnParent(step: LinkAdd, present: KernelLink, view: View): boolean {
+  if (step.link.kind !== 'vlan') return true;
+  const parent = view.link(step.netns, step.link.parent);
+  return parent?.index === present.peerIndex && !present.peerElsewhere;
 }
 
 export const linkMaster: Kind<LinkMaster> = {
@@ -239,7 +274,8 @@ export const linkUp: Kind<LinkUp> = {
     const link = linkOf(view, step.netns, step.link, step);
     if (link.up) return [];
     view.put(step.netns, { ...link, up: true });
-    return [change(step.netns, link, { up: true }, { up: false })];
+    const up = change(step.netns, link, { up: true }, { up: false });
+    return [link.kind === 'vlan' ? { ...up, tolerates: (errno) => errno === 'ENETDOWN' } : up];
   },
 
   inverse(step, view) {
@@ -249,7 +285,12 @@ export const linkUp: Kind<LinkUp> = {
     return [{ ...change(step.netns, link, { up: false }), tolerates: isGone }];
   },
 
-  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.links.get(step.link)?.up === true,
+  satisfied(step, facts) {
+    const links = netnsFacts(facts, step.netns)?.links;
+    const link = links?.get(step.link);
+    if (link?.vlan === undefined || link.up) return link?.up === true;
+    return links?.get(link.parent ?? '')?.up === false;
+  },
 };
 
 export const linkMove: Kind<LinkMove> = {

@@ -15,18 +15,20 @@ type Environment = Readonly<Record<string, string>>;
 export class CrashDaemon {
   readonly #host: CnmHost;
   readonly #env: Environment;
+  readonly #drivers: readonly string[];
   #running: Running | undefined;
   #log = '';
 
-  constructor(host: CnmHost, env: Environment = {}) {
+  constructor(host: CnmHost, env: Environment = {}, drivers: readonly string[] = ['bridge']) {
     this.#host = host;
     this.#env = env;
+    this.#drivers = drivers;
   }
 
   /** Waits until it is ready: its control socket listens after the first reconcile is over. */
   async start(env: Environment = {}): Promise<void> {
     this.#keepLog();
-    const [node = '', , ...rest] = new Service(this.#host, {}).argv();
+    const [node = '', , ...rest] = new Service(this.#host, { drivers: this.#drivers }).argv();
     await this.#host.sh(`rm -f ${CONTROL}`);
     const running = this.#host.spawn([node, CRASH_DAEMON, ...rest], {
       env: { ...COMPILED, CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },

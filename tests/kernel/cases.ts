@@ -38,7 +38,7 @@ export type Case = (world: World) => Promise<Seen>;
 export const NETWORK = 'n'.repeat(64);
 export const ENDPOINT = 'e'.repeat(64);
 export const MARK = { network: NETWORK, endpoint: ENDPOINT };
-const OTHER = { network: 'o'.repeat(64) };
+export const OTHER = { network: 'o'.repeat(64) };
 
 export function prefix(text: string): Prefix {
   return text as Prefix;
@@ -155,7 +155,7 @@ function link({
   mark,
   ...port
 }: LinkFact): unknown {
-  const { isolated, hairpin, bucket, redirectedTo } = port;
+  const { isolated, hairpin, bucket, redirectedTo, parent, macvlanMode, vlan } = port;
   // The burst comes back as the kernel's ticks of 64 ns have it; what matters is that `missing` takes it for the same.
   const limit = bucket && { rate: bucket.rate, limit: bucket.limit };
   return {
@@ -171,6 +171,9 @@ function link({
     mark,
     limit,
     redirectedTo,
+    parent,
+    macvlanMode,
+    vlan,
   };
 }
 
@@ -187,14 +190,14 @@ function byText(a: unknown, b: unknown): number {
 }
 
 /** Applied, and every step of it found satisfied. */
-async function applied(world: World, plan: Plan): Promise<unknown> {
+export async function applied(world: World, plan: Plan): Promise<unknown> {
   await world.kernel.apply(plan);
   assert.deepEqual(world.kernel.missing(plan, await world.kernel.facts({ plans: [plan] })), []);
   return state(world, plan);
 }
 
 /** Nothing but what was there `before`. */
-async function back(world: World, before: unknown, ...plans: readonly Plan[]): Promise<void> {
+export async function back(world: World, before: unknown, ...plans: readonly Plan[]): Promise<void> {
   assert.deepEqual(await state(world, ...plans), before);
 }
 
@@ -206,7 +209,7 @@ function hold(proto: PortHold['proto'], address: string, port: number, portEnd?:
   return { do: 'port.hold', proto, address: addr(address), port, ...(portEnd !== undefined && { portEnd }) };
 }
 
-const IMPOSSIBLE: Step = { do: 'link.up', link: 'nowhere' };
+export const IMPOSSIBLE: Step = { do: 'link.up', link: 'nowhere' };
 
 export const CASES: Readonly<Record<string, Case>> = {
   async 'a network comes, stays as it is, and goes'(world) {

@@ -1,6 +1,6 @@
-/** The values of options, as text from the command line. Each refuses what it cannot use, naming option, value and what would be right. */
-import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
-import { CnmError } from '../../cnm/errors.ts';
+/** The values of drivers' options, as text from the command line. Each refuses what it cannot use, naming option, value and what would be right. */
+import { familyOf, parseIp, type Ip } from '../address/ip.ts';
+import { CnmError } from './errors.ts';
 
 /** The words that Go's strconv.ParseBool takes, because Docker's own driver uses it. */
 export function booleanValue(name: string, text: string | undefined, otherwise: boolean): boolean {
@@ -59,6 +59,20 @@ export function interfacePrefixValue(name: string, text: string | undefined): st
     name,
     text,
     'the beginning of an interface name: up to 11 letters, digits, "_", "." or "-", a letter first and no digit last',
+  );
+}
+
+/**
+ * What the name of a container's interface begins with. dockerd appends the lowest number that is free, to a plugin's prefix: a name that
+ * ends in 0 is one that it can be asked for.
+ */
+export function interfaceNameValue(name: string, text: string): string {
+  const prefix = /^([A-Za-z](?:[A-Za-z0-9_.-]{0,9}[A-Za-z_.-])?)0$/.exec(text)?.[1];
+  if (prefix !== undefined) return prefix;
+  throw invalidValue(
+    name,
+    text,
+    'a name of up to 12 characters that ends in 0, as lan0: for a plugin Docker itself appends the number, the lowest that is free',
   );
 }
 
