@@ -71,6 +71,8 @@ export interface Appearance {
   readonly device: string;
   /** Names and values for people, for example its VLAN. */
   readonly fields: readonly (readonly [name: string, value: string])[];
+  /** What may keep it from working although all is as it was asked for, in sentences. */
+  readonly warnings: readonly string[];
 }
 
 export type GatewaySkip = Readonly<Record<4 | 6, boolean>>;

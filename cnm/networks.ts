@@ -26,12 +26,16 @@ export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan>
   return (await planned(context, spec)).plan;
 }
 
-async function planned(context: Context, spec: NetworkSpec): Promise<Pick<NetworkRecord, 'plan' | 'found'>> {
+async function planned(
+  context: Context,
+  spec: NetworkSpec,
+): Promise<Pick<NetworkRecord, 'plan' | 'found'> & { readonly warnings: readonly string[] }> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
   const driver = driverOf(context, spec.driver);
   const plan = driver.network(spec, facts, context.records.networks());
   const found = driver.found?.(spec, facts);
-  return { plan, ...(found && { found }) };
+  const { warnings = [] } = driver.appearance?.(spec, facts) ?? {};
+  return { plan, ...(found && { found }), warnings };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -65,7 +69,8 @@ export async function dismantleNetwork(context: Context, network: NetworkRecord)
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const known = await planned(context, spec);
+  const { warnings, ...known } = await planned(context, spec);
+  for (const warning of warnings) context.log.warn({ network: spec.id.slice(0, 12) }, warning);
   const createdAt = context.now().toISOString();
   const record: NetworkRecord = { ...spec, ...known, state: 'applying', createdAt };
   await context.records.putNetwork(record);

@@ -3,7 +3,7 @@
  * same words; made twice is made once. The inverse of a plan leaves out what another network's plan still has: so the last network
  * takes it along, whatever order they go in, and there is no counter that a crash could leave wrong.
  */
-import type { Plan } from '../kernel/step.ts';
+import type { Plan, Step } from '../kernel/step.ts';
 import type { Context } from './context.ts';
 import { SHARED } from './driver.ts';
 import type { NetworkId } from './model.ts';
@@ -13,8 +13,11 @@ const SHARING = 'shared';
 
 /** Runs `work` alone, where the plan has something to share. */
 export function sharing<T>({ queues }: Context, plan: Plan, work: () => Promise<T>): Promise<T> {
-  const shares = plan.some((step) => step.do === 'link.add' && step.mark.network === SHARED.network);
-  return shares ? queues.run(SHARING, work) : work();
+  return plan.some(isShared) ? queues.run(SHARING, work) : work();
+}
+
+function isShared(step: Step): boolean {
+  return (step.do === 'link.add' && step.mark.network === SHARED.network) || step.do === 'link.promisc';
 }
 
 /** The steps of a network's plan that no other network has, in whatever state that is: one that is going will undo them itself. */

@@ -50,7 +50,7 @@ export function networkView(
     options: network.options,
     enableIpv4: network.enableIpv4,
     enableIpv6: network.enableIpv6,
-    ...(appearance && { fields: appearance.fields, role: 'parent' as const }),
+    ...(appearance && { fields: appearance.fields, warnings: appearance.warnings, role: 'parent' as const }),
     ...(device !== undefined && { bridgeName: device }),
     ...(bridge && { bridge }),
     rules: device === undefined ? [] : rulesOf(device, facts),

@@ -166,6 +166,8 @@ export interface NetworkView extends NetworkSummary {
   readonly enableIpv6: boolean;
   /** What the driver says of it, for people: names and values, for example its VLAN. */
   readonly fields?: readonly (readonly [name: string, value: string])[];
+  /** What may keep it from working although all is as it was asked for. */
+  readonly warnings?: readonly string[];
   readonly bridge?: LinkView;
   readonly bridgeName?: string;
   /** Absent: `bridge` is the network's own. */

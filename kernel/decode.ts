@@ -22,6 +22,7 @@ const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
+const IFLA_PROMISCUITY = 30;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -33,6 +34,7 @@ const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFF_UP = 0x1;
+const IFF_PROMISC = 0x100;
 const IFF_LOWER_UP = 0x10000;
 const AF_INET6 = 10;
 const IFINFOMSG_LENGTH = 16;
@@ -48,6 +50,8 @@ export interface KernelLink {
   readonly mac?: Mac;
   readonly up: boolean;
   readonly carrier: boolean;
+  readonly promisc: boolean;
+  readonly promiscuity: number;
   /** Index of the bridge that it is a port of; 0 = none. */
   readonly master: number;
   /** Of a bridge's port: whether it is isolated from other isolated ones, and whether frames may leave as they came in. */
@@ -70,7 +74,7 @@ export interface KernelLink {
  */
 export function decodeLink({ data }: NetlinkMessage): KernelLink {
   const flags = data.readUInt32LE(8);
-  const seen: Seen = { name: '', mtu: 0, master: 0, peerElsewhere: false };
+  const seen: Seen = { name: '', mtu: 0, promiscuity: 0, master: 0, peerElsewhere: false };
   for (const { type, start, end } of attributes(data, IFINFOMSG_LENGTH, data.length)) {
     takeLinkAttribute(seen, type, data, start, end);
   }
@@ -81,12 +85,15 @@ export function decodeLink({ data }: NetlinkMessage): KernelLink {
     index: data.readInt32LE(4),
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
+    promisc: (flags & IFF_PROMISC) !== 0,
     ...(mark !== undefined && { mark }),
   };
 }
 
 type Seen = {
-  -readonly [K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'mark' | 'made'>]: KernelLink[K];
+  -readonly [
+    K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'promisc' | 'mark' | 'made'>
+  ]: KernelLink[K];
 } & { alias?: string; group?: number };
 
 function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number, end: number): void {
@@ -115,6 +122,9 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
       break;
     case IFLA_GROUP:
       seen.group = data.readUInt32LE(start);
+      break;
+    case IFLA_PROMISCUITY:
+      seen.promiscuity = data.readUInt32LE(start);
       break;
     case IFLA_LINK_NETNSID:
       seen.peerElsewhere = true;

@@ -25,6 +25,8 @@ function command(step: Step): string {
       );
     case 'link.up':
       return `ip link set ${step.link} up`;
+    case 'link.promisc':
+      return `ip link set ${step.link} promisc on`;
     case 'link.move':
       return `ip link set ${step.link} netns ${step.to} name ${step.as}`;
     case 'addr.add':

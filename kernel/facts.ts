@@ -14,6 +14,11 @@ export interface LinkFact {
   readonly up: boolean;
   /** IFF_LOWER_UP: the device has a carrier. */
   readonly carrier: boolean;
+  /** IFF_PROMISC: somebody asked for it by name; and IFLA_PROMISCUITY: how many do, programs and links on it included. */
+  readonly promisc: boolean;
+  readonly promiscuity: number;
+  /** Of a physical device, as sysfs has it: the kernel's driver, and whether it is Wi-Fi. */
+  readonly nic?: { readonly driver?: string; readonly wireless: boolean };
   /** Name of the bridge that this link is a port of. */
   readonly master?: string;
   /** Of a bridge's port, as in LinkMaster; absent for other links. */

@@ -65,6 +65,9 @@ function linkFact(link: FakeLink): LinkFact {
     mtu,
     up,
     carrier,
+    promisc: link.promisc ?? false,
+    promiscuity: (link.promisc === true ? 1 : 0) + [...link.children].filter(isPromiscuous).length,
+    ...(link.nic && { nic: link.nic }),
     ...(kind !== undefined && { kind }),
     ...(mac !== undefined && { mac }),
     ...(master !== undefined && { master: master.name, ...port }),
@@ -76,6 +79,10 @@ function linkFact(link: FakeLink): LinkFact {
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };
+}
+
+function isPromiscuous({ macvlanMode, up }: FakeLink): boolean {
+  return macvlanMode === 'passthru' && up;
 }
 
 /** The kernel adds a route to the subnet of every address of a link that is up; a /32 or /128 has none. */

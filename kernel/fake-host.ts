@@ -5,6 +5,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
+import type { LinkFact } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
 import type { LinkKind, MacvlanMode, Mark, NetnsPath, QdiscSet, VlanProtocol } from './step.ts';
@@ -26,6 +27,8 @@ export interface FakeLink {
   mac?: Mac;
   up: boolean;
   linkLocal: boolean;
+  promisc?: boolean;
+  nic?: NonNullable<LinkFact['nic']>;
   mark?: Mark;
   master?: FakeLink;
   /** Of the port that it is; without a master they mean nothing. */
@@ -66,6 +69,8 @@ export interface StrangerLink {
   readonly up?: boolean;
   readonly master?: string;
   readonly addresses?: readonly Prefix[];
+  readonly promisc?: boolean;
+  readonly nic?: NonNullable<LinkFact['nic']>;
   /** A macvlan or VLAN link, with what it is on. */
   readonly link?: LinkKind;
   /** A mark makes it a leftover of ours rather than a stranger's. */
@@ -93,6 +98,8 @@ export function addLink(
     mac?: Mac;
     mark?: Mark;
     linkLocal?: boolean;
+    promisc?: boolean;
+    nic?: NonNullable<LinkFact['nic']>;
   },
 ): FakeLink {
   checkName(link.name);

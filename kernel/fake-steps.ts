@@ -16,7 +16,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
-import { isVlanOf, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
+import { isVlanOf, linkPromisc, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
@@ -62,6 +62,8 @@ export function doStep(state: FakeState, step: Step): Undo {
       return linkMaster(state, step);
     case 'link.up':
       return linkUp(state, step);
+    case 'link.promisc':
+      return linkPromisc(linkAt(state, undefined, step.link));
     case 'link.move':
       return linkMove(state, step);
     case 'addr.add':
@@ -107,6 +109,9 @@ export function undoStep(state: FakeState, step: Step): void {
       if (link?.mark !== undefined) switchLink(link, false);
       return;
     }
+    case 'link.promisc':
+      delete findLink(state, undefined, step.link)?.promisc;
+      return;
     case 'link.move':
       undoLinkMove(state, step);
       return;

@@ -54,6 +54,14 @@ export function switchLink(link: FakeLink, up: boolean): void {
   for (const child of link.children) if (child.vlan !== undefined) switchLink(child, link.up);
 }
 
+export function linkPromisc(link: FakeLink): (() => void) | undefined {
+  if (link.promisc === true) return undefined;
+  link.promisc = true;
+  return () => {
+    delete link.promisc;
+  };
+}
+
 /** Whether a link of ours that is there is the VLAN that the step asks for. */
 export function isVlanOf(link: FakeLink, kind: LinkKind): boolean {
   if (kind.kind !== 'vlan') return true;

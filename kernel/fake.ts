@@ -355,9 +355,11 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           parent,
           macvlanMode,
           vlan,
+          promisc,
           ...link
         }) => ({
           name,
+          ...(promisc === true && { promisc }),
           ...(parent !== undefined && { parent: parent.name, macvlanMode, vlan }),
           ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
           ...(master !== undefined && { port }),

@@ -18,6 +18,7 @@ import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
@@ -145,10 +146,12 @@ class LinuxKernel implements Kernel {
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
-      host: withTraffic(
-        dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
-        this.#ground.home,
-        steps,
+      host: withNics(
+        withTraffic(
+          dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
+          this.#ground.home,
+          steps,
+        ),
       ),
       netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
       ourNetns: listNetns(this.#options.netnsDir),

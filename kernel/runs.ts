@@ -22,6 +22,7 @@ function laneOf(step: Step): string | undefined {
     case 'addr.add':
     case 'route.add':
       return `netns ${step.netns ?? ''}`;
+    case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
     case 'neigh.announce':
@@ -52,6 +53,7 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'forward.accept':
     case 'port.hold':
     case 'conntrack.forget':
+    case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
     case 'neigh.announce':

@@ -89,6 +89,15 @@ export interface LinkUp {
 }
 
 /**
+ * The interface takes in frames for every MAC (IFF_PROMISC, `ip link set LINK promisc on`). For an interface that is not ours; the inverse
+ * takes it back, so that who finds it so already leaves it out of the plan.
+ */
+export interface LinkPromisc {
+  readonly do: 'link.promisc';
+  readonly link: string;
+}
+
+/**
  * Move `link` from the daemon's namespace into `to` and name it `as` there (what dockerd does with a Join's SrcName).
  * The inverse brings it back under its old name; a namespace or link that is gone is success.
  */
@@ -274,6 +283,7 @@ export type Step =
   | LinkAdd
   | LinkMaster
   | LinkUp
+  | LinkPromisc
   | LinkMove
   | AddrAdd
   | RouteAdd

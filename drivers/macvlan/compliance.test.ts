@@ -138,6 +138,17 @@ t.test('on an interface that is there', (t) => {
   t.end();
 });
 
+t.test('with the host among the neighbours', (t) => {
+  const own = { parent: 'eth0', host_access: 'true' };
+  driverCompliance(t, macvlan, {
+    ...FIXTURE,
+    network: { ...network, options: own },
+    other: { ...other, options: { parent: 'eth0', promiscuous: '1' } },
+    refused: [],
+  });
+  t.end();
+});
+
 t.test('without a parent', (t) => {
   const on = (spec: NetworkSpec): NetworkSpec => ({ ...spec, options: {} });
   driverCompliance(t, macvlan, { ...FIXTURE, network: on(network), other: on(other), refused: [] });

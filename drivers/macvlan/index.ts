@@ -15,6 +15,7 @@ import {
 import { assertDefaults } from './endpoint-options.ts';
 import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
+import { warningOf } from './nics.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { wayTo, wireOf } from './wire.ts';
 
@@ -32,7 +33,7 @@ export const macvlan: Driver = {
     const onIt = neighbours(spec, others).filter((other) => other.wire === wire);
     assertSharing(options.mode, wire, onIt, facts);
     assertNoOverlap(spec, wire, onIt, others);
-    return planOf(spec, options, facts);
+    return planOf(spec, options, facts, others);
   },
   found: (spec, facts) => (parseOptions(spec.options).hostAccess ? hostOnLan(spec, facts) : {}),
   // The router of the LAN is the user's: an address that nobody has must not become anybody's gateway.
@@ -44,7 +45,12 @@ export const macvlan: Driver = {
   publishing: { requests: publishRequests, plan: () => [] },
 };
 
-function planOf(spec: NetworkSpec, options: MacvlanOptions, facts: Facts): Plan {
+function planOf(
+  spec: NetworkSpec,
+  options: MacvlanOptions,
+  facts: Facts,
+  others: readonly NetworkRecord[],
+): Plan {
   const { parent, mtu } = options;
   if (parent === undefined) {
     assertMtu(spec, mtu, undefined);
@@ -53,7 +59,7 @@ function planOf(spec: NetworkSpec, options: MacvlanOptions, facts: Facts): Plan 
   const way = wayTo({ ...options, parent }, facts);
   assertParent(way, facts);
   assertMtu(spec, mtu, way.base);
-  return networkPlan(spec, options, way, facts);
+  return networkPlan(spec, options, way, facts, others);
 }
 
 function neighbours(spec: NetworkSpec, others: readonly NetworkRecord[]): readonly Neighbour[] {
@@ -84,16 +90,16 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
   const fields: (readonly [string, string])[] = [
     ['parent', options.parent === undefined ? 'none: it leads nowhere' : device],
   ];
-  for (
-    let link = host.links.get(device);
-    link?.vlan !== undefined;
-    link = host.links.get(link.parent ?? '')
-  ) {
+  let link = host.links.get(device);
+  for (; link?.vlan !== undefined; link = host.links.get(link.parent ?? '')) {
     const { id, protocol } = link.vlan;
     fields.push(['vlan', `${id} (${protocol}) on ${link.parent ?? 'an interface elsewhere'}`]);
   }
   if (options.hostAccess)
     fields.push(['host', `${shimAddresses(network).join(', ')} by ${shimOf(network.id)}`]);
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
-  return { device, fields };
+  const promiscuity = host.links.get(device)?.promiscuity ?? 0;
+  if (options.parent !== undefined) fields.push(['promiscuous', promiscuity > 0 ? 'yes' : 'no']);
+  const warning = link && warningOf(link);
+  return { device, fields, warnings: warning === undefined ? [] : [warning] };
 }

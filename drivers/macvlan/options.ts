@@ -29,6 +29,8 @@ export interface MacvlanOptions {
   /** Bytes; undefined = the parent's. */
   readonly mtu: number | undefined;
   readonly ifacePrefix: string;
+  /** The parent takes in frames for every MAC. */
+  readonly promiscuous: boolean;
   /** The host and the network's containers reach each other. */
   readonly hostAccess: boolean;
 }
@@ -41,6 +43,7 @@ const NAMES = {
   flag: 'macvlan_flag',
   mtu: 'com.docker.network.driver.mtu',
   ifacePrefix: 'com.docker.network.container_iface_prefix',
+  promiscuous: 'promiscuous',
   hostAccess: 'host_access',
 } as const;
 
@@ -64,13 +67,24 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     promisc: choiceValue(NAMES.flag, of('flag'), FLAGS, 'promisc') === 'promisc',
     mtu: mtuValue(NAMES.mtu, of('mtu')),
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
   };
   assertFit(parsed);
   return parsed;
 }
 
-function assertFit({ parent, vlan, protocols, mode, promisc, hostAccess }: MacvlanOptions): void {
+function assertFit({
+  parent,
+  vlan,
+  protocols,
+  mode,
+  promisc,
+  promiscuous,
+  hostAccess,
+}: MacvlanOptions): void {
+  if (parent === undefined && promiscuous)
+    throw new CnmError('option-invalid', `${NAMES.promiscuous} is of the parent: add parent=`);
   if (hostAccess && mode !== 'bridge') {
     throw new CnmError(
       'option-invalid',

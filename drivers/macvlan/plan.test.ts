@@ -276,7 +276,9 @@ t.test('what inspection shows', async (t) => {
       ['vlan', '100 (802.1q) on eth0.10'],
       ['vlan', '10 (802.1ad) on eth0'],
       ['mode', 'private'],
+      ['promiscuous', 'no'],
     ],
+    warnings: [],
   });
   const none = macvlan.appearance?.(spec({}), await kernel.facts());
   t.same(none?.fields, [
@@ -301,4 +303,130 @@ t.test('ports are published on the container’s own address; none where nobody 
   t.same(requests(spec({})), []);
   t.same(requests(spec({ parent: 'eth0' }, { internal: true })), []);
   t.end();
+});
+
+const ON_LAN: StrangerLink = {
+  ...NIC,
+  addresses: [prefix('10.1.0.9/24'), prefix('fd00:1::9/64'), prefix('192.0.2.9/24')],
+};
+const DUAL = {
+  enableIpv6: true,
+  ipv6: [subnet('fd00:1::/64')],
+};
+
+t.test('host access: a shim with addresses of its own, and routes both ways', async (t) => {
+  const network = spec(
+    { parent: 'eth0', host_access: 'true', 'cnm.routes': '10.9.0.0/16 via 10.1.0.7' },
+    DUAL,
+  );
+  const kernel = fakeKernel({ links: [ON_LAN] });
+  const facts = await kernel.facts({ sysctls: ['net.ipv6.conf.all.disable_ipv6'] });
+  const plan = macvlan.network(network, facts, []);
+  const [, name = ''] =
+    /link eth0 (cnmh[0-9a-z]{10}) address/.exec(describe(plan[0] ?? { do: 'netns.add', path: '' })) ?? [];
+  const told = plan.slice(1).map(describe);
+  const [, shim4 = ''] = /add (169\.254\.\d+\.\d+)\/32/.exec(told.join('\n')) ?? [];
+  const [, shim6 = ''] = /add (fd9d:7b6a:6d2f:1:\S+)\/128/.exec(told.join('\n')) ?? [];
+  t.same(told, [
+    `sysctl -w net.ipv4.conf.${name}.arp_ignore=1`,
+    `sysctl -w net.ipv4.conf.${name}.arp_announce=2`,
+    `sysctl -w net.ipv6.conf.${name}.accept_ra=0`,
+    `ip addr add ${shim4}/32 dev ${name}`,
+    `ip addr add ${shim6}/128 dev ${name}`,
+    `ip link set ${name} up`,
+  ]);
+  const endpoint: EndpointSpec = {
+    id: 'e1'.repeat(32),
+    network: network.id,
+    address: prefix('10.1.0.2/24'),
+    addressV6: prefix('fd00:1::2/64'),
+    options: {},
+    ports: [],
+  };
+  const link = macvlan.endpoint(network, { ...endpoint, mac: macvlan.mac(network, endpoint) });
+  t.same(link.slice(1).map(describe), [
+    `ip route add 10.1.0.2/32 dev ${name}`,
+    `ip route add fd00:1::2/128 dev ${name}`,
+  ]);
+  await kernel.apply([...plan, ...link]);
+  const found = macvlan.found?.(network, facts);
+  t.same(found, { host: '10.1.0.9 fd00:1::9' }, 'the addresses that the LAN knows the host by');
+  t.same(macvlan.join({ ...network, ...(found && { found }) }, endpoint).routes, [
+    { destination: `${shim4}/32` },
+    { destination: '10.1.0.9/32', nextHop: shim4 },
+    { destination: `${shim6}/128` },
+    { destination: 'fd00:1::9/128', nextHop: shim6 },
+    { destination: '10.9.0.0/16', nextHop: '10.1.0.7' },
+  ]);
+  const { addressV6, ...v4 } = endpoint;
+  t.ok(addressV6);
+  t.same(macvlan.join(network, v4).routes.length, 2, 'the shim, and the network’s own');
+});
+
+t.test('host access is refused where no container could be a neighbour of the host’s', async (t) => {
+  for (const mode of ['private', 'vepa', 'passthru'])
+    t.match(
+      await refusal(host(), { parent: 'eth0', host_access: 'true', macvlan_mode: mode }),
+      /host_access needs macvlan_mode=bridge/,
+    );
+  t.match(
+    await refusal(host(), { parent: 'eth0', host_access: 'yes' }),
+    /host_access cannot be "yes": it must be true or false/,
+  );
+  t.equal(await refusal(host(), { host_access: 'true' }), '', 'also without a parent');
+});
+
+t.test('shims of many networks have addresses that may be used', (t) => {
+  const seen = new Set<string>();
+  for (let n = 0; n < 500; n += 1) {
+    const network = spec({ host_access: 'true' }, { ...DUAL, id: n.toString(16).padStart(64, '0') });
+    const routes = macvlan.join(network, {
+      id: 'e',
+      network: network.id,
+      address: prefix('10.1.0.2/24'),
+      options: {},
+      ports: [],
+    });
+    const [, third = '', fourth = ''] =
+      /^169\.254\.(\d+)\.(\d+)\/32$/.exec(routes.routes[0]?.destination ?? '') ?? [];
+    t.ok(Number(third) > 0 && Number(third) < 255 && !['157', '169'].includes(third));
+    t.ok(Number(fourth) > 0 && Number(fourth) < 255);
+    seen.add(`${third}.${fourth}`);
+  }
+  t.ok(seen.size > 490, 'and nearly all differ');
+  t.end();
+});
+
+t.test('promiscuous: set once, by whoever needs it first, and only where nobody had set it', async (t) => {
+  const wanted = { parent: 'eth0', promiscuous: 'true' };
+  const step = { do: 'link.promisc', link: 'eth0' } as const;
+  const kernel = host();
+  t.same(macvlan.network(spec(wanted), await kernel.facts(), []), [step]);
+  await kernel.apply([step]);
+  const first = record('b', wanted, '10.2.0.0/24', { plan: [step] });
+  t.same(
+    macvlan.network(spec(wanted), await kernel.facts(), [first]),
+    [step],
+    'a second network of ours has it, too',
+  );
+  t.same(macvlan.network(spec(wanted), await kernel.facts(), []), [], 'the user’s own stays his');
+  t.same(macvlan.appearance?.(spec({ parent: 'eth0' }), await kernel.facts()).fields.at(-1), [
+    'promiscuous',
+    'yes',
+  ]);
+  t.match(await refusal(host(), { promiscuous: 'true' }), /promiscuous is of the parent: add parent=/);
+});
+
+t.test('NICs that are known to drop foreign MACs', async (t) => {
+  const warnings = async (nic: NonNullable<StrangerLink['nic']>, options: Record<string, string>) => {
+    const kernel = fakeKernel({ links: [{ ...NIC, nic }] });
+    await kernel.apply(macvlan.network(spec(options), await kernel.facts(), []));
+    return macvlan.appearance?.(spec(options), await kernel.facts()).warnings;
+  };
+  t.match(await warnings({ wireless: true, driver: 'iwlwifi' }, { parent: 'eth0' }), [/eth0 is Wi-Fi: /]);
+  t.match(await warnings({ wireless: false, driver: 'ena' }, { parent: 'eth0.100' }), [
+    /eth0 \(ena\): AWS drops/,
+  ]);
+  t.match(await warnings({ wireless: false, driver: 'vmxnet3' }, { parent: 'eth0' }), [/forged transmits/]);
+  t.same(await warnings({ wireless: false, driver: 'igb' }, { parent: 'eth0' }), []);
 });

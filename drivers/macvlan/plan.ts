@@ -3,7 +3,14 @@ import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import { IPV6_DISABLED, SHARED } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
-import type { EndpointSpec, JoinInfo, NetworkSpec, PlannedNetwork, Subnet } from '../../cnm/model.ts';
+import type {
+  EndpointSpec,
+  JoinInfo,
+  NetworkRecord,
+  NetworkSpec,
+  PlannedNetwork,
+  Subnet,
+} from '../../cnm/model.ts';
 import { shortOf } from '../../cnm/short-name.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, Plan, Step } from '../../kernel/step.ts';
@@ -18,11 +25,27 @@ export function networkPlan(
   options: MacvlanOptions,
   { base, vlans }: Way,
   facts: Facts,
+  others: readonly NetworkRecord[],
 ): Plan {
   return [
     ...vlans.flatMap((vlan) => vlanSteps(vlan, hasIpv6(facts, base.mtu))),
+    ...promiscuity(wireOf(spec.id, options), options, facts, others),
     ...access(spec, options, hasIpv6(facts, options.mtu ?? base.mtu)),
   ];
+}
+
+/** Who made it promiscuous before any of our networks did will want it so when they are gone. */
+function promiscuity(
+  wire: string,
+  { promiscuous }: MacvlanOptions,
+  { host }: Facts,
+  others: readonly NetworkRecord[],
+): Plan {
+  if (!promiscuous) return [];
+  const isOurs = others.some(({ plan }) =>
+    plan.some((step) => step.do === 'link.promisc' && step.link === wire),
+  );
+  return host.links.get(wire)?.promisc === true && !isOurs ? [] : [{ do: 'link.promisc', link: wire }];
 }
 
 /** Below 1280 bytes a link has no IPv6 (addrconf_notify()), and none of its sysctls. */

@@ -27,6 +27,9 @@ const WIRES: readonly (readonly [options: Readonly<Record<string, string>>, need
   // Of these and those before them only one kind can be there at a time.
   [{ parent: 'eth0.10', vlan_protocol: '802.1ad' }, ['eth0.10']],
   [{ parent: 'eth0.10.7', vlan_protocol: '802.1ad,802.1q' }, ['eth0.10', 'eth0.10.7']],
+  [{ parent: 'eth0', promiscuous: 'true' }, []],
+  [{ parent: 'eth0.100', promiscuous: 'true', host_access: 'true' }, ['eth0.100']],
+  [{ parent: 'eth0', promiscuous: 'true', host_access: 'true' }, []],
   [{ parent: 'eth0.5' }, []],
   [{ parent: 'eth0', vlan: '5' }, []],
   [{ parent: 'eth0.5.7' }, ['eth0.5.7']],
@@ -170,6 +173,12 @@ class World {
       [...new Set([...USERS, ...needed])].sort(),
       'the VLANs on the host are those in use, and the user’s',
     );
+    for (const name of ['eth0', 'eth0.100']) {
+      const isAsked = this.#cnm
+        .networks()
+        .some(({ options }) => options['parent'] === name && options['promiscuous'] === 'true');
+      assert.equal(host.links.get(name)?.promisc ?? false, isAsked, `${name} promiscuous`);
+    }
     const { differences, orphans } = await this.#cnm.drift();
     assert.deepEqual([differences, orphans], [[], []]);
   }

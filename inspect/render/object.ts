@@ -27,6 +27,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       ...(network.fields ?? []),
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
     ]),
+    ...(network.warnings ?? []).map((warning) => `  ${paint.yellow(`warning: ${printable(warning)}`)}`),
     '',
     `  ${root}`,
     ...drawBranches(

@@ -9,7 +9,7 @@ import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
 import { createMacvlan, createVlan } from '../sub-interface.ts';
-import type { LinkAdd, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
+import type { LinkAdd, LinkMaster, LinkMove, LinkPromisc, LinkUp, NetnsPath, Step } from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, Operation, RtnetlinkOperation, View } from './kind.ts';
 import { isVlan, parentOf, wasTaken, whyNot } from './sub-interface.ts';
@@ -180,6 +180,8 @@ function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): Ker
     mtu: mtu ?? step.mtu ?? 1500,
     up: false,
     carrier: false,
+    promisc: false,
+    promiscuity: 0,
     master: 0,
     peerElsewhere: false,
     mark: step.mark,
@@ -291,6 +293,27 @@ export const linkUp: Kind<LinkUp> = {
     if (link?.vlan === undefined || link.up) return link?.up === true;
     return links?.get(link.parent ?? '')?.up === false;
   },
+};
+
+/** On whomsoever's link: it is the stranger's own that the plan is about. */
+export const linkPromisc: Kind<LinkPromisc> = {
+  looks: ({ link }) => [{ netns: undefined, name: link }],
+
+  apply(step, view) {
+    const link = linkOf(view, undefined, step.link, step);
+    if (link.promisc) return [];
+    view.put(undefined, { ...link, promisc: true });
+    return [change(undefined, link, { promisc: true }, { promisc: false })];
+  },
+
+  inverse(step, view) {
+    const link = view.link(undefined, step.link);
+    if (link?.promisc !== true) return [];
+    view.put(undefined, { ...link, promisc: false });
+    return [{ ...change(undefined, link, { promisc: false }), tolerates: isGone }];
+  },
+
+  satisfied: (step, { host }) => host.links.get(step.link)?.promisc === true,
 };
 
 export const linkMove: Kind<LinkMove> = {

@@ -2,12 +2,13 @@
 /*
  * The macvlan driver on Docker Engine 20.10 and 28.5: acceptance cases M01 to M15 that need no VLAN.
  *
- *   lan ──┬── eth1 h: dockerd + cnm-macvlan ── on eth1: n1 (c1, c2), n2, …        host 10.20.0.2
+ *   lan ──┬── eth1 h: dockerd + cnm-macvlan ── on eth1: n1 (c1, c2), n2, …        host 10.20.0.2, fd00:20::2
  *         └── eth1 r: a machine of the LAN 10.20.0.9, fd00:20::9; 10.21.0.9, fd00:21::9; 10.22.0.9
  *   h: eth2 ═ eth2 r (passthru), eth3 ═ eth3 r (down)
  */
 import t from 'tap';
 import type { Test } from 'tap';
+import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import type { Engine } from '../lab/engine.ts';
 import type { Host } from '../lab/host.ts';
@@ -53,7 +54,7 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   const h = await lab.dockerHost({ engine, plugin: 'sockets', drivers: ['macvlan'] });
   const r = await lab.peer({ name: 'r' });
   await lab.segment(
-    { host: h, link: 'eth1', addresses: ['10.20.0.2/24'] },
+    { host: h, link: 'eth1', addresses: ['10.20.0.2/24', 'fd00:20::2/64'] },
     {
       host: r,
       link: 'eth1',
@@ -69,6 +70,7 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
     'M01 containers reach each other and the LAN, with their own MACs on the wire': (t) => wire(t, h, r),
     'M09 several subnets of each family': (t) => subnets(t, h),
     'M10 no gateway but the one that the user gave': (t) => gateways(t, h, engine),
+    'the host and its containers, with host_access=true': (t) => hostAccess(t, h, r),
     'killed while containers run': (t) => killed(t, h),
   };
   const older: typeof all = {
@@ -80,6 +82,7 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
     'M11 one address is never on one wire twice': (t) => overlap(t, h),
     'M12 the MTU, up to the parent’s': (t) => mtu(t, h),
     'M13, M14 names of interfaces': (t) => names(t, h),
+    'scenario 5: promiscuous=true, while a network needs it': (t) => promiscuous(t, h),
     'M15 a MAC of the user’s, and no IPv6 without --ipv6': (t) => macs(t, h),
     'V11 the subnet-router anycast address is nobody’s': (t) => anycast(t, h),
   };
@@ -391,4 +394,71 @@ async function killed(t: Test, h: DockerHost): Promise<void> {
   await h.container('c2', 'n14');
   t.ok(await reaches(h, 'c2', (await attached(h, 'c1', 'n14')).v4));
   await remove(h, ['c1', 'c2'], 'n14');
+}
+
+async function hostAccess(t: Test, h: DockerHost, r: Host): Promise<void> {
+  await create(h, 'n15', ...LAN, ...LAN6, '-o', 'parent=eth1', '-o', 'host_access=true');
+  await h.container('c1', 'n15');
+  const [, shim4 = '', shim6 = '', shim = ''] =
+    /host +(\S+), (\S+) by (\S+)\n/.exec(await h.cnm('network', 'inspect', 'n15')) ?? [];
+  const { v4, v6, mac } = await attached(h, 'c1', 'n15');
+  const both = async (when: string) => {
+    for (const to of [v4, v6]) t.ok(await h.pings(to, 3), `the host reaches ${to} ${when}`);
+    for (const to of ['10.20.0.2', 'fd00:20::2', shim4, shim6])
+      t.ok(await reaches(h, 'c1', to), `c1 reaches the host as ${to} ${when}`);
+  };
+  // What is between the two is for nobody else on the wire, but for questions that go to all.
+  const seen = await capture(
+    (argv) => r.spawnNet(argv),
+    '-e -i eth1 icmp or icmp6',
+    () => both('at once'),
+  );
+  t.notMatch(seen, 'echo', 'none of it on the wire');
+  await r.net('ip', 'neigh', 'flush', 'dev', 'eth1');
+  const asked = await capture(
+    (argv) => r.spawnNet(argv),
+    '-e -i eth1 arp',
+    () => r.pings('10.20.0.2', 3),
+  );
+  const answers = asked.split('\n').filter((line) => line.includes('Reply 10.20.0.2 is-at'));
+  t.equal(answers.length, 1, 'asked by the LAN, one link answers for the host');
+  t.match(answers[0], `is-at ${String(await linkField(h, 'eth1', 'address'))}`, 'and it is the parent');
+  t.ok(await reaches(h, 'c1', '10.20.0.9'), 'the LAN as ever');
+  t.match(await h.net('ip', 'route', 'get', v4), new RegExp(`dev ${shim} src ${shim4}`));
+  t.not(await linkField(h, shim, 'address'), mac);
+  await h.docker('restart', '--time', '0', 'c1');
+  await both('after a restart');
+  await h.net('ip', 'link', 'del', shim);
+  await until('the shim to be put back', 20_000, async () => (await h.pings(v4)) || undefined);
+  await remove(h, ['c1'], 'n15');
+  t.notMatch(await h.net('ip', '-br', 'link'), 'cnmh', 'gone with its network');
+}
+
+async function promiscuous(t: Test, h: DockerHost): Promise<void> {
+  const asked = async () => /[<,]PROMISC[,>]/.test(await h.net('ip', 'link', 'show', 'eth1'));
+  const shown = async (name: string) =>
+    /promiscuous +(\w+)\n/.exec(await h.cnm('network', 'inspect', name))?.[1];
+  await create(h, 'n16', '--subnet=10.31.0.0/24', '-o', 'parent=eth1');
+  t.equal(await shown('n16'), 'no');
+  for (const name of ['n17', 'n18'])
+    await create(
+      h,
+      name,
+      `--subnet=10.3${name === 'n17' ? 2 : 3}.0.0/24`,
+      '-o',
+      'parent=eth1',
+      '-o',
+      'promiscuous=true',
+    );
+  t.ok(await asked());
+  t.equal(await shown('n16'), 'yes', 'it is one NIC');
+  await h.docker('network', 'rm', 'n17');
+  t.ok(await asked(), 'another network needs it');
+  await h.docker('network', 'rm', 'n18', 'n16');
+  t.notOk(await asked(), 'undone with the last');
+  await h.net('ip', 'link', 'set', 'eth1', 'promisc', 'on');
+  await create(h, 'n17', '--subnet=10.32.0.0/24', '-o', 'parent=eth1', '-o', 'promiscuous=true');
+  await h.docker('network', 'rm', 'n17');
+  t.ok(await asked(), 'what the user had set stays');
+  await h.net('ip', 'link', 'set', 'eth1', 'promisc', 'off');
 }

@@ -159,6 +159,28 @@ export const MACVLAN_CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'a stranger’s link made promiscuous, and as it was'(world) {
+    world.addBridge('wire');
+    const before = await state(world);
+    const plan: Plan = [{ do: 'link.promisc', link: 'wire' }];
+    const promisc = async () => (await world.kernel.facts()).host.links.get('wire')?.promisc;
+    const seen: unknown[] = [
+      await promisc(),
+      await applied(world, plan),
+      await promisc(),
+      await applied(world, plan),
+    ];
+    for (let time = 0; time < 2; time += 1) {
+      await world.kernel.revert(plan);
+      seen.push(await promisc());
+      await back(world, before);
+    }
+    seen.push(await errnoOf(world.kernel.apply([...plan, IMPOSSIBLE])), await promisc());
+    const nowhere: Plan = [{ do: 'link.promisc', link: 'nowhere' }];
+    seen.push(await errnoOf(world.kernel.apply(nowhere)), await errnoOf(world.kernel.revert(nowhere)));
+    return seen;
+  },
+
   async 'what is on a link goes with it'(world) {
     await world.kernel.apply([CARRIER, on(CHILD, { parent: 'carrier' }), on(SECOND, { parent: 'carrier' })]);
     const path = world.foreignPath('docker');
