@@ -9,6 +9,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { GATEWAY_DNS_PORT } from '../../address/dns-port.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
@@ -222,7 +223,7 @@ t.test('names, with no Docker', async (t) => {
     await until(
       'the doors to be closed',
       5_000,
-      async () => !/:10053\b/.test(await h.net('ss', '-Hlun')) || undefined,
+      async () => !new RegExp(`:${GATEWAY_DNS_PORT}\\b`).test(await h.net('ss', '-Hlun')) || undefined,
     );
   });
 });

@@ -197,7 +197,8 @@ async function descriptors(host: CnmHost): Promise<string[]> {
 async function records(host: CnmHost, subject: string): Promise<unknown> {
   const { status, body, text } = await unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
   if (status !== 200) throw new Error(`the admin API does not list ${subject}: ${status} ${text}`);
-  return body;
+  // Without names: those of Docker's objects are there when its Engine answers in time.
+  return JSON.parse(JSON.stringify(body, (key, value: unknown) => (key === 'name' ? undefined : value)));
 }
 
 /** The host's state now. Of our daemon only where it runs. */
