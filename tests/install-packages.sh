@@ -1,5 +1,6 @@
 #!/bin/bash
 # Installs what the root tests need on a Debian machine. Quick when all is there; needs root only when something is missing.
+# Fails when something of that cannot be had, but for the virtual machine: the tests that need it are then NOT RUN (tests/run-lab.sh).
 set -euo pipefail
 
 packages=(
@@ -8,19 +9,26 @@ packages=(
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
 )
+# A kernel that has everything, which is not installed but downloaded when it is wanted (tests/lab/make-vm.sh).
+virtual_machine=(qemu-system-x86 kmod xz-utils)
 
-missing=()
-for package in "${packages[@]}"; do
-  state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
-  [ "$state" = installed ] || missing+=("$package")
-done
-[ ${#missing[@]} -gt 0 ] || exit 0
+missing_of() {
+  local package
+  for package in "$@"; do
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || echo "$package"
+  done
+}
+
+mapfile -t missing < <(missing_of "${packages[@]}")
+mapfile -t missing_machine < <(missing_of "${virtual_machine[@]}")
+all=("${missing[@]}" "${missing_machine[@]}")
+[ ${#all[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
-  echo "install-packages.sh: missing: ${missing[*]}; run as root, or: apt-get install ${missing[*]}" >&2
+  echo "install-packages.sh: missing: ${all[*]}; run as root, or: apt-get install ${all[*]}" >&2
   exit 1
 fi
-echo "install-packages.sh: installing ${missing[*]}"
+echo "install-packages.sh: installing ${all[*]}"
 
 # A Docker Engine that we bring must not start in the machine's own namespaces: the lab runs its own.
 # policy-rc.d (invoke-rc.d(8)) keeps services from starting during the installation; one that is there already is left alone.
@@ -35,10 +43,16 @@ if [[ " ${missing[*]} " == *' docker.io '* ]]; then
 fi
 
 install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "${missing[@]}" < /dev/null
+  [ $# -gt 0 ] || return 0
+  DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "$@" < /dev/null
 }
 # The package lists may be missing or outdated: fetch them only when the installation fails without.
-install > /dev/null 2>&1 || { apt-get update --quiet; install; }
+install_with_lists() {
+  install "$@" > /dev/null 2>&1 || { apt-get update --quiet; install "$@"; }
+}
+install_with_lists "${missing[@]}"
+install_with_lists "${missing_machine[@]}" ||
+  echo "install-packages.sh: NOT INSTALLED: ${missing_machine[*]}; the tests that need a virtual machine cannot run" >&2
 
 if [ "$brings_docker" = yes ] && [ -d /run/systemd/system ]; then
   systemctl disable --now docker.service docker.socket containerd.service > /dev/null 2>&1 || true

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PATIENCE } from './command.ts';
 import { CnmHost } from './docker-host.ts';
 import type { Host } from './host.ts';
 import { unixHttp } from './unix-http.ts';
@@ -240,7 +241,7 @@ export async function assertRestored(
   before: Snapshot,
   limit = 3000,
 ): Promise<boolean> {
-  const deadline = performance.now() + limit;
+  const deadline = performance.now() + limit * PATIENCE;
   let after = await snapshot(host);
   while (!isDeepStrictEqual(before, after) && performance.now() < deadline) {
     await sleep(100);
