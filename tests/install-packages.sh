@@ -8,6 +8,7 @@ packages=(
   busybox-static debootstrap                             # the containers' image, newer Engines
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
+  etcd-server                                            # what the hosts of a cluster share
 )
 # A kernel that has everything, which is not installed but downloaded when it is wanted (tests/lab/make-vm.sh).
 virtual_machine=(qemu-system-x86 kmod xz-utils)
@@ -30,11 +31,12 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "install-packages.sh: installing ${all[*]}"
 
-# A Docker Engine that we bring must not start in the machine's own namespaces: the lab runs its own.
+# A Docker Engine or an etcd that we bring must not start in the machine's own namespaces: the tests run their own.
 # policy-rc.d (invoke-rc.d(8)) keeps services from starting during the installation; one that is there already is left alone.
-brings_docker=no
-if [[ " ${missing[*]} " == *' docker.io '* ]]; then
-  brings_docker=yes
+brings=()
+[[ " ${missing[*]} " != *' docker.io '* ]] || brings+=(docker.service docker.socket containerd.service)
+[[ " ${missing[*]} " != *' etcd-server '* ]] || brings+=(etcd.service)
+if [ ${#brings[@]} -gt 0 ]; then
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
@@ -54,6 +56,6 @@ install_with_lists "${missing[@]}"
 install_with_lists "${missing_machine[@]}" ||
   echo "install-packages.sh: NOT INSTALLED: ${missing_machine[*]}; the tests that need a virtual machine cannot run" >&2
 
-if [ "$brings_docker" = yes ] && [ -d /run/systemd/system ]; then
-  systemctl disable --now docker.service docker.socket containerd.service > /dev/null 2>&1 || true
+if [ ${#brings[@]} -gt 0 ] && [ -d /run/systemd/system ]; then
+  systemctl disable --now "${brings[@]}" > /dev/null 2>&1 || true
 fi
