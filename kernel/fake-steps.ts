@@ -16,7 +16,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
-import { isVlanOf, linkPromisc, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
+import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
@@ -26,7 +26,6 @@ import type {
   LinkAdd,
   LinkMaster,
   LinkMove,
-  LinkUp,
   Mark,
   NetnsAdd,
   NetnsPath,
@@ -61,7 +60,7 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'link.master':
       return linkMaster(state, step);
     case 'link.up':
-      return linkUp(state, step);
+      return linkUp(linkAt(state, step.netns, step.link));
     case 'link.promisc':
       return linkPromisc(linkAt(state, undefined, step.link));
     case 'link.move':
@@ -258,15 +257,6 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
     else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
-  };
-}
-
-function linkUp(state: FakeState, step: LinkUp): Undo {
-  const link = linkAt(state, step.netns, step.link);
-  if (link.up) return undefined;
-  switchLink(link, true);
-  return () => {
-    switchLink(link, false);
   };
 }
 

@@ -54,6 +54,14 @@ export function switchLink(link: FakeLink, up: boolean): void {
   for (const child of link.children) if (child.vlan !== undefined) switchLink(child, link.up);
 }
 
+export function linkUp(link: FakeLink): (() => void) | undefined {
+  if (link.up) return undefined;
+  switchLink(link, true);
+  return () => {
+    switchLink(link, false);
+  };
+}
+
 export function linkPromisc(link: FakeLink): (() => void) | undefined {
   if (link.promisc === true) return undefined;
   link.promisc = true;

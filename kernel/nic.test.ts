@@ -7,7 +7,9 @@ import { withNics } from './nic.ts';
 
 t.test('what sysfs says of physical devices', async (t) => {
   const sysfs = mkdtempSync(join(tmpdir(), 'cnm-sysfs-'));
-  t.teardown(() => rmSync(sysfs, { recursive: true }));
+  t.teardown(() => {
+    rmSync(sysfs, { recursive: true });
+  });
   for (const [name, driver] of [
     ['eth0', 'igb'],
     ['wlan0', 'iwlwifi'],
