@@ -242,6 +242,7 @@ t.test('an endpoint is one macvlan link, made from the options alone', (t) => {
     'its MAC is the parent’s',
   );
   t.match(command({})[0], /^ip link add link cnmp[0-9a-z]{10} cnmm/);
+  t.equal(command({ parent: 'eth0' }).at(-1), 'announce 10.1.0.2 at 02:42:0a:01:00:02 on eth0');
   t.end();
 });
 
@@ -344,7 +345,7 @@ t.test('host access: a shim with addresses of its own, and routes both ways', as
     ports: [],
   };
   const link = macvlan.endpoint(network, { ...endpoint, mac: macvlan.mac(network, endpoint) });
-  t.same(link.slice(1).map(describe), [
+  t.same(link.slice(1, -1).map(describe), [
     `ip route add 10.1.0.2/32 dev ${name}`,
     `ip route add fd00:1::2/128 dev ${name}`,
   ]);

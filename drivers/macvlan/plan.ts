@@ -118,7 +118,16 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
       ...(options.mtu !== undefined && { mtu: options.mtu }),
     },
     ...(options.hostAccess ? routesTo(endpoint, network.id) : []),
+    ...announcement(wireOf(network.id, options), endpoint),
   ];
+}
+
+/** Who on the LAN has the address's former owner in his cache would go on sending to him, and no Engine below 28 tells him. */
+function announcement(wire: string, endpoint: EndpointSpec & { readonly mac: Mac }): readonly Step[] {
+  const addresses = [endpoint.address, endpoint.addressV6].flatMap((own) =>
+    own === undefined ? [] : [addressOf(own)],
+  );
+  return addresses.length === 0 ? [] : [{ do: 'neigh.announce', link: wire, addresses, mac: endpoint.mac }];
 }
 
 /**

@@ -94,8 +94,20 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
 
 async function wire(t: Test, h: DockerHost, r: Host): Promise<void> {
   await create(h, 'n1', ...LAN, ...LAN6, '-o', 'parent=eth1');
-  await Promise.all(['c1', 'c2'].map((name) => h.container(name, 'n1')));
+  const told = await capture(
+    (argv) => r.spawnNet(argv),
+    '-e -i eth1 arp or icmp6',
+    () => Promise.all(['c1', 'c2'].map((name) => h.container(name, 'n1'))),
+  );
   const [c1, c2] = await Promise.all(['c1', 'c2'].map((name) => attached(h, name, 'n1')));
+  for (const one of [c1, c2]) {
+    t.match(
+      told,
+      new RegExp(`${one?.mac ?? ''} > ff:ff:ff:ff:ff:ff.* ${one?.v4 ?? ''}`),
+      'announced on the LAN',
+    );
+    t.match(told, new RegExp(`${one?.mac ?? ''} > 33:33:00:00:00:01.* tgt is ${one?.v6 ?? ''}`));
+  }
   for (const to of [c2?.v4, c2?.v6, '10.20.0.9', 'fd00:20::9'])
     t.ok(await reaches(h, 'c1', to ?? ''), `c1 reaches ${to ?? ''}`);
   t.ok(await r.pings(c1?.v4 ?? '', 3), 'the LAN reaches c1');
