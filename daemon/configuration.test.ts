@@ -47,6 +47,20 @@ t.test('where the host may ask for names', (t) => {
   t.end();
 });
 
+t.test('a cluster: members with their ports, and where this host is', (t) => {
+  const given = run([
+    '--cluster',
+    'etcd://10.0.0.1,etcd-2.example:23790,[fd00::1]:2379',
+    '--advertise',
+    '192.0.2.10',
+  ]);
+  t.strictSame(given.cluster, ['10.0.0.1:2379', 'etcd-2.example:23790', '[fd00::1]:2379']);
+  t.equal(given.advertise, '192.0.2.10');
+  t.strictSame(run([], { CNM_CLUSTER: 'etcd://h' }).cluster, ['h:2379']);
+  t.equal(run([], { DRIVER: 'bridge', ADVERTISE: '2001:DB8::1' }).advertise, '2001:db8::1');
+  t.end();
+});
+
 t.test('an empty variable is one that is not set', (t) => {
   t.equal(run([], { CNM_STATE_DIR: '', DRIVER: '' }).stateDir, '/var/lib/cnm');
   t.end();
@@ -87,8 +101,14 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-level', 'loud'], {}, /^--log-level: 'loud' .*debug/],
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
-    [['--cluster', 'etcd://h:2379'], {}, /^--cluster: clusters are not in this version/],
-    [['--advertise', '10.0.0.1'], {}, /^--advertise: /],
+    [['--cluster', 'http://h:2379'], {}, /^--cluster: 'http:\/\/h:2379' is no etcd; it must be as etcd:/],
+    [['--cluster', 'etcd://'], {}, /^--cluster: '' is not a host, or host:port/],
+    [['--cluster', 'etcd://h:2379,h:0'], {}, /^--cluster: 'h:0' is not a host/],
+    [['--cluster', 'etcd://h:2379/x'], {}, /^--cluster: 'h:2379\/x' is not a host/],
+    [['--cluster', 'etcd://fd00::1'], {}, /^--cluster: 'fd00::1' is not a host/],
+    [[], { CNM_CLUSTER: 'consul://h' }, /^CNM_CLUSTER: 'consul:/],
+    [['--advertise', 'eth0'], {}, /^--advertise: 'eth0' is not an IP address/],
+    [[], { CNM_ADVERTISE: '10.0.0.1/24' }, /^CNM_ADVERTISE: /],
     [['--verbose'], {}, /--verbose.*cnmd --help/],
     [['--state-dir'], {}, /--state-dir.*cnmd --help/],
     [['start'], {}, /start.*cnmd --help/],

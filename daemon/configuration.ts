@@ -30,6 +30,10 @@ export interface Configuration {
   readonly resolvConf: string;
   /** Where the host itself asks for names of all networks. */
   readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
+  /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
+  readonly cluster?: readonly string[];
+  /** Where the other hosts of a cluster reach this one. */
+  readonly advertise?: Ip;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -118,13 +122,13 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     flag: 'cluster',
     value: 'URL',
     default: '',
-    help: 'etcd://host:2379[,host…]; not in this version',
+    help: 'etcd://host:2379[,host…]: members of the etcd in which hosts share the address space cnm-global; none: each host has its own',
   },
   {
     flag: 'advertise',
     value: 'ADDRESS',
     default: '',
-    help: 'address that other hosts of a cluster reach this one at; not in this version',
+    help: 'address that the other hosts of a cluster reach this one at',
   },
   { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
   { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
@@ -179,7 +183,8 @@ export function parseConfiguration(
     return { from: `--${flag}`, text: setting?.default ?? '' };
   };
 
-  refuseCluster(value('cluster'), value('advertise'));
+  const cluster = etcdMembers(value('cluster'));
+  const advertise = ownAddress(value('advertise'));
   return {
     do: 'run',
     configuration: {
@@ -198,6 +203,8 @@ export function parseConfiguration(
       addressRest: seconds(value('address-rest')) * 1000,
       resolvConf: absolutePath(value('resolv-conf')),
       dnsListen: dnsAddresses(value('dns-listen')),
+      ...(cluster !== undefined && { cluster }),
+      ...(advertise !== undefined && { advertise }),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -318,10 +325,33 @@ function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): 
   return choice;
 }
 
-function refuseCluster(...values: readonly Value[]): void {
-  for (const { from, text } of values)
-    if (text !== '')
-      throw new ConfigurationError(
-        `${from}: clusters are not in this version, so '${text}' cannot be used; leave the setting away.`,
-      );
+const ETCD_PORT = 2379;
+
+/** `etcd://` and hosts, each with its port or etcd's own; an IPv6 address is in brackets, as in any URL. */
+function etcdMembers({ from, text }: Value): readonly string[] | undefined {
+  if (text === '') return undefined;
+  const right = 'it must be as etcd://10.0.0.1:2379,10.0.0.2:2379';
+  if (!text.startsWith('etcd://')) throw new ConfigurationError(`${from}: '${text}' is no etcd; ${right}.`);
+  return text
+    .slice('etcd://'.length)
+    .split(',')
+    .map((member) => {
+      const { host, port = String(ETCD_PORT) } = MEMBER.exec(member)?.groups ?? {};
+      if (host === undefined || Number(port) < 1 || Number(port) > 65535)
+        throw new ConfigurationError(`${from}: '${member}' is not a host, or host:port; ${right}.`);
+      return `${host}:${port}`;
+    });
+}
+
+const MEMBER =
+  /^(?<host>[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::(?<port>\d{1,5}))?$/;
+
+function ownAddress({ from, text }: Value): Ip | undefined {
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined)
+    throw new ConfigurationError(
+      `${from}: '${text}' is not an IP address; write it as 192.0.2.10 or 2001:db8::10.`,
+    );
+  return address;
 }

@@ -36,6 +36,17 @@ const SETTINGS: readonly Setting[] = [
       'Where the host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated.',
     value: '',
   },
+  {
+    name: 'CLUSTER',
+    description:
+      'etcd://host:2379[,host…]: the etcd in which hosts share the address space cnm-global. Empty: none.',
+    value: '',
+  },
+  {
+    name: 'ADVERTISE',
+    description: 'Address at which the other hosts of a cluster reach this one.',
+    value: '',
+  },
 ];
 
 export function pluginConfig(): object {

@@ -264,8 +264,12 @@ class Client implements FakeClient {
     const answer = fate === 'lost' || fate === 'late' ? undefined : work();
     await setImmediate();
     if (fate === 'answered' && !this.#cut && answer !== undefined) return answer;
-    // The client knows only of a request that it could not even send that it was not made.
-    return failure('unreachable', `${this.name} does not answer`, what === 'change' && fate !== 'lost');
+    // A client that is cut off cannot tell whether its request got through before.
+    return failure(
+      'unreachable',
+      `${this.name} does not answer`,
+      what === 'change' && (this.#cut || fate !== 'lost'),
+    );
   }
 }
 

@@ -7,6 +7,7 @@ packages=(
   busybox-static debootstrap                             # the containers' image, newer Engines
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
+  etcd-server                                            # what the hosts of a cluster share
 )
 
 missing=()
@@ -22,11 +23,12 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "install-packages.sh: installing ${missing[*]}"
 
-# A Docker Engine that we bring must not start in the machine's own namespaces: the lab runs its own.
+# A Docker Engine or an etcd that we bring must not start in the machine's own namespaces: the tests run their own.
 # policy-rc.d (invoke-rc.d(8)) keeps services from starting during the installation; one that is there already is left alone.
-brings_docker=no
-if [[ " ${missing[*]} " == *' docker.io '* ]]; then
-  brings_docker=yes
+brings=()
+[[ " ${missing[*]} " != *' docker.io '* ]] || brings+=(docker.service docker.socket containerd.service)
+[[ " ${missing[*]} " != *' etcd-server '* ]] || brings+=(etcd.service)
+if [ ${#brings[@]} -gt 0 ]; then
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
@@ -40,6 +42,6 @@ install() {
 # The package lists may be missing or outdated: fetch them only when the installation fails without.
 install > /dev/null 2>&1 || { apt-get update --quiet; install; }
 
-if [ "$brings_docker" = yes ] && [ -d /run/systemd/system ]; then
-  systemctl disable --now docker.service docker.socket containerd.service > /dev/null 2>&1 || true
+if [ ${#brings[@]} -gt 0 ] && [ -d /run/systemd/system ]; then
+  systemctl disable --now "${brings[@]}" > /dev/null 2>&1 || true
 fi
