@@ -124,7 +124,9 @@ export class EtcdWatch implements ClusterWatch {
       ended.resolve({ kind: 'broken', message: 'etcd ended the stream' });
     });
     const range = { key: keyBytes(root, prefix), range_end: endOf(root, prefix) };
-    stream.write({ create_request: { ...range, start_revision: after + 1, progress_notify: true } });
+    // From the last revision that was told on, which is passed over: compaction at the next one would leave its deletions
+    // out without a word (etcd, mvcc/index.go: a tombstone goes with its revision), and only tells of what is older.
+    stream.write({ create_request: { ...range, start_revision: Math.max(1, after), progress_notify: true } });
     if (this.#closed.signal.aborted) cancel();
     const end = await ended.promise;
     this.#closed.signal.removeEventListener('abort', cancel);
@@ -147,7 +149,9 @@ export class EtcdWatch implements ClusterWatch {
   }
 
   #deliver({ header, events }: IWatchResponse): void {
-    const changes = events.map((event) => changeOf(this.#options.root, event));
+    const after = this.#after ?? 0;
+    const fresh = events.filter(({ kv }) => Number(kv.mod_revision) > after);
+    const changes = fresh.map((event) => changeOf(this.#options.root, event));
     const last = events.at(-1);
     // Behind events there may be more up to the header's revision; an answer without any says that there are none.
     this.#after = last === undefined ? revisionOf(header) : Number(last.kv.mod_revision);
