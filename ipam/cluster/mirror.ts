@@ -2,8 +2,6 @@
  * The cluster's records as this host last heard of them, in the order in which they changed. It may be behind, and never
  * decides anything: it says what to try, and a transaction says whether that was still so.
  */
-import type { Ip } from '../../address/ip.ts';
-import { ipValue } from '../../address/ip.ts';
 import { overlaps } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterEntry, ClusterStore, ClusterWatch, Condition, WatchEvent } from '../../store/cluster.ts';
@@ -14,7 +12,7 @@ import { PoolState } from './pool-state.ts';
 export interface MirrorEvents {
   /** Something of the pool has changed. */
   readonly onPool: (pool: Prefix) => void;
-  readonly onAsk: (key: string, by: string, ask: Ask | undefined) => void;
+  readonly onAsk: (key: string, ask: Ask | undefined) => void;
   /** All is known, for the first time or again. */
   readonly onCaughtUp: () => void;
 }
@@ -152,8 +150,7 @@ export class Mirror {
       if (entry === undefined) this.#hosts.delete(key.host);
       else this.#hosts.set(key.host, decodeHost(entry.value));
     } else if (key.kind === 'ask') {
-      if (entry !== undefined && key.of === this.#me)
-        this.#events.onAsk(text, key.by, decodeAsk(entry.value));
+      if (entry !== undefined && key.of === this.#me) this.#events.onAsk(text, decodeAsk(entry.value));
     } else {
       const state = this.pool(key.pool);
       if (key.kind === 'pool') state.record = entry && decodePool(entry.value);
@@ -163,9 +160,4 @@ export class Mirror {
       this.#events.onPool(key.pool);
     }
   }
-}
-
-/** For callers that have an address. */
-export function holderAt(state: PoolState, address: Ip): ReturnType<PoolState['holder']> {
-  return state.holder(ipValue(address));
 }

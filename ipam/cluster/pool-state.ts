@@ -64,6 +64,16 @@ export class PoolState {
     return this.record === undefined && this.#blocks.size === 0 && this.#leaders.size === 0;
   }
 
+  /** Whether the host has the pool, or anything of it. */
+  isOf(host: string): boolean {
+    const blocks = [...this.#blocks.values()];
+    const shares = (block: Block) => [...block.shared.values()].some(({ hosts }) => hosts.includes(host));
+    return (
+      this.record?.hosts.includes(host) === true ||
+      blocks.some((block) => block !== undefined && (partsOf(block, host).length > 0 || shares(block)))
+    );
+  }
+
   /** What this host holds, without what it shares; in order. */
   get own(): readonly Span[] {
     this.#own ??= joined([...this.#ownParts.values()].flat());
@@ -115,14 +125,15 @@ export class PoolState {
   /**
    * Where to take addresses of `bounds`: from a block that this host leads, else one that nobody leads, else (the rest of)
    * one that others lead. Undefined when every address is held.
+   * @param skip So many are passed over, for whoever found that another host was quicker.
    */
-  spot(bounds: readonly Span[]): Spot | undefined {
+  spot(bounds: readonly Span[], skip = 0): Spot | undefined {
     for (const [first, host] of this.#leaders) {
       if (host !== this.#me || this.#full.has(this.#number(first))) continue;
       const found = this.#spotIn(first, bounds, false);
       if (found !== undefined) return found;
     }
-    return this.#search(this.#busy, bounds, true) ?? this.#search(this.#full, bounds, false);
+    return this.#search(this.#busy, bounds, true, skip) ?? this.#search(this.#full, bounds, false, skip);
   }
 
   /** The gateway that other hosts have, or this one under another range. */
@@ -157,13 +168,14 @@ export class PoolState {
     return free;
   }
 
-  #search(taken: NumberSet, bounds: readonly Span[], lead: boolean): Spot | undefined {
+  #search(taken: NumberSet, bounds: readonly Span[], lead: boolean, skip: number): Spot | undefined {
+    let left = skip;
     for (const { first, last } of bounds) {
       const end = this.#number(last);
       let next = taken.nextFree(this.#number(first), end);
       while (next !== undefined) {
         const found = this.#spotIn((this.#base + next) << this.#bits, bounds, lead);
-        if (found !== undefined) return found;
+        if (found !== undefined && left-- === 0) return found;
         next = taken.nextFree(next + 1n, end);
       }
     }
