@@ -108,7 +108,7 @@ class DurableIpam implements Ipam {
       const pool = explicit ?? this.#choosePool(request, space.name, candidates, host ?? []);
       const range = this.#addRange(request, space, pool);
       try {
-        await this.#clusterOf(space.name)?.join(range.parent);
+        await this.#clusterOf(space.name)?.join(range.parent, explicit === undefined);
       } catch (error) {
         this.#removeRange(range, space);
         // Another host was quicker: the next one.

@@ -37,10 +37,11 @@ export function surplus({ fresh, rested }: FreeOnes, keep: number): readonly big
   return fresh.length === 0 && rested.length > 2 * keep ? rested.slice(keep) : [];
 }
 
-/** Half of all, the best of them. */
-export function half({ fresh, rested, resting }: FreeOnes): readonly bigint[] {
+/** Half of all that is not needed here, the best of it. */
+export function half({ fresh, rested, resting }: FreeOnes, needed: number): readonly bigint[] {
   const all = [...resting, ...rested, ...fresh];
-  return all.slice(Math.floor(all.length / 2));
+  const count = Math.ceil(Math.max(0, all.length - needed) / 2);
+  return all.slice(all.length - count);
 }
 
 /** The blocks that have some of them. */

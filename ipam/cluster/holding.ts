@@ -16,13 +16,12 @@ import type { Pool, Range } from '../pool.ts';
 import { blockOf, give, partsOf, share, spanOf, takeBack } from './block.ts';
 import type { Block, Shared } from './block.ts';
 import { blocksOf, freeOf, half, surplus } from './choice.ts';
-import { askKey, batchKey, poolKey } from './keys.ts';
+import { askKey, batchKey, hostKey, poolKey } from './keys.ts';
 import type { Ask } from './keys.ts';
 import type { PoolState, Spot } from './pool-state.ts';
 import { ClusterProblem, unreachable } from './records.ts';
 import type { Records } from './records.ts';
 import { busy, exhausted, taken, takenByHost } from './refusals.ts';
-import { Settlement } from './settlement.ts';
 import { common, joined, lowest, sizeOfSpans, spansOf, within, without } from './spans.ts';
 import type { Span } from './spans.ts';
 
@@ -55,6 +54,8 @@ export class Holding {
   #availableOf: readonly Span[] = [];
   readonly #filling = new Map<string, Promise<void>>();
   #waiting = 0;
+  /** Told when nobody waits here any more. */
+  readonly #calm: (() => void)[] = [];
   #givingBack: Promise<unknown> = Promise.resolve();
   #asking: Promise<void> | undefined;
   /** Shared in the cluster, and not yet, or just now, leased here. */
@@ -77,6 +78,12 @@ export class Holding {
   confirm(): void {
     if (this.#confirmed) return;
     this.#confirmed = true;
+    this.#options.onChange();
+  }
+
+  /** Nothing is given until it is confirmed again. */
+  suspend(): void {
+    this.#confirmed = false;
     this.#options.onChange();
   }
 
@@ -124,7 +131,13 @@ export class Holding {
   async more(range: Range): Promise<void> {
     this.#waiting++;
     try {
-      await this.#fill(range);
+      // One that was begun ahead of need gives up sooner.
+      const before = this.#filling.get(range.poolId);
+      const filled = before?.then(
+        () => true,
+        () => false,
+      );
+      if ((await filled) !== true) await this.#fill(range);
     } catch (error) {
       throw unreachable(
         `No address of ${this.#prefix} is left on this host, and no more are to be had`,
@@ -132,6 +145,7 @@ export class Holding {
       );
     } finally {
       this.#waiting--;
+      if (this.#waiting === 0) for (const calm of this.#calm.splice(0)) calm();
     }
   }
 
@@ -140,7 +154,7 @@ export class Holding {
     if (this.#closed || this.#fresh() >= this.#window() / 2) return;
     const [oldest] = this.#pool.formers.values();
     if (oldest !== undefined && oldest.freed <= this.#options.restedBy()) return;
-    this.#fill(range, true).catch(() => undefined);
+    this.#fill(range).catch(() => undefined);
   }
 
   /** @throws CnmError `address-taken`, `cluster-unreachable`. */
@@ -184,24 +198,29 @@ export class Holding {
     throw busy(this.#prefix);
   }
 
+  /** Asks those who hold an address that is in use here for it: they may not have given it yet. */
+  async recover(address: Ip): Promise<void> {
+    const holder = this.#state.holder(ipValue(address));
+    if (typeof holder === 'object' && 'host' in holder && holder.host !== this.#records.me)
+      await this.#ask([holder.host], { pool: this.#prefix, address });
+  }
+
   /** Gives back what is free and not needed soon; what rests stays, and so does what a name may have again. */
   async trim(keep = this.#window()): Promise<void> {
     if (sizeOfSpans(this.available) - BigInt(this.#pool.leases.size) <= BigInt(2 * keep)) return;
     await this.#giveBack(() => surplus(this.#free(this.available), keep));
   }
 
-  /** Half of what is free, or the one that is named, if it is. */
-  async answer({ address, range }: Ask): Promise<void> {
+  /** The one that is named, if it is free; or half of what is free and not waited for here. */
+  async answer({ address, range }: Ask, by: string): Promise<void> {
+    // Who waits here may want all of it, or less than was taken for them: that shows in a moment.
+    if (address === undefined && this.#waiting > 0) await this.#untilCalm();
     await this.#giveBack(() => {
       const wanted = range === undefined ? this.available : common(this.available, [spanOf(range)]);
       if (address !== undefined)
         return this.holds(address) && !this.#pool.leases.has(address) ? [ipValue(address)] : [];
-      return half(this.#free(wanted));
-    });
-  }
-
-  get #settlement(): Settlement {
-    return new Settlement(this.#records, this.#prefix);
+      return half(this.#free(wanted), this.#waiting);
+    }, by);
   }
 
   get #state(): PoolState {
@@ -220,15 +239,15 @@ export class Holding {
     return sizeOfSpans(this.available) - BigInt(this.#pool.leases.size + this.#pool.formers.size);
   }
 
-  #fill(range: Range, ahead = false): Promise<void> {
+  #fill(range: Range): Promise<void> {
     const running = this.#filling.get(range.poolId);
     if (running !== undefined) return running;
-    const filling = this.#take(range, ahead).finally(() => this.#filling.delete(range.poolId));
+    const filling = this.#take(range).finally(() => this.#filling.delete(range.poolId));
     this.#filling.set(range.poolId, filling);
     return filling;
   }
 
-  async #take(range: Range, ahead: boolean): Promise<void> {
+  async #take(range: Range): Promise<void> {
     const bounds = this.#boundsOf(range);
     let asked = 0;
     for (let tries = 0; tries < TRIES; tries++) {
@@ -237,9 +256,13 @@ export class Holding {
       const spot = this.#state.spot(bounds, skip) ?? this.#state.spot(bounds);
       if (spot !== undefined) {
         if (await this.#open(spot)) return;
-      } else if (ahead || asked++ === 3) {
+      } else if (this.#waiting === 0 || asked++ === 2) {
         throw exhausted(range, [...this.#state.held(bounds).keys()], this.#records.mirror.hosts);
-      } else await this.#askAll(range);
+      } else {
+        const before = this.available;
+        await this.#askAll(range);
+        if (sizeOfSpans(common(without(this.available, before), bounds)) > 0n) return;
+      }
     }
     throw busy(this.#prefix);
   }
@@ -335,13 +358,17 @@ export class Holding {
     return (await this.#records.change(when, then)) === 'done';
   }
 
-  /** One after another: what `choose` says must still be free when it is withheld. */
-  async #giveBack(choose: () => readonly bigint[]): Promise<void> {
+  /**
+   * One after another: what `choose` says must still be free when it is withheld.
+   * @param to The host that it goes to; or to none.
+   */
+  async #giveBack(choose: () => readonly bigint[], to?: string): Promise<void> {
     const work = this.#givingBack.then(async () => {
       const spans = spansOf(choose());
       if (spans.length === 0 || this.#closed) return;
       this.#withhold([...this.#withheld, ...spans]);
-      for (const span of blocksOf(this.#prefix, spans)) await this.#giveBackOf(span, common(spans, [span]));
+      for (const span of blocksOf(this.#prefix, spans))
+        await this.#giveBackOf(span, common(spans, [span]), to);
     });
     this.#givingBack = work.catch(() => undefined);
     await work;
@@ -351,30 +378,47 @@ export class Holding {
    * Until it is certain. What was given up may be given again only when it is certain that no transaction is on its way that
    * would make it others'.
    */
-  async #giveBackOf(span: Span, spans: readonly Span[]): Promise<void> {
-    const { me } = this.#records;
+  async #giveBackOf(span: Span, spans: readonly Span[], to: string | undefined): Promise<void> {
     for (let certain = true; ;) {
+      if (this.#closed) throw new Error(`the pool ${this.#prefix} is no longer this host's`);
       try {
-        await this.#settlement.block(span, (now) => {
-          if (this.#closed) throw new Error(`the pool ${this.#prefix} is no longer this host's`);
-          return common(partsOf(now, me), spans).length === 0 ? undefined : takeBack(now, me, spans);
-        });
-        break;
+        if (await this.#givenBack(span, spans, to)) break;
       } catch (error) {
-        const failure = error instanceof ClusterProblem ? error.failure : undefined;
-        certain &&= failure?.uncertain === false;
+        certain &&= error instanceof ClusterProblem && !error.failure.uncertain;
         if (certain) break;
-        if (this.#closed) throw error;
         await this.#pause();
       }
     }
     this.#withhold(without(this.#withheld, spans));
   }
 
+  /** False when another change came in between. */
+  async #givenBack(span: Span, spans: readonly Span[], to: string | undefined): Promise<boolean> {
+    const { me, mirror } = this.#records;
+    const now = this.#state.block(span);
+    const mine = now === undefined ? [] : common(partsOf(now, me), spans);
+    if (now === undefined || mine.length === 0) return true;
+    const left = takeBack(now, me, mine);
+    const there = to !== undefined && mirror.hosts.has(to) && this.#state.record?.hosts.includes(to) === true;
+    const { when, then } = this.#records.blockChange(this.#state, span, there ? give(left, to, mine) : left);
+    if (there) when.push({ key: hostKey(to), is: 'present' }, mirror.unchanged(poolKey(this.#prefix)));
+    return (await this.#records.change(when, then)) === 'done';
+  }
+
   #withhold(spans: readonly Span[]): void {
     this.#withheld = joined(spans);
     this.#available = undefined;
     this.#options.onChange();
+  }
+
+  #untilCalm(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.#options.answerTime / 2);
+      this.#calm.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   #pause(): Promise<void> {

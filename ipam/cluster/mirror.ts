@@ -12,7 +12,7 @@ import { PoolState } from './pool-state.ts';
 export interface MirrorEvents {
   /** Something of the pool has changed. */
   readonly onPool: (pool: Prefix) => void;
-  readonly onAsk: (key: string, ask: Ask | undefined) => void;
+  readonly onAsk: (key: string, by: string, ask: Ask | undefined) => void;
   /** All is known, for the first time or again. */
   readonly onCaughtUp: () => void;
 }
@@ -109,7 +109,6 @@ export class Mirror {
         if (holds()) end(true);
       };
       const timer = setTimeout(end, milliseconds, false);
-      timer.unref();
       this.#waiting.add(look);
     });
   }
@@ -125,6 +124,11 @@ export class Mirror {
         else this.#set(change.delete, undefined);
       }
     }
+    this.look();
+  }
+
+  /** Whoever waits looks again, also at what is not in here. */
+  look(): void {
     for (const look of [...this.#waiting]) look();
   }
 
@@ -150,7 +154,8 @@ export class Mirror {
       if (entry === undefined) this.#hosts.delete(key.host);
       else this.#hosts.set(key.host, decodeHost(entry.value));
     } else if (key.kind === 'ask') {
-      if (entry !== undefined && key.of === this.#me) this.#events.onAsk(text, decodeAsk(entry.value));
+      if (entry !== undefined && key.of === this.#me)
+        this.#events.onAsk(text, key.by, decodeAsk(entry.value));
     } else {
       const state = this.pool(key.pool);
       if (key.kind === 'pool') state.record = entry && decodePool(entry.value);

@@ -13,13 +13,14 @@ export interface PresenceOptions {
   /** Milliseconds between attempts. */
   readonly retry: number;
   readonly log: Log;
-  /** The lease is there, for the first time or again. */
-  readonly onLease: () => void;
+  /** The lease is there, for the first time or again; or somebody else is there instead. */
+  readonly onChange: () => void;
 }
 
 export class Presence {
   readonly #options: PresenceOptions;
   #lease: ClusterLease | undefined;
+  #entered = false;
   #closed = false;
   #wake: () => void = () => undefined;
   #running: Promise<void> | undefined;
@@ -33,6 +34,11 @@ export class Presence {
   /** Undefined while this host is not known to be there. */
   get lease(): ClusterLease | undefined {
     return this.#lease?.lost.aborted === false ? this.#lease : undefined;
+  }
+
+  /** That this host was let in, and no other has come in its name since. */
+  get entered(): boolean {
+    return this.#entered;
   }
 
   get trouble(): string {
@@ -62,7 +68,8 @@ export class Presence {
   async #while(lease: ClusterLease): Promise<void> {
     this.#lease = lease;
     this.#trouble = '';
-    this.#options.onLease();
+    this.#entered = true;
+    this.#options.onChange();
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
       lease.lost.addEventListener('abort', () => {
@@ -85,10 +92,13 @@ export class Presence {
     if (!found.ok) return this.#fail(found.message);
     const { entry } = found;
     // One of this boot is our own, from before the daemon was killed: the lock on the state says that it is gone.
-    if (entry !== undefined && decodeHost(entry.value).boot !== record.boot)
+    if (entry !== undefined && decodeHost(entry.value).boot !== record.boot) {
+      this.#entered = false;
+      this.#options.onChange();
       return this.#fail(
         `the host ${me} is in the cluster already, from another machine (${decodeHost(entry.value).name}): if this one's state was copied from there, remove it here`,
       );
+    }
     const granted = await cluster.lease(ttl);
     if (!granted.ok) return this.#fail(granted.message);
     const { lease } = granted;

@@ -8,10 +8,10 @@ import type { HostRecord } from './keys.ts';
 
 type Hosts = ReadonlyMap<string, HostRecord>;
 
-/** `web1 (3f2a…)`, and that it is away. */
+/** `the host web1 (3f2a…)`, and that it is away. */
 export function hostText(host: string, hosts: Hosts): string {
   const record = hosts.get(host);
-  return record === undefined ? `the host ${host}, which is away` : `the host ${record.name} (${host})`;
+  return record === undefined ? `the host ${host} (away)` : `the host ${record.name} (${host})`;
 }
 
 export function exhausted(
@@ -25,7 +25,7 @@ export function exhausted(
   const kept =
     away.length === 0
       ? ''
-      : `. Some may be free of those that ${away.map((host) => hostText(host, hosts)).join(', ')}, holds: cnm ipam release --host gives them back when it is gone for good`;
+      : `. Some may be free of those that are held by ${away.map((host) => hostText(host, hosts)).join(', ')}: when it is gone for good, cnm ipam release --host frees them`;
   return new CnmError(
     'pool-exhausted',
     `no available IPv${familyOfPrefix(pool)} addresses in ${where}: every one that may be given is held by a host of the cluster${set}${kept}`,
@@ -39,7 +39,7 @@ export function taken(pool: Prefix, address: Ip, by: string): CnmError {
 export function takenByHost(pool: Prefix, address: Ip, host: string, hosts: Hosts): CnmError {
   const away = hosts.has(host)
     ? ''
-    : '; whether it still uses it cannot be told. When it is gone for good: cnm ipam release --host';
+    : ': when it is gone for good, cnm ipam release --host frees what it held';
   return taken(pool, address, `${hostText(host, hosts)}${away}`);
 }
 

@@ -32,18 +32,24 @@ export class Settlement {
     this.#also = also;
   }
 
-  /** This host is among those that have the pool. @throws CnmError `pool-overlap`, ClusterProblem. */
-  async register(): Promise<void> {
+  /**
+   * This host is among those that have the pool.
+   * @param alone Unless others have it.
+   * @throws CnmError `pool-overlap`, ClusterProblem.
+   */
+  async register(alone: boolean): Promise<void> {
     const { me, mirror } = this.#records;
     const key = poolKey(this.#prefix);
     await this.#tries(async () => {
       const { record } = this.#state;
       if (record?.hosts.includes(me) === true) return true;
+      if (record !== undefined && alone) throw this.#overlap(this.#state);
       if (record !== undefined) {
         const put = { put: key, value: { hosts: [...record.hosts, me].sort() } };
         return this.#change([mirror.unchanged(key)], [put]);
       }
-      this.#refuseOverlap();
+      const other = mirror.overlapping(this.#prefix);
+      if (other !== undefined) throw this.#overlap(other);
       const added = { put: ADDED, value: this.#prefix };
       return this.#change(
         [mirror.unchanged(ADDED), { key, is: 'absent' }],
@@ -152,14 +158,12 @@ export class Settlement {
     throw busy(this.#prefix);
   }
 
-  #refuseOverlap(): void {
-    const { mirror } = this.#records;
-    const other = mirror.overlapping(this.#prefix);
-    if (other === undefined) return;
-    const [host = '?'] = other.record?.hosts ?? [];
-    throw new CnmError(
+  #overlap({ pool, record }: PoolState): CnmError {
+    const [host = '?'] = record?.hosts ?? [];
+    const holder = hostText(host, this.#records.mirror.hosts);
+    return new CnmError(
       'pool-overlap',
-      `Pool overlaps with other one on this address space: ${this.#prefix} meets ${other.pool}, which ${hostText(host, mirror.hosts)} has in the cluster; choose a subnet apart from it, or the same one`,
+      `Pool overlaps with other one on this address space: ${this.#prefix} meets ${pool} of ${holder} in the cluster; choose a subnet apart from it, or the same one`,
     );
   }
 

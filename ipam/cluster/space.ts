@@ -47,6 +47,9 @@ export interface ClusterPace {
 
 export const PACE: ClusterPace = { ttl: 15, retry: 500, answerTime: 2000, readyTime: 3000, upkeep: 30_000 };
 
+/** So many addresses are asked for at a time that are in use here and held by others. */
+const RECOVERED = 20;
+
 /** What the IPAM says of its own pools. */
 export interface OwnPools {
   /** Undefined when this host does not have it. */
@@ -76,6 +79,8 @@ export class ClusterSpace {
   readonly #conflicts = new Map<Prefix, readonly Ip[]>();
   readonly #queues = new Queues();
   #upkeep: NodeJS.Timeout | undefined;
+  /** Nobody else is in the cluster under this host's identity. */
+  #entered = false;
   #closed = false;
 
   constructor(options: ClusterSpaceOptions) {
@@ -87,25 +92,18 @@ export class ClusterSpace {
       onPool: (pool) => {
         this.#changed(pool);
       },
-      onAsk: (key, ask) => void this.#answer(key, ask),
+      onAsk: (key, by, ask) => void this.#answer(key, by, ask),
       onCaughtUp: () => {
         this.#settleAll();
       },
     });
     this.#records = new Records(cluster, this.#mirror, id);
     const record = { name, boot, ...(advertise !== undefined && { advertise }) };
-    const onLease = () => {
-      this.#settleAll();
+    const { ttl, retry } = pace;
+    const onChange = () => {
+      this.#enter();
     };
-    this.#presence = new Presence({
-      cluster,
-      me: id,
-      record,
-      ttl: pace.ttl,
-      retry: pace.retry,
-      log,
-      onLease,
-    });
+    this.#presence = new Presence({ cluster, me: id, record, ttl, retry, log, onChange });
   }
 
   start(): void {
@@ -152,11 +150,11 @@ export class ClusterSpace {
   /** @throws CnmError `cluster-unreachable` when this host is not in the cluster, and does not come to be in time. */
   async ready(): Promise<void> {
     const { readyTime } = this.#options.pace;
-    const inTime = await this.#mirror.until(() => this.#mirror.known, readyTime);
+    const inTime = await this.#mirror.until(() => this.#mirror.known && this.#entered, readyTime);
     if (inTime) return;
     throw new CnmError(
       'cluster-unreachable',
-      `The pools of cnm-global are in ${this.#options.cluster.name}, which does not answer (${this.#presence.trouble}); try again when it is back`,
+      `The pools of cnm-global are in ${this.name}, and this host is not in that cluster yet: ${this.#presence.trouble}`,
     );
   }
 
@@ -201,11 +199,15 @@ export class ClusterSpace {
     }
   }
 
-  /** The pool, which this host has from now on, is had with others. @throws CnmError `pool-overlap`, `cluster-unreachable`. */
-  async join(pool: Pool): Promise<void> {
+  /**
+   * The pool, which this host has from now on, is had with others.
+   * @param alone Only if no other has it: it was chosen, not named.
+   * @throws CnmError `pool-overlap`, `cluster-unreachable`.
+   */
+  async join(pool: Pool, alone: boolean): Promise<void> {
     await this.ready();
     try {
-      await this.#settle(pool.prefix);
+      await this.#settle(pool.prefix, alone);
     } catch (error) {
       throw unreachable(`The pool ${pool.prefix} cannot be had with the cluster`, error);
     }
@@ -267,17 +269,24 @@ export class ClusterSpace {
     if (pool !== undefined && this.#holdings.has(pool)) this.#options.own.changed(pool);
   }
 
+  #enter(): void {
+    this.#entered = this.#presence.entered;
+    if (!this.#entered) for (const holding of this.#holdings.values()) holding.suspend();
+    this.#mirror.look();
+    this.#settleAll();
+  }
+
   #settleAll(): void {
-    if (this.#closed || !this.#mirror.current) return;
+    if (this.#closed || !this.#entered || !this.#mirror.current) return;
     const here = this.#mirror.pools.filter((state) => state.isOf(this.#me)).map(({ pool }) => pool);
     const own = this.#options.own.pools().map(({ prefix }) => prefix);
     for (const pool of new Set([...here, ...own])) this.follow(pool);
   }
 
   /** One at a time for a pool. @throws CnmError, ClusterProblem. */
-  #settle(prefix: Prefix): Promise<void> {
+  #settle(prefix: Prefix, alone = false): Promise<void> {
     return this.#queues.run(prefix, async () => {
-      if (this.#closed) return;
+      if (this.#closed || !this.#entered) return;
       const pool = this.#options.own.pool(prefix);
       const settlement = new Settlement(this.#records, prefix);
       for (const [known, holding] of this.#holdings) {
@@ -290,11 +299,13 @@ export class ClusterSpace {
         this.#conflicts.delete(prefix);
         return;
       }
-      await settlement.register();
+      await settlement.register(alone);
       const holding = this.#holdingOf(pool);
       if (!holding.confirmed) await settlement.confirm();
       holding.confirm();
-      this.#note(prefix, await settlement.assert(pool, holding.sharing));
+      const lost = await settlement.assert(pool, holding.sharing);
+      for (const address of lost.slice(0, RECOVERED)) await holding.recover(address);
+      this.#note(prefix, lost.length === 0 ? [] : await settlement.assert(pool, holding.sharing));
       await holding.trim();
     });
   }
@@ -310,11 +321,11 @@ export class ClusterSpace {
       );
   }
 
-  async #answer(key: string, ask: Ask | undefined): Promise<void> {
+  async #answer(key: string, by: string, ask: Ask | undefined): Promise<void> {
     const pool = ask && this.#options.own.pool(ask.pool);
     const holding = pool && this.#holdings.get(pool);
     try {
-      if (ask !== undefined && holding?.confirmed === true) await holding.answer(ask);
+      if (ask !== undefined && holding?.confirmed === true) await holding.answer(ask, by);
       await this.#records.change([], [{ delete: key }]);
     } catch (error) {
       if (!(error instanceof ClusterProblem) && !(error instanceof CnmError)) throw error;
