@@ -18,6 +18,7 @@ export class HostDouble {
   readonly #disk: Store = memoryStore();
   readonly #options: Partial<IpamOptions>;
   #alive = { value: true };
+  readonly #writes = new Set<Promise<void>>();
   #client: FakeClient | undefined;
   #ipam: Ipam | undefined;
 
@@ -51,7 +52,9 @@ export class HostDouble {
       list: (under) => this.#disk.list(under),
       // A dead process writes nothing, and nobody hears of what it wrote last.
       write: async (changes) => {
-        if (alive.value) await this.#disk.write(changes);
+        const written = alive.value ? this.#disk.write(changes) : Promise.resolve();
+        this.#writes.add(written);
+        await written.finally(() => this.#writes.delete(written));
         if (!alive.value) await new Promise(() => undefined);
       },
     };
@@ -64,6 +67,8 @@ export class HostDouble {
     this.#alive.value = false;
     await this.#client?.close();
     this.#ipam = undefined;
+    // What was on its way to the disk is there before it can be started again.
+    await Promise.all(this.#writes);
   }
 
   async stop(): Promise<void> {

@@ -337,7 +337,7 @@ export class Holding {
         if (asked.has(holder.host))
           throw takenByHost(this.#prefix, address, holder.host, this.#records.mirror.hosts);
         asked.add(holder.host);
-        if (holder.host !== this.#records.me) await this.#ask([holder.host], { pool: this.#prefix, address });
+        await this.#orUnreachable(address, () => this.recover(address));
       }
     }
     throw busy(this.#prefix);
