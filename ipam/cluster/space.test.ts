@@ -311,3 +311,54 @@ t.test('an IPv6 pool, ranges and reserved addresses', async (t) => {
   t.same(rest.sort(), ['10.5.0.130', '10.5.0.131', '10.5.0.132', '10.5.0.133']);
   for (const host of all) await host.stop();
 });
+
+/** a is asked for what it does not use, and what it answers is under way for long. */
+async function givingBackLate(): Promise<{ server: FakeCluster; a: HostDouble; b: HostDouble; given: Ip[] }> {
+  const { server, hosts: all } = await hosts(2);
+  const [a, b] = all as [HostDouble, HostDouble];
+  const poolIds = await Promise.all([a.pool('10.5.0.0/28'), b.pool('10.5.0.0/28')]);
+  const given = [await a.address(poolIds[0])];
+  a.client.fate = (what) => (what === 'change' ? 'late' : 'answered');
+  for (;;) {
+    const next = await b.address(poolIds[1]).catch(() => undefined);
+    if (next === undefined) return { server, a, b, given };
+    given.push(next);
+  }
+}
+
+/** All that is to be had on a host. */
+async function drain(host: HostDouble): Promise<readonly Ip[]> {
+  const found: Ip[] = [];
+  for (;;) {
+    const next = await host.address('cnm-global/10.5.0.0/28').catch(() => undefined);
+    if (next === undefined) return found;
+    found.push(next);
+  }
+}
+
+t.test('what is on its way back may arrive at any time: it is not given until that is settled', async (t) => {
+  const { server, a, b, given } = await givingBackLate();
+  given.push(...(await drain(a)));
+  server.deliverLate();
+  given.push(...(await drain(b)));
+  t.ok(distinct(given));
+  a.client.fate = () => 'answered';
+  await until('it to be settled', () => b.ipam.cluster?.reachable === true);
+  given.push(...(await drain(a)), ...(await drain(b)));
+  t.ok(distinct(given));
+  t.equal(given.length, 14);
+  await Promise.all([a.stop(), b.stop()]);
+});
+
+t.test('the same when the host was killed and started again meanwhile', async (t) => {
+  const { server, a, b, given } = await givingBackLate();
+  await a.crash();
+  await a.start();
+  given.push(...(await drain(a)));
+  server.deliverLate();
+  given.push(...(await drain(b)));
+  given.push(...(await drain(a)), ...(await drain(b)));
+  t.ok(distinct(given));
+  t.equal(given.length, 14);
+  await Promise.all([a.stop(), b.stop()]);
+});
