@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { realpathSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -22,6 +23,7 @@ import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
+import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -29,6 +31,7 @@ import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
+import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 
@@ -113,7 +116,10 @@ async function assemble(
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace });
+  const cluster = await openCluster(configuration, held);
+  const membership = cluster && membershipOf(configuration, cluster);
+  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
   const listen = configuration.dnsListen;
@@ -122,6 +128,24 @@ async function assemble(
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
+}
+
+/** Loaded only where there is a cluster, for gRPC takes time and memory. */
+async function openCluster(
+  { cluster: members }: Configuration,
+  held: Held,
+): Promise<ClusterStore | undefined> {
+  if (members === undefined) return undefined;
+  const { openEtcd } = await import('./store/etcd.ts');
+  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
+  const cluster = openEtcd({ members, deadline: 3000 });
+  held.push(() => cluster.close());
+  return cluster;
+}
+
+function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
 }
 
 /**

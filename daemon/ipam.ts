@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Cnm, EngineNetwork } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import { createIpam } from '../ipam/index.ts';
+import type { ClusterMembership } from '../ipam/index.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import { createLeaseReclaimer } from '../ipam/reclaim.ts';
 import { createStrangers } from '../ipam/strangers.ts';
@@ -20,12 +21,14 @@ export interface IpamParts {
   readonly cnm: Cnm;
   readonly log: Log;
   readonly pace: Partial<Pace>;
+  /** The hosts that this one shares an address space with. */
+  readonly membership: ClusterMembership | undefined;
 }
 
 /** With the comparison of what it has given with what Docker and the kernel say is there. */
 export async function openIpam(
   configuration: Configuration,
-  { store, kernel, cnm, log, pace }: IpamParts,
+  { store, kernel, cnm, log, pace, membership }: IpamParts,
 ): Promise<{ readonly ipam: Ipam; readonly leases: NonNullable<UpkeepParts['leases']> }> {
   const { defaultPools, addressRest, resolvConf } = configuration;
   const strangers = createStrangers(() => ipam);
@@ -33,7 +36,9 @@ export async function openIpam(
     ...hostPrefixes(await kernel.facts({ firewall: false }), contents(resolvConf)),
     ...strangers.prefixes(),
   ];
-  const ipam = await createIpam({ store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest });
+  const cluster = membership === undefined ? {} : { cluster: membership };
+  const given = { store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest };
+  const ipam = await createIpam({ ...given, ...cluster });
   const live = async () => {
     const netns = namespacesOf(configuration);
     return liveAddresses(await kernel.facts({ firewall: false, netns }));

@@ -7,6 +7,7 @@ import type { AskView } from '../dns/service.ts';
 import type {
   AddressView,
   AuditView,
+  ClusterSummary,
   DnsQueryRequest,
   DnsView,
   DoctorView,
@@ -131,6 +132,14 @@ export class Client {
 
   async pools(): Promise<readonly PoolSummary[]> {
     return (await this.#call('GET', '/v1/ipam/pools')) as readonly PoolSummary[];
+  }
+
+  async cluster(): Promise<ClusterSummary> {
+    return (await this.#call('GET', '/v1/ipam/hosts')) as ClusterSummary;
+  }
+
+  async forgetHost(host: string): Promise<ClusterSummary> {
+    return (await this.#call('POST', '/v1/ipam/forget', { host })) as ClusterSummary;
   }
 
   async leases(pool: string): Promise<readonly AddressView[]> {

@@ -48,6 +48,8 @@ const publish = z.strictObject({ ports: portSpecs.min(1) });
 const sandbox = z.strictObject({ name, dnsSearch: texts, dnsOptions: texts });
 const leave = z.strictObject({ network: name });
 
+const forget = z.strictObject({ host: z.string() });
+
 const address = text.transform((value, context) => {
   const parsed = parseIp(value);
   if (parsed !== undefined) return parsed;
@@ -96,6 +98,11 @@ export function decodeSandbox(body: unknown): SandboxRequest {
 
 export function decodeLeave(body: unknown): { readonly network: string } {
   return decode(leave, body);
+}
+
+/** Of a host of the cluster: its id. */
+export function decodeHost(body: unknown): { readonly host: string } {
+  return decode(forget, body);
 }
 
 export function decodePublish(body: unknown): { readonly ports: readonly string[] } {

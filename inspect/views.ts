@@ -8,6 +8,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Origin, State } from '../cnm/model.ts';
+import type { ClusterHost } from '../ipam/ipam.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { PacketCount } from '../kernel/kernel.ts';
 import type { Step, TransportProtocol } from '../kernel/step.ts';
@@ -265,6 +266,26 @@ export interface PoolSummary {
   readonly used: number;
   readonly resting: number;
   readonly reserved: number;
+  /** Of a pool that hosts of a cluster have together. The numbers above are this host's. */
+  readonly cluster?: SharedPoolSummary;
+}
+
+export interface SharedPoolSummary {
+  /** Addresses that may be chosen and that no host holds. */
+  readonly unheld: number;
+  /** By the id of the host: how many it has given, or may give without asking. */
+  readonly held: Readonly<Record<string, number>>;
+}
+
+/** `cnm ipam hosts`: the cluster as this host last heard of it. */
+export interface ClusterSummary {
+  /** Of its store; absent: this host is on its own. */
+  readonly store?: string;
+  /** Whether the store answers now. */
+  readonly reachable: boolean;
+  /** Why this host is not in it; absent when it is. */
+  readonly trouble?: string;
+  readonly hosts: readonly ClusterHost[];
 }
 
 export type AddressState = 'gateway' | 'endpoint' | 'aux' | 'resting' | 'free' | 'reserved' | 'unusable';
@@ -280,6 +301,8 @@ export interface AddressView {
   readonly network?: Named;
   /** The container or sandbox that has it, where one is known. */
   readonly holder?: Named;
+  /** The host of the cluster that holds it, in words. */
+  readonly heldBy?: string;
   /** When it was given or freed. */
   readonly since?: string;
   /** The namespaces whose interfaces bear it now: `host`, or the path of a namespace. Only of a single address. */

@@ -90,6 +90,8 @@ export interface SharedPoolView {
   readonly held: ReadonlyMap<string, bigint>;
   /** In use here, and held by another host. */
   readonly conflicts: readonly Ip[];
+  /** Who holds it, in words; undefined when nobody does. */
+  holder(address: Ip): string | undefined;
 }
 
 export interface PoolView {

@@ -115,11 +115,8 @@ export class Holding {
    * @param giveBack Whether to give back what was never used: nobody will give it here.
    */
   async close(giveBack: boolean): Promise<void> {
-    const { promise: late, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, this.#options.answerTime);
     const all = this.#giveBack(() => (giveBack ? this.#free(this.available).fresh : []));
-    await Promise.race([all.catch(() => undefined), late]);
-    clearTimeout(timer);
+    await Promise.race([all.catch(() => undefined), this.#pause(this.#options.answerTime)]);
     this.#closed = true;
     this.#confirmed = false;
   }
@@ -421,9 +418,9 @@ export class Holding {
     });
   }
 
-  #pause(): Promise<void> {
+  #pause(milliseconds = this.#options.retry): Promise<void> {
     return new Promise((resolve) => {
-      setTimeout(resolve, this.#options.retry).unref();
+      setTimeout(resolve, milliseconds).unref();
     });
   }
 

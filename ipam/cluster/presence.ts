@@ -49,12 +49,12 @@ export class Presence {
     this.#running = this.#run();
   }
 
-  /** The record goes at once, where the store answers. */
-  async close(): Promise<void> {
+  /** @param release The record goes at once, and not with its time: when the store answers. */
+  async close(release: boolean): Promise<void> {
     this.#closed = true;
     this.#wake();
     await this.#running;
-    await this.#lease?.release();
+    if (release) await this.#lease?.release();
   }
 
   async #run(): Promise<void> {
@@ -89,27 +89,28 @@ export class Presence {
     const { cluster, me, record, ttl } = this.#options;
     const key = hostKey(me);
     const found = await cluster.get(key);
-    if (!found.ok) return this.#fail(found.message);
+    if (!found.ok) return this.#failed(found.message);
     const { entry } = found;
     // One of this boot is our own, from before the daemon was killed: the lock on the state says that it is gone.
     if (entry !== undefined && decodeHost(entry.value).boot !== record.boot) {
       this.#entered = false;
       this.#options.onChange();
-      return this.#fail(
+      return this.#failed(
         `the host ${me} is in the cluster already, from another machine (${decodeHost(entry.value).name}): if this one's state was copied from there, remove it here`,
       );
     }
     const granted = await cluster.lease(ttl);
-    if (!granted.ok) return this.#fail(granted.message);
+    if (!granted.ok) return this.#failed(granted.message);
     const { lease } = granted;
     const when = entry === undefined ? { key, is: 'absent' as const } : { key, revision: entry.revision };
     const put = await cluster.transact([when], [{ put: key, value: record, lease }]);
     if (put.ok && put.done) return lease;
     void lease.release();
-    return this.#fail(put.ok ? `the record of the host ${me} was changed by somebody else` : put.message);
+    return this.#failed(put.ok ? `the record of the host ${me} was changed by somebody else` : put.message);
   }
 
-  #fail(trouble: string): undefined {
+  /** No lease, and why. */
+  #failed(trouble: string): ClusterLease | undefined {
     if (trouble !== this.#trouble) this.#options.log.warn({ trouble }, 'this host is not in the cluster yet');
     this.#trouble = trouble;
     return undefined;

@@ -4,7 +4,8 @@ import t from 'tap';
 import { ip } from '../../address/ip.ts';
 import type { Ip } from '../../address/ip.ts';
 import { prefix } from '../../address/prefix.ts';
-import { HostDouble, hosts } from '../../tests/cluster-double.ts';
+import type { HostDouble } from '../../tests/cluster-double.ts';
+import { hosts } from '../../tests/cluster-double.ts';
 import type { FakeCluster } from '../../store/cluster-fake.ts';
 
 const SUBNET = '10.5.0.0/24';
@@ -32,8 +33,9 @@ function nothingLeft(server: FakeCluster): readonly string[] {
 t.test('hosts that name the same pool share it: every address once, to the last', async (t) => {
   const { server, hosts: all } = await hosts(3);
   await Promise.all(all.map((host) => host.pool(SUBNET)));
-  const given = await Promise.all(Array.from({ length: 254 }, (_, n) => (all[n % 3] ?? all[0])?.address(ID)));
-  t.ok(distinct(given.filter((one) => one !== undefined)));
+  const each = (count: number, host: HostDouble) => Array.from({ length: count }, () => host.address(ID));
+  const given = await Promise.all(all.flatMap((host, n) => each(n === 0 ? 84 : 85, host)));
+  t.ok(distinct(given));
   t.equal(given.length, 254);
   for (const host of all)
     await t.rejects(host.address(ID), { code: 'pool-exhausted', message: /10\.5\.0\.0\/24/ });
@@ -268,7 +270,7 @@ t.test('a store that was set up anew learns from the hosts what is in use', asyn
   for (const host of all) await host.stop();
 });
 
-t.test('two with the same identity: the second one stays out', async (t) => {
+t.test('two with the same identity: the second one stays out, and gives nothing', async (t) => {
   const { server, hosts: all } = await hosts(1);
   const [a] = all as [HostDouble];
   await a.pool(SUBNET);
@@ -279,6 +281,10 @@ t.test('two with the same identity: the second one stays out', async (t) => {
   server.transact([], [{ put: key, value: { name: 'the other', boot: 'other' } }]);
   await a.start();
   await until('it to say so', () => /the other/.test(a.ipam.cluster?.trouble ?? ''));
+  await t.rejects(a.address(ID), {
+    code: 'cluster-unreachable',
+    message: /from another machine \(the other\)/,
+  });
   await a.stop();
 });
 

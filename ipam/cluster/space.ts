@@ -119,11 +119,11 @@ export class ClusterSpace {
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#upkeep);
-    const giveBack = [...this.#holdings.values()].map((holding) => holding.close(this.#mirror.current));
-    await Promise.all(giveBack);
+    const answers = this.#mirror.current;
+    await Promise.all([...this.#holdings.values()].map((holding) => holding.close(answers)));
     await this.#queues.idle();
     this.#mirror.close();
-    await this.#presence.close();
+    await this.#presence.close(answers);
   }
 
   get mirror(): Mirror {

@@ -4,6 +4,8 @@ import { firstOf } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { ClusterHost, ClusterView, SharedPoolView } from '../ipam.ts';
 import type { Range } from '../pool.ts';
+import type { Holder } from './pool-state.ts';
+import { hostText } from './refusals.ts';
 import type { ClusterSpace } from './space.ts';
 
 export function clusterView(space: ClusterSpace): ClusterView {
@@ -53,5 +55,17 @@ export function sharedView(space: ClusterSpace, { pool, bounds }: Range): Shared
   const base = ipValue(firstOf(pool));
   const spans = bounds.map(({ first, last }) => ({ first: base + first, last: base + last }));
   const state = space.mirror.pool(pool);
-  return { unheld: state.unheld(spans), held: state.held(spans), conflicts: space.conflicts(pool) };
+  return {
+    unheld: state.unheld(spans),
+    held: state.held(spans),
+    conflicts: space.conflicts(pool),
+    holder: (address) => holderText(space, state.holder(ipValue(address))),
+  };
+}
+
+function holderText({ mirror, me }: ClusterSpace, holder: Holder): string | undefined {
+  const name = (host: string) => (host === me ? 'this host' : hostText(host, mirror.hosts));
+  if (holder === 'nobody') return undefined;
+  if (holder === 'unreadable') return 'a record that cannot be read';
+  return 'host' in holder ? name(holder.host) : holder.shared.hosts.map(name).join(', ');
 }

@@ -8,7 +8,8 @@ import t from 'tap';
 import { ip } from '../../address/ip.ts';
 import type { Ip } from '../../address/ip.ts';
 import type { Fate } from '../../store/cluster-fake.ts';
-import { HostDouble, hosts } from '../../tests/cluster-double.ts';
+import type { HostDouble } from '../../tests/cluster-double.ts';
+import { hosts } from '../../tests/cluster-double.ts';
 
 const ID = 'cnm-global/10.5.0.0/27';
 const USABLE = 30;
