@@ -31,24 +31,24 @@ export function clusterView(space: ClusterSpace): ClusterView {
   };
 }
 
-/** Those that are there, and those that are away and hold something still. */
+/** This one first; those that are there by name, and those that are away and hold something still. */
 function hostsOf({ mirror, me }: ClusterSpace): readonly ClusterHost[] {
   const pools = new Map<string, number>([...mirror.hosts.keys(), me].map((id) => [id, 0]));
   for (const { record } of mirror.pools)
     for (const host of record?.hosts ?? []) pools.set(host, (pools.get(host) ?? 0) + 1);
-  return [...pools]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([id, count]) => {
-      const record = mirror.hosts.get(id);
-      const there = record === undefined ? 'away' : 'there';
-      return {
-        id,
-        ...(record !== undefined && { name: record.name }),
-        ...(record?.advertise !== undefined && { advertise: record.advertise }),
-        state: id === me ? 'self' : there,
-        pools: count,
-      };
-    });
+  const found = [...pools].map(([id, count]): ClusterHost => {
+    const record = mirror.hosts.get(id);
+    const there = record === undefined ? 'away' : 'there';
+    return {
+      id,
+      ...(record !== undefined && { name: record.name }),
+      ...(record?.advertise !== undefined && { advertise: record.advertise }),
+      state: id === me ? 'self' : there,
+      pools: count,
+    };
+  });
+  const order = ({ id, name = '~' }: ClusterHost) => `${id === me ? 0 : 1} ${name} ${id}`;
+  return found.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }
 
 export function sharedView(space: ClusterSpace, { pool, bounds }: Range): SharedPoolView {

@@ -144,7 +144,7 @@ class Churn {
   async #work(): Promise<void> {
     while (!this.#stopped) {
       if (!(await this.#take())) await new Promise((resolve) => setTimeout(resolve, 50));
-      if (this.#held.length > 1000) await this.#giveBack();
+      if (this.#held.length > 300) await this.#giveBack();
     }
   }
 
