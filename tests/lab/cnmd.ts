@@ -27,7 +27,7 @@ export interface Daemon {
   /** Where the `cnm` command finds it, on the host. */
   readonly adminSocket: string;
   readonly alive: boolean;
-  /** Starts the daemon and waits until every driver's socket answers. */
+  /** Starts the daemon and waits until each of its sockets for Docker answers. */
   start(...more: string[]): Promise<void>;
   /** POSTs one call to a driver's socket (`cnm-bridge`, `cnm-ipam`), as Docker does. */
   call(driver: string, method: string, body?: unknown): Promise<Reply>;
@@ -82,7 +82,7 @@ export class Service implements Daemon {
     this.#running = running;
     await until('cnmd to answer on its sockets', 20_000, async () => {
       if (!running.alive) throw new Hopeless(`cnmd ended: ${running.stdout}${running.stderr}`);
-      for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');
+      for (const name of [...this.drivers, 'ipam']) await this.call(`cnm-${name}`, 'Plugin.Activate');
       return true;
     });
   }
