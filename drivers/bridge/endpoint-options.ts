@@ -6,8 +6,8 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { EndpointSpec, NetworkSpec, StaticRoute } from '../../cnm/model.ts';
 import type { QdiscSet } from '../../kernel/step.ts';
 import { parseRate, parseSize } from './rates.ts';
-import { networkRoutes, staticRoutes } from './routes.ts';
-import { invalidValue, quote } from './values.ts';
+import { networkRoutes, staticRoutes } from '../../cnm/static-routes.ts';
+import { invalidValue, quote } from '../../cnm/option-values.ts';
 
 export type Limit = Pick<QdiscSet, 'rate' | 'burst' | 'limit'>;
 

@@ -11,7 +11,7 @@ import {
   invalidValue,
   mtuValue,
   quote,
-} from './values.ts';
+} from '../../cnm/option-values.ts';
 
 const GATEWAY_MODES = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
 export type GatewayMode = (typeof GATEWAY_MODES)[number];

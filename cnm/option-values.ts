@@ -1,6 +1,6 @@
-/** The values of options, as text from the command line. Each refuses what it cannot use, naming option, value and what would be right. */
-import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
-import { CnmError } from '../../cnm/errors.ts';
+/** The values of drivers' options, as text from the command line. Each refuses what it cannot use, naming option, value and what would be right. */
+import { familyOf, parseIp, type Ip } from '../address/ip.ts';
+import { CnmError } from './errors.ts';
 
 /** The words that Go's strconv.ParseBool takes, because Docker's own driver uses it. */
 export function booleanValue(name: string, text: string | undefined, otherwise: boolean): boolean {

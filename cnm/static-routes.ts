@@ -1,5 +1,5 @@
 /** Static routes as text: `10.9.0.0/16 via 10.1.0.7, 192.168.5.0/24`, in the words of ip-route(8); without `via` on link. Pure. */
-import { familyOf, parseIp } from '../../address/ip.ts';
+import { familyOf, parseIp } from '../address/ip.ts';
 import {
   addressOf,
   contains,
@@ -10,10 +10,10 @@ import {
   parsePrefix,
   prefixOf,
   type Prefix,
-} from '../../address/prefix.ts';
-import { CnmError } from '../../cnm/errors.ts';
-import type { EndpointSpec, NetworkSpec, StaticRoute } from '../../cnm/model.ts';
-import { invalidValue, quote } from './values.ts';
+} from '../address/prefix.ts';
+import { CnmError } from './errors.ts';
+import type { EndpointSpec, NetworkSpec, StaticRoute } from './model.ts';
+import { invalidValue, quote } from './option-values.ts';
 
 /**
  * Of one endpoint: each of a family that it has an address of, none through itself.
@@ -79,7 +79,7 @@ function destinationOf(text: string): Prefix | undefined {
 
 function assertFits(name: string, { destination, nextHop }: StaticRoute, network: NetworkSpec): void {
   const family = familyOfPrefix(destination);
-  const subnet = (family === 4 ? network.ipv4 : network.ipv6)[0]?.pool;
+  const pools = (family === 4 ? network.ipv4 : network.ipv6).map((subnet) => subnet.pool);
   if (lengthOf(destination) === 0) {
     throw refusal(
       name,
@@ -87,10 +87,11 @@ function assertFits(name: string, { destination, nextHop }: StaticRoute, network
       `the default route leads to the network's gateway; --aux-address DefaultGatewayIPv${family}=ADDRESS names another`,
     );
   }
-  if (subnet === undefined) throw refusal(name, destination, `the network has no IPv${family} subnet`);
-  if (destination === subnet) throw refusal(name, destination, "it is the network's own subnet");
-  if (nextHop !== undefined && !contains(subnet, nextHop))
-    throw refusal(name, destination, `the next hop ${nextHop} is not in the network's subnet ${subnet}`);
+  if (pools.length === 0) throw refusal(name, destination, `the network has no IPv${family} subnet`);
+  if (pools.includes(destination)) throw refusal(name, destination, "it is the network's own subnet");
+  if (nextHop === undefined || pools.some((pool) => contains(pool, nextHop))) return;
+  const where = pools.join(' or ');
+  throw refusal(name, destination, `the next hop ${nextHop} is not in the network's subnet ${where}`);
 }
 
 function refusal(name: string, destination: Prefix, why: string): CnmError {
