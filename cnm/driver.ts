@@ -12,12 +12,21 @@ import type {
   JoinInfo,
   NetworkRecord,
   NetworkSpec,
+  NetworkWithPresence,
   PortBinding,
   PublishedPort,
 } from './model.ts';
 
 /** The sysctl by which a host is without IPv6; `Driver.network` finds it in the facts. */
 export const IPV6_DISABLED = 'net.ipv6.conf.all.disable_ipv6';
+
+/** What the daemon was told about the host it runs on. */
+export interface HostSettings {
+  /** Where namespaces of ours live; a plan's `netns.add` names a file in it. */
+  readonly netnsDir: string;
+  /** The address by which other hosts reach this one (`--advertise`). */
+  readonly advertise?: Ip;
+}
 
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
@@ -33,15 +42,23 @@ export interface Driver {
    */
   network(spec: NetworkSpec, facts: Facts, others: readonly NetworkRecord[]): Plan;
 
+  /**
+   * What this host holds of the network for its endpoints: made before the first and removed after the last, so that a host where
+   * nothing runs holds nothing. Planned from the facts of that moment, and once when the network is created, so that what cannot be is
+   * said then. Absent = all of a network is in its own plan.
+   * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`.
+   */
+  presence?(network: NetworkSpec, facts: Facts, host: HostSettings): Plan;
+
   /** The MAC address of an endpoint whose MAC nobody chose: unicast, locally administered, the same for the same arguments. */
   mac(network: NetworkSpec, endpoint: EndpointSpec): Mac;
 
   /**
    * The plan of an endpoint, made in the daemon's namespace. Must not rely on facts (it is on the hot path), must not
-   * touch a sandbox. After it is applied, the link that `join` names exists.
+   * touch a sandbox. After it is applied, the link that `join` names exists. The network has its presence, where the driver has one.
    * @throws CnmError `option-invalid` or `address-invalid`.
    */
-  endpoint(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
+  endpoint(network: NetworkWithPresence, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
 
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
   join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;

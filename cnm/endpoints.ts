@@ -15,6 +15,7 @@ import {
   revert,
 } from './context.ts';
 import { CnmError } from './errors.ts';
+import { enter, vacate } from './presence.ts';
 import type {
   Attachment,
   EndpointId,
@@ -53,7 +54,8 @@ export async function establishEndpoint(
   const release = claimAddresses(context, spec);
   try {
     await assertAddressFree(context, spec);
-    return await makeEndpoint(context, network, spec, attachment);
+    const { network: present, entered } = await enter(context, spec.network);
+    return await makeEndpoint(context, present, spec, attachment).finally(entered);
   } finally {
     release();
   }
@@ -95,6 +97,7 @@ export async function dismantleEndpoint(context: Context, endpoint: EndpointReco
   if (endpoint.state !== 'removing') await context.records.putEndpoint({ ...endpoint, state: 'removing' });
   await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholePlan(endpoint));
   await context.records.dropEndpoint(endpoint.network, endpoint.id);
+  await vacate(context, endpoint.network);
 }
 
 /** Docker moves the link into its sandbox itself after this has answered. */
@@ -227,10 +230,14 @@ function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {
 
 /** Whether the sandbox end of the endpoint's link is in another namespace: the namespace's death would have deleted it. */
 export async function isAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
-  const { host } = await context.kernel.facts({ firewall: false });
-  return endpoint.plan.some(
-    (step) => step.do === 'link.add' && host.links.get(step.name)?.peerElsewhere === true,
-  );
+  const { host, netns } = await context.kernel.facts({ plans: [endpoint.plan], firewall: false });
+  return endpoint.plan.some((step) => {
+    if (step.do !== 'link.add') return false;
+    // Where the other end is made in the daemon's namespace it is elsewhere from the start.
+    const isHome = step.link.kind === 'veth' && host.links.get(step.link.peer.name)?.mark !== undefined;
+    const links = step.netns === undefined ? host.links : netns.get(step.netns)?.links;
+    return links?.get(step.name)?.peerElsewhere === true && !isHome;
+  });
 }
 
 export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {

@@ -43,7 +43,12 @@ export interface NetworkSpec {
   readonly pools?: readonly string[];
 }
 
-export interface NetworkRecord extends NetworkSpec {
+export interface NetworkWithPresence extends NetworkSpec {
+  /** What this host holds of it while it has endpoints on it (`Driver.presence`); absent while it has none. */
+  readonly presence?: Plan;
+}
+
+export interface NetworkRecord extends NetworkWithPresence {
   readonly state: State;
   readonly createdAt: string;
   readonly plan: Plan;

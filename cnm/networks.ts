@@ -6,6 +6,7 @@ import { abandon, apply, type Context, driverOf, PLANNING, revert } from './cont
 import { dismantleEndpoint } from './endpoints.ts';
 import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
+import { dismantlePresence } from './presence.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
 
 export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
@@ -21,9 +22,21 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
   });
 }
 
+/** What the network needs at once, and what it will need on this host with its first endpoint. */
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
+  const { plan, presence } = await planned(context, spec);
+  return [...plan, ...presence];
+}
+
+/** @throws what the driver says against it. */
+async function planned(
+  context: Context,
+  spec: NetworkSpec,
+): Promise<{ readonly plan: Plan; readonly presence: Plan }> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
-  return driverOf(context, spec.driver).network(spec, facts, context.records.networks());
+  const driver = driverOf(context, spec.driver);
+  const plan = driver.network(spec, facts, context.records.networks());
+  return { plan, presence: driver.presence?.(spec, facts, context.host) ?? [] };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -47,14 +60,16 @@ export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
 /** To be called in the network's queue. Brings a record of any state to nothing. */
 export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
   for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
-  if (network.state !== 'removing') await context.records.putNetwork({ ...network, state: 'removing' });
+  const left = context.records.network(network.id) ?? network;
+  if (left.state !== 'removing') await context.records.putNetwork({ ...left, state: 'removing' });
+  await dismantlePresence(context, { ...left, state: 'removing' });
   await revert(context, `delete network ${network.id.slice(0, 12)}`, network.plan);
   await context.records.dropNetwork(network.id);
 }
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const plan = await dryRun(context, spec);
+  const { plan } = await planned(context, spec);
   const record: NetworkRecord = { ...spec, state: 'applying', createdAt: context.now().toISOString(), plan };
   await context.records.putNetwork(record);
   return record;

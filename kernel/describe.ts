@@ -1,6 +1,6 @@
 /** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
 import { isAny, portsText } from './ports.ts';
-import type { LinkAdd, Mark, Step } from './step.ts';
+import type { LinkAdd, LinkKind, Mark, Step } from './step.ts';
 
 /** The text of a link's alias, as `ip -d link` shows it. */
 export function markText(mark: Mark): string {
@@ -19,9 +19,12 @@ function command(step: Step): string {
     case 'link.master':
       return words(
         `ip link set ${step.link} master ${step.master}`,
-        step.isolated === true || step.hairpin === true ? `&& bridge link set dev ${step.link}` : undefined,
+        step.isolated === true || step.hairpin === true || step.suppress === true
+          ? `&& bridge link set dev ${step.link}`
+          : undefined,
         step.isolated === true ? 'isolated on' : undefined,
         step.hairpin === true ? 'hairpin on' : undefined,
+        step.suppress === true ? 'neigh_suppress on' : undefined,
       );
     case 'link.up':
       return `ip link set ${step.link} up`;
@@ -54,6 +57,8 @@ function command(step: Step): string {
       );
     case 'neigh.announce':
       return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
+    case 'fdb.add':
+      return `bridge fdb append ${step.mac} dev ${step.link} dst ${step.dst}`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }
@@ -63,8 +68,18 @@ function linkAdd(step: LinkAdd): string {
   const mtu = step.mtu === undefined ? undefined : `mtu ${step.mtu}`;
   const mac = step.mac && `address ${step.mac}`;
   const arp = step.arp === false ? 'arp off' : undefined;
-  const peer = step.link.kind === 'veth' ? `peer name ${step.link.peer.name}` : undefined;
-  return words('ip link add', step.name, mtu, mac, arp, `type ${step.link.kind}`, peer);
+  return words('ip link add', step.name, mtu, mac, arp, `type ${step.link.kind}`, settings(step.link));
+}
+
+function settings(link: LinkKind): string | undefined {
+  switch (link.kind) {
+    case 'veth':
+      return `peer name ${link.peer.name}${link.peer.home === true ? ' netns HOME' : ''}`;
+    case 'vxlan':
+      return `id ${link.vni} local ${link.local} dstport ${link.port} ${link.learning ? 'learning' : 'nolearning'}`;
+    default:
+      return undefined;
+  }
 }
 
 function words(...parts: readonly (string | undefined)[]): string {

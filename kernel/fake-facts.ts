@@ -1,6 +1,8 @@
 /** The facts of a fake host: what a dump of the real kernel would say. */
 import { familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
-import type { Facts, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Facts, ForwardingFact, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { sysctlSlot } from './fake-host.ts';
 import type { FakeState } from './fake-steps.ts';
@@ -45,13 +47,26 @@ function netnsFacts(netns: FakeNetns, steps: readonly Step[], sysctls: readonly 
     addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
     routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
     sysctls: sysctlFacts(netns, [...sysctls, ...sysctlsOf(steps, netns.path)]),
+    ...(asksForwarding(steps, netns.path) && { forwarding: links.flatMap(forwardingFacts) }),
   };
 }
 
-const NO_FLAGS = { isolated: false, hairpin: false };
+function asksForwarding(steps: readonly Step[], path: NetnsPath | undefined): boolean {
+  return steps.some((step) => step.do === 'fdb.add' && step.netns === path);
+}
+
+function forwardingFacts({ name, forwarding }: FakeLink): readonly ForwardingFact[] {
+  return [...forwarding].map((entry) => {
+    const [mac = '', dst = ''] = entry.split(' ');
+    return { link: name, mac: mac as Mac, dst: dst as Ip };
+  });
+}
+
+const NO_FLAGS = { isolated: false, hairpin: false, suppress: false };
 
 function linkFact(link: FakeLink): LinkFact {
-  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark, bucket, redirectedTo } = link;
+  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark } = link;
+  const { bucket, redirectedTo, vxlan } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
@@ -68,6 +83,7 @@ function linkFact(link: FakeLink): LinkFact {
     ...(master !== undefined && { master: master.name, ...port }),
     ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
     ...(mark !== undefined && { mark }),
+    ...(vxlan !== undefined && { vxlan }),
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };

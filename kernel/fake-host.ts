@@ -5,6 +5,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
+import type { VxlanFact } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
 import type { Mark, NetnsPath, QdiscSet } from './step.ts';
@@ -29,10 +30,13 @@ export interface FakeLink {
   mark?: Mark;
   master?: FakeLink;
   /** Of the port that it is; without a master they mean nothing. */
-  port?: { readonly isolated: boolean; readonly hairpin: boolean };
+  port?: { readonly isolated: boolean; readonly hairpin: boolean; readonly suppress: boolean };
   peer?: FakeLink;
   bucket?: Omit<QdiscSet, 'do' | 'link'>;
   redirectedTo?: FakeLink;
+  vxlan?: VxlanFact;
+  /** Permanent entries of a tunnel's, as `mac dst`. */
+  readonly forwarding: Set<string>;
   readonly addresses: Set<Prefix>;
   /** Those of `addresses` that we added; told apart on a stranger's link. */
   readonly ownAddresses: Set<Prefix>;
@@ -85,6 +89,7 @@ export function addLink(
     mac?: Mac;
     mark?: Mark;
     linkLocal?: boolean;
+    vxlan?: VxlanFact;
   },
 ): FakeLink {
   checkName(link.name);
@@ -99,6 +104,7 @@ export function addLink(
     addresses: new Set(),
     ownAddresses: new Set(),
     sysctls: new Map(),
+    forwarding: new Set(),
   };
   netns.links.set(link.name, made);
   return made;

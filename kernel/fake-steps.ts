@@ -1,8 +1,9 @@
 /** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
+import { isDeepStrictEqual } from 'node:util';
 import { addressOf, contains, familyOfPrefix, networkOf } from '../address/prefix.ts';
 import type { Ip } from '../address/ip.ts';
 import { connectedRoutes } from './fake-facts.ts';
-import type { AcceptRule } from './facts.ts';
+import type { AcceptRule, VxlanFact } from './facts.ts';
 import {
   addLink,
   checkMac,
@@ -16,8 +17,16 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
-import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
+import {
+  fdbAdd,
+  ingressRedirect,
+  neighbourAnnounce,
+  qdiscSet,
+  undoFdbAdd,
+  undoTraffic,
+} from './fake-traffic.ts';
 import { KernelError } from './kernel.ts';
+import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
 import type {
   AddrAdd,
@@ -83,7 +92,9 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'ingress.redirect':
       return ingressRedirect(state.host, step);
     case 'neigh.announce':
-      return neighbourAnnounce(state.host, step);
+      return neighbourAnnounce(netnsAt(state, step.netns), step);
+    case 'fdb.add':
+      return fdbAdd(netnsAt(state, step.netns), step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -125,6 +136,9 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'qdisc.set':
     case 'ingress.redirect':
       undoTraffic(state.host, step);
+      return;
+    case 'fdb.add':
+      undoFdbAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
     case 'conntrack.forget':
     case 'neigh.announce':
@@ -178,17 +192,19 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const netns = netnsAt(state, step.netns);
   const present = netns.links.get(step.name);
   if (present !== undefined) return adjust(present, step);
-  const { peer, ...kind } = step.link.kind === 'veth' ? step.link : { ...step.link, peer: undefined };
+  const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
+  const there = peer?.home === true ? state.host : netns;
   // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
   if (peer !== undefined) {
     checkName(peer.name);
     checkMac(peer.name, peer.mac);
-    if (netns.links.has(peer.name) || peer.name === step.name) {
+    if (there.links.has(peer.name) || (there === netns && peer.name === step.name)) {
       throw new KernelError(`link add ${peer.name}`, 'EEXIST');
     }
   }
+  if (step.link.kind === 'vxlan') checkVni(state, step.name, step.link);
   const common = {
-    ...kind,
+    kind: step.link.kind,
     mtu: step.mtu ?? 1500,
     up: false,
     mark: step.mark,
@@ -198,9 +214,11 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
     ...common,
     name: step.name,
     ...(step.mac !== undefined && { mac: step.mac }),
+    ...(step.link.kind === 'vxlan' && { vxlan: tunnelOf(step.link) }),
   });
   if (peer !== undefined) {
-    link.peer = addLink(netns, { ...common, ...peer });
+    const { name, mac } = peer;
+    link.peer = addLink(there, { ...common, name, ...(mac !== undefined && { mac }) });
     link.peer.peer = link;
   }
   return () => {
@@ -208,9 +226,24 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   };
 }
 
+type Tunnel = Extract<LinkAdd['link'], { kind: 'vxlan' }>;
+
+function tunnelOf({ vni, local, port, learning }: Tunnel): VxlanFact {
+  return { vni, local, port, learning };
+}
+
+/** vxlan_vni_in_use(): the same VNI and port once in the namespace whose addresses the tunnels use, which here is the host's for all. */
+function checkVni(state: FakeState, name: string, { vni, port }: Tunnel): void {
+  const links = [state.host, ...state.netns.values()].flatMap((netns) => [...netns.links.values()]);
+  if (links.some(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port))
+    throw new KernelError(`link add ${name}`, 'EEXIST', 'A VXLAN device with the specified VNI already exists');
+}
+
 /** A link of ours that is there already gets the MTU and MAC that the step asks for. */
 function adjust(link: FakeLink, step: LinkAdd): Undo {
-  if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind) {
+  const otherTunnel =
+    step.link.kind === 'vxlan' && !isDeepStrictEqual(link.vxlan, tunnelOf(step.link));
+  if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind || otherTunnel) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
   const before = { mtu: link.mtu, mac: link.mac };
@@ -227,9 +260,8 @@ function adjust(link: FakeLink, step: LinkAdd): Undo {
 }
 
 function undoLinkAdd(state: FakeState, step: LinkAdd): void {
-  const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
-  for (const name of names) {
-    const link = findLink(state, step.netns, name);
+  for (const { netns, name } of endsOf(step)) {
+    const link = findLink(state, netns, name);
     if (link !== undefined && sameMark(link.mark, step.mark)) removeLink(link);
   }
 }
@@ -238,9 +270,9 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
   const link = linkAt(state, step.netns, step.link);
   const master = linkAt(state, step.netns, step.master);
   const { master: before, port } = link;
-  const flags = { isolated: step.isolated ?? false, hairpin: step.hairpin ?? false };
-  if (before === master && port?.isolated === flags.isolated && port.hairpin === flags.hairpin)
-    return undefined;
+  const { isolated = false, hairpin = false, suppress = false } = step;
+  const flags = { isolated, hairpin, suppress };
+  if (before === master && isDeepStrictEqual(port, flags)) return undefined;
   if (before !== master) enslave(link, master);
   link.port = flags;
   return () => {
@@ -255,10 +287,18 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
 function linkUp(state: FakeState, step: LinkUp): Undo {
   const link = linkAt(state, step.netns, step.link);
   if (link.up) return undefined;
+  if (link.vxlan !== undefined) checkPort(state, link.vxlan);
   link.up = true;
   return () => {
     link.up = false;
   };
+}
+
+/** vxlan_open() binds a socket of the host's, which tunnels with the same port share. @throws KernelError EADDRINUSE */
+function checkPort({ ports }: FakeState, { port, local }: VxlanFact): void {
+  const address = (local?.includes(':') === true ? '::' : '0.0.0.0') as Ip;
+  const wanted = { proto: 'udp' as const, address, port };
+  ports.release(wanted, ports.hold(wanted));
 }
 
 function linkMove(state: FakeState, step: LinkMove): Undo {

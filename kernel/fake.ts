@@ -334,6 +334,8 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           peer,
           bucket,
           redirectedTo,
+          vxlan,
+          forwarding,
           ...link
         }) => ({
           name,
@@ -341,6 +343,7 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           ...(master !== undefined && { port }),
           ...(bucket !== undefined && { bucket }),
           ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
+          ...(vxlan !== undefined && { vxlan, forwarding: sorted([...forwarding]) }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

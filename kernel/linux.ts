@@ -3,7 +3,7 @@ import { openForwardAccepts } from './accept.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
-import { dumpNetns, withTraffic } from './dump.ts';
+import { dumpNetns, withForwarding, withTraffic } from './dump.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
@@ -144,8 +144,12 @@ class LinuxKernel implements Kernel {
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
-      host: withTraffic(
-        dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
+      host: withForwarding(
+        withTraffic(
+          dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
+          this.#ground.home,
+          steps,
+        ),
         this.#ground.home,
         steps,
       ),
@@ -174,7 +178,7 @@ class LinuxKernel implements Kernel {
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
-      return [[path, dumpNetns(socket, sysctls)]];
+      return [[path, withForwarding(dumpNetns(socket, sysctls), socket, steps, path)]];
     } finally {
       socket.close();
     }

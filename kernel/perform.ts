@@ -1,6 +1,7 @@
 /** The one place that acts on operations, in as few system calls as their order allows. */
 import type { ForwardAccepts } from './accept.ts';
 import type { Conntrack } from './conntrack.ts';
+import { decodeLink } from './decode.ts';
 import { describe } from './describe.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { KernelError } from './kernel.ts';
@@ -17,6 +18,7 @@ import type { Firewall } from './nftables.ts';
 import type { PortHolder } from './port-holder.ts';
 import { deleteNow } from './reaper.ts';
 import type { Reaper } from './reaper.ts';
+import { dumpLinks } from './rtnetlink.ts';
 import type { Session } from './session.ts';
 import type { NetnsPath, Step } from './step.ts';
 import type { Syscalls } from './syscall.ts';
@@ -125,7 +127,7 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
       case 'conntrack':
         return forget(batch, means);
       case 'frames':
-        means.frames.send(operation.index, operation.frames);
+        means.frames.send(operation.index, operation.frames, operation.netns);
         return one(task, undefined);
       case 'netns':
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
@@ -169,8 +171,16 @@ function one(task: Task, undo: Done['undo']): Performed {
 function changeNetns({ verb, path }: NetnsOperation, { sys, session }: Means): boolean {
   session.forget();
   if (verb === 'create') return createNetns(sys, path);
+  if (session.exists(path)) endTunnels(session.socket(path));
   removeNetns(sys, path);
   return true;
+}
+
+/** The kernel ends a namespace some time later, and until then a tunnel in it keeps its VNI: the next one would not find it free. */
+function endTunnels(socket: NetlinkSocket): void {
+  for (const { kind, index } of socket.dump(dumpLinks(), decodeLink)) {
+    if (kind === 'vxlan') deleteNow(socket, index);
+  }
 }
 
 /** @returns What restores the former value, when it was another. */
@@ -236,7 +246,8 @@ function transact(batch: Batch, netns: NetnsPath | undefined, session: Session):
     } else if (operation.tolerates?.(failure.errno, socket) !== true) {
       // Half of it may have been done.
       if (operation.undo === 'inverse') done.push({ task, undo: 'inverse' });
-      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, failure.detail) });
+      const detail = [failure.detail, operation.hint?.(failure.errno)].filter(Boolean).join('; ');
+      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, detail) });
     }
   }
   return { done, failures };

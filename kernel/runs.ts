@@ -21,11 +21,12 @@ function laneOf(step: Step): string | undefined {
     case 'link.up':
     case 'addr.add':
     case 'route.add':
+    case 'fdb.add':
+    case 'neigh.announce':
       return `netns ${step.netns ?? ''}`;
     case 'link.move':
     case 'qdisc.set':
     case 'ingress.redirect':
-    case 'neigh.announce':
       return 'netns ';
     case 'nft.element':
       return 'elements';
@@ -53,7 +54,6 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'conntrack.forget':
     case 'qdisc.set':
     case 'ingress.redirect':
-    case 'neigh.announce':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

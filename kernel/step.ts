@@ -28,7 +28,23 @@ export type LinkKind =
   | { readonly kind: 'bridge' }
   /** What comes in here is handed back as if it had come in where it came from: a place for a qdisc on what comes in by a link. */
   | { readonly kind: 'ifb' }
-  | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } };
+  /** `home`: the other end is made in the daemon's namespace, wherever the step's own is. */
+  | {
+      readonly kind: 'veth';
+      readonly peer: { readonly name: string; readonly mac?: Mac; readonly home?: true };
+    }
+  /**
+   * A VXLAN tunnel endpoint (RFC 7348). Wherever the link is, its datagrams go out and come in by the daemon's namespace: from `local`,
+   * to UDP `port` and on it. Within one namespace and port a VNI is taken once (EEXIST). `learning`: where a MAC address is, is learned
+   * from what comes in.
+   */
+  | {
+      readonly kind: 'vxlan';
+      readonly vni: number;
+      readonly local: Ip;
+      readonly port: number;
+      readonly learning: boolean;
+    };
 
 export interface LinkAdd {
   readonly do: 'link.add';
@@ -51,10 +67,15 @@ export interface LinkMaster {
   readonly netns?: NetnsPath;
   readonly link: string;
   readonly master: string;
-  /** Absent: false, for both. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
+  /** Absent: false, for all. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
   readonly isolated?: boolean;
   /** Frames may leave by the port that they came in by (IFLA_BRPORT_MODE): a container reaches its own published port. */
   readonly hairpin?: boolean;
+  /**
+   * Nobody behind this port is asked for the bridge's own addresses, nor for one that its host knows the answer to
+   * (IFLA_BRPORT_NEIGH_SUPPRESS, net/bridge/br_arp_nd_proxy.c).
+   */
+  readonly suppress?: boolean;
 }
 
 export interface LinkUp {
@@ -232,9 +253,23 @@ export interface IngressRedirect {
  */
 export interface NeighbourAnnounce {
   readonly do: 'neigh.announce';
+  readonly netns?: NetnsPath;
   readonly link: string;
   readonly addresses: readonly Ip[];
   readonly mac: Mac;
+}
+
+/**
+ * Frames to `mac` leave the VXLAN link `link` for the tunnel endpoint at `dst`: a permanent entry of its own forwarding table
+ * (`bridge fdb`, NTF_SELF). The MAC of all zeros stands for every destination that has no entry, broadcast and multicast included:
+ * there may be many entries for it, and each of their endpoints gets a copy. Another MAC has one: an older entry is replaced.
+ */
+export interface FdbAdd {
+  readonly do: 'fdb.add';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mac: Mac;
+  readonly dst: Ip;
 }
 
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
@@ -258,6 +293,7 @@ export type Step =
   | QdiscSet
   | IngressRedirect
   | NeighbourAnnounce
+  | FdbAdd
   | NetnsAdd;
 
 export type StepKind = Step['do'];

@@ -3,6 +3,7 @@ import type { Facts } from '../facts.ts';
 import type { Step, StepKind, StepOf } from '../step.ts';
 import { addrAdd, routeAdd } from './address.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
+import { fdbAdd } from './forwarding.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
@@ -25,6 +26,7 @@ const KINDS = {
   'qdisc.set': qdiscSet,
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
+  'fdb.add': fdbAdd,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

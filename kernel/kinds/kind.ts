@@ -68,6 +68,8 @@ export interface RtnetlinkOperation {
    * the step, also when the operation failed, because it may have done a part. Absent: nothing, another operation's undo covers it.
    */
   readonly undo?: NetlinkRequest | DeleteOperation | 'inverse';
+  /** What an errno means here, where the kernel says no more than that. */
+  readonly hint?: (errno: string) => string | undefined;
   /** The name may have been taken since we looked: worth looking again. */
   readonly creates?: true;
 }
@@ -123,6 +125,7 @@ export interface ConntrackOperation {
 /** Whole Ethernet frames that leave by a link; lost where it is down. */
 export interface FrameOperation {
   readonly via: 'frames';
+  readonly netns: NetnsPath | undefined;
   readonly index: number;
   readonly frames: readonly Uint8Array[];
 }

@@ -126,7 +126,7 @@ export async function state({ kernel }: World, ...plans: readonly Plan[]): Promi
   };
 }
 
-function netns({ links, addresses, routes, sysctls }: NetnsFacts): unknown {
+function netns({ links, addresses, routes, sysctls, forwarding }: NetnsFacts): unknown {
   return {
     links: [...links.values()]
       .filter(({ name }) => name !== 'lo')
@@ -141,6 +141,7 @@ function netns({ links, addresses, routes, sysctls }: NetnsFacts): unknown {
       .map((route) => ({ ...route }))
       .sort(byText),
     sysctls: [...sysctls].sort(byText),
+    forwarding: forwarding?.map((entry) => ({ ...entry })).sort(byText),
   };
 }
 
@@ -155,7 +156,7 @@ function link({
   mark,
   ...port
 }: LinkFact): unknown {
-  const { isolated, hairpin, bucket, redirectedTo } = port;
+  const { isolated, hairpin, suppress, vxlan, bucket, redirectedTo } = port;
   // The burst comes back as the kernel's ticks of 64 ns have it; what matters is that `missing` takes it for the same.
   const limit = bucket && { rate: bucket.rate, limit: bucket.limit };
   return {
@@ -167,6 +168,8 @@ function link({
     master,
     isolated,
     hairpin,
+    suppress,
+    vxlan,
     peerElsewhere,
     mark,
     limit,
@@ -187,18 +190,18 @@ function byText(a: unknown, b: unknown): number {
 }
 
 /** Applied, and every step of it found satisfied. */
-async function applied(world: World, plan: Plan): Promise<unknown> {
+export async function applied(world: World, plan: Plan): Promise<unknown> {
   await world.kernel.apply(plan);
   assert.deepEqual(world.kernel.missing(plan, await world.kernel.facts({ plans: [plan] })), []);
   return state(world, plan);
 }
 
 /** Nothing but what was there `before`. */
-async function back(world: World, before: unknown, ...plans: readonly Plan[]): Promise<void> {
+export async function back(world: World, before: unknown, ...plans: readonly Plan[]): Promise<void> {
   assert.deepEqual(await state(world, ...plans), before);
 }
 
-function at(plan: Plan, index: number, step: Step): Plan {
+export function at(plan: Plan, index: number, step: Step): Plan {
   return [...plan.slice(0, index), step, ...plan.slice(index)];
 }
 
@@ -206,7 +209,7 @@ function hold(proto: PortHold['proto'], address: string, port: number, portEnd?:
   return { do: 'port.hold', proto, address: addr(address), port, ...(portEnd !== undefined && { portEnd }) };
 }
 
-const IMPOSSIBLE: Step = { do: 'link.up', link: 'nowhere' };
+export const IMPOSSIBLE: Step = { do: 'link.up', link: 'nowhere' };
 
 export const CASES: Readonly<Record<string, Case>> = {
   async 'a network comes, stays as it is, and goes'(world) {
