@@ -93,7 +93,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, advertise } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -106,7 +106,8 @@ async function assemble(
   held.push(() => kernel.close());
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine });
+  const host = advertise === undefined ? {} : { advertise };
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace });

@@ -62,7 +62,7 @@ t.test('help and version win over everything else', (t) => {
 
 t.test('a bad value names the flag and what would be right', (t) => {
   const cases: readonly [argv: string[], env: Record<string, string>, says: RegExp][] = [
-    [['--drivers', 'bridge,overlay'], {}, /^--drivers: .*'overlay' is not in this version.*bridge/],
+    [['--drivers', 'bridge,macvlan'], {}, /^--drivers: .*'macvlan' is not in this version.*bridge/],
     [['--drivers', 'brigde'], {}, /^--drivers: there is no driver 'brigde'.*bridge/],
     [['--drivers', ''], {}, /^--drivers: there is no driver ''/],
     [['--drivers', 'bridge,cnm-bridge'], {}, /^--drivers: 'bridge' is named twice/],
@@ -76,7 +76,8 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
     [['--cluster', 'etcd://h:2379'], {}, /^--cluster: clusters are not in this version/],
-    [['--advertise', '10.0.0.1'], {}, /^--advertise: /],
+    [['--advertise', 'here'], {}, /^--advertise: 'here' must be an address/],
+    [[], { CNM_ADVERTISE: '127.0.0.1' }, /^CNM_ADVERTISE: '127\.0\.0\.1' must be/],
     [['--verbose'], {}, /--verbose.*cnmd --help/],
     [['--state-dir'], {}, /--state-dir.*cnmd --help/],
     [['start'], {}, /start.*cnmd --help/],
@@ -92,6 +93,12 @@ t.test('a bad value names the flag and what would be right', (t) => {
 
 t.test('a managed plugin serves one driver', (t) => {
   t.throws(() => run([], { DRIVER: 'bridge,macvlan' }, ['bridge', 'macvlan']), ConfigurationError);
+  t.end();
+});
+
+t.test('by which address other hosts reach this one', (t) => {
+  t.equal(run(['--advertise', '2001:DB8::1']).advertise, '2001:db8::1');
+  t.notOk('advertise' in run([]));
   t.end();
 });
 

@@ -1,6 +1,7 @@
 /** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
-import { hasHostBits, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
+import { type Ip, parseIp } from '../address/ip.ts';
+import { hasHostBits, isMulticast, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -26,6 +27,8 @@ export interface Configuration {
   readonly defaultPools: readonly { readonly base: Prefix; readonly size: number }[];
   /** Milliseconds for which a freed address rests. */
   readonly addressRest: number;
+  /** By which other hosts reach this one; absent = each overlay network finds out. */
+  readonly advertise?: Ip;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -47,7 +50,7 @@ interface Setting {
 }
 
 /** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
-const PLANNED = ['overlay', 'macvlan'];
+const PLANNED = ['macvlan'];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
   {
@@ -108,7 +111,7 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     flag: 'advertise',
     value: 'ADDRESS',
     default: '',
-    help: 'address that other hosts of a cluster reach this one at; not in this version',
+    help: 'address of this host by which the other hosts of overlay networks reach it; found out where it is not given',
   },
   { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
   { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
@@ -163,7 +166,8 @@ export function parseConfiguration(
     return { from: `--${flag}`, text: setting?.default ?? '' };
   };
 
-  refuseCluster(value('cluster'), value('advertise'));
+  refuseCluster(value('cluster'));
+  const advertise = advertised(value('advertise'));
   return {
     do: 'run',
     configuration: {
@@ -180,6 +184,7 @@ export function parseConfiguration(
       dockerSocket: socketPath(value('docker-socket')),
       defaultPools: addressPools(value('default-address-pools')),
       addressRest: seconds(value('address-rest')) * 1000,
+      ...(advertise !== undefined && { advertise }),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -283,10 +288,19 @@ function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): 
   return choice;
 }
 
-function refuseCluster(...values: readonly Value[]): void {
-  for (const { from, text } of values)
-    if (text !== '')
-      throw new ConfigurationError(
-        `${from}: clusters are not in this version, so '${text}' cannot be used; leave the setting away.`,
-      );
+function advertised({ from, text }: Value): Ip | undefined {
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined || /^(?:0\.|127\.|::1?$)/.test(address) || isMulticast(address))
+    throw new ConfigurationError(
+      `${from}: '${text}' must be an address of this host that other hosts reach, as 192.0.2.1 or 2001:db8::1.`,
+    );
+  return address;
+}
+
+function refuseCluster({ from, text }: Value): void {
+  if (text === '') return;
+  throw new ConfigurationError(
+    `${from}: clusters are not in this version, so '${text}' cannot be used; leave the setting away.`,
+  );
 }

@@ -7,8 +7,9 @@ import { addressOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { NetnsPath, Plan } from '../kernel/step.ts';
 import { portViews } from './port-views.ts';
+import { presenceNetns, presenceView } from './presence.ts';
 import { endpointSummary, networkSummary } from './summaries.ts';
 import type { Names } from './summaries.ts';
 import type {
@@ -28,9 +29,12 @@ export interface Picture {
   readonly names: Names;
 }
 
-/** Namespace files that the view of these endpoints looks into. */
+/** Namespace files that the view of these endpoints looks into: where they are, and those of their networks. */
 export function netnsPaths(endpoints: readonly EndpointRecord[], names: Names): readonly string[] {
-  const paths = endpoints.map((endpoint) => endpointSummary(endpoint, names).attachment?.path);
+  const paths = endpoints.flatMap((endpoint) => {
+    const network = names.networks.get(endpoint.network);
+    return [endpointSummary(endpoint, names).attachment?.path, network && presenceNetns(network)];
+  });
   return [...new Set(paths.filter((path) => path !== undefined))];
 }
 
@@ -41,6 +45,7 @@ export function networkView(
 ): NetworkView {
   const { facts, differences, names } = picture;
   const device = deviceOf(network.plan);
+  const presence = presenceView(network, facts);
   const bridge = device === undefined ? undefined : linkView(facts.host, device);
   return {
     ...networkSummary(network, endpoints.length, names),
@@ -49,6 +54,7 @@ export function networkView(
     enableIpv6: network.enableIpv6,
     ...(device !== undefined && { bridgeName: device }),
     ...(bridge && { bridge }),
+    ...(presence && { presence }),
     rules: device === undefined ? [] : rulesOf(device, facts),
     members: endpoints.map((endpoint) => endpointView(endpoint, network, picture)).sort(byAddress),
     differences: differences.filter((one) => one.object === 'network' && one.id === network.id),
@@ -62,9 +68,10 @@ export function endpointView(
 ): EndpointView {
   const summary = endpointSummary(endpoint, names);
   const ends = linksOf(endpoint.plan);
-  const outside = ends.outside === undefined ? undefined : linkView(facts.host, ends.outside);
+  const place = ends.netns === undefined ? facts.host : facts.netns.get(ends.netns);
+  const outside = ends.outside === undefined ? undefined : place && linkView(place, ends.outside);
   const bridgeName = ends.master ?? (network && deviceOf(network.plan));
-  const bridge = bridgeName === undefined ? undefined : linkView(facts.host, bridgeName);
+  const bridge = bridgeName === undefined ? undefined : place && linkView(place, bridgeName);
   const path = summary.attachment?.path;
   return {
     ...summary,
@@ -77,7 +84,7 @@ export function endpointView(
     ...(outside && { outside }),
     ...(bridgeName !== undefined && { bridgeName }),
     ...(bridge && { bridge }),
-    rules: bridgeName === undefined ? [] : rulesOf(bridgeName, facts),
+    rules: bridgeName === undefined || ends.netns !== undefined ? [] : rulesOf(bridgeName, facts),
     differences: differences.filter((one) => one.object === 'endpoint' && one.id === endpoint.id),
   };
 }
@@ -152,9 +159,16 @@ function findInside(
 }
 
 /** The end of the endpoint's link that stays outside, and the device that it is a port of. */
-function linksOf(plan: Plan): { readonly outside?: string; readonly master?: string } {
+function linksOf(plan: Plan): {
+  readonly netns?: NetnsPath;
+  readonly outside?: string;
+  readonly master?: string;
+} {
   const port = plan.find((step) => step.do === 'link.master');
-  if (port !== undefined) return { outside: port.link, master: port.master };
+  if (port !== undefined) {
+    const { link, master, netns } = port;
+    return { outside: link, master, ...(netns !== undefined && { netns }) };
+  }
   const link = plan.find((step) => step.do === 'link.add');
   return link === undefined ? {} : { outside: link.name };
 }
@@ -169,7 +183,7 @@ export function deviceOf(plan: Plan): string | undefined {
   return undefined;
 }
 
-function linkView(netns: NetnsFacts, name: string): LinkView | undefined {
+export function linkView(netns: NetnsFacts, name: string): LinkView | undefined {
   const link = netns.links.get(name);
   if (link === undefined) return undefined;
   const { index, kind, mac, mtu, up, carrier } = link;

@@ -4,7 +4,7 @@ import { CnmError } from '../cnm/errors.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
+import { deviceOf, endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
 import { differenceView, doctorView, orphanView } from './doctor.ts';
 import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
@@ -98,7 +98,8 @@ export class Observatory {
   /** Of all networks that have a bridge, or of one. */
   async firewall(ref: string | undefined): Promise<FirewallView> {
     const names = await this.names();
-    const networks = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
+    const asked = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
+    const networks = asked.filter(({ plan }) => deviceOf(plan) !== undefined);
     const facts = await this.#options.kernel.facts();
     const picture = { facts, counters: this.#options.kernel.counters(), names };
     return {

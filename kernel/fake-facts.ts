@@ -84,6 +84,8 @@ function linkFact(link: FakeLink): LinkFact {
     ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
     ...(mark !== undefined && { mark }),
     ...(vxlan !== undefined && { vxlan }),
+    // Its own index and that of the namespace which it sends from (vxlan_get_link_net()).
+    ...(vxlan !== undefined && link.netns.path !== undefined && { peerIndex: index, peerElsewhere: true }),
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };

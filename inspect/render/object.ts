@@ -9,6 +9,7 @@ import type {
 } from '../views.ts';
 import { differenceLines } from './doctor.ts';
 import { publishedRuns } from './ports.ts';
+import { presenceDrawing } from './presence.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
@@ -20,6 +21,10 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
     : network.bridgeName === undefined
       ? 'no device of its own'
       : paint.red(`bridge ${network.bridgeName}  missing`);
+  const branches = (bridge?: string) =>
+    network.members
+      .filter(({ bridgeName }) => bridge === undefined || bridgeName === bridge)
+      .map((member) => fromOutside(member, paint));
   return lines([
     heading('network', network, paint),
     ...fields([
@@ -31,11 +36,9 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
     ]),
     '',
-    `  ${root}`,
-    ...drawBranches(
-      network.members.map((member) => fromOutside(member, paint)),
-      '  ',
-    ),
+    ...(network.presence === undefined
+      ? [`  ${root}`, ...drawBranches(branches(), '  ')]
+      : presenceDrawing(network.presence, branches, paint)),
     ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),

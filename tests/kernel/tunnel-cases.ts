@@ -131,9 +131,10 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     await world.kernel.apply(presence(netns));
     world.addBridge('inner');
     const seen: unknown[] = [await errnoOf(world.kernel.apply([veth(netns)]))];
-    const other = { ...veth(netns), link: { kind: 'veth', peer: { name: 'elsewhere', home: true } } } as const;
+    const peer = { home: true, mac: mac('02:42:0a:09:00:02') } as const;
+    const other: LinkAdd = { ...veth(netns), link: { kind: 'veth', peer: { ...peer, name: 'elsewhere' } } };
     // The same name at both ends is no clash: they are in two namespaces.
-    const twice = { ...veth(netns), link: { kind: 'veth', peer: { name: 'outer', home: true } } } as const;
+    const twice: LinkAdd = { ...veth(netns), link: { kind: 'veth', peer: { ...peer, name: 'outer' } } };
     seen.push(await errnoOf(world.kernel.apply([{ ...other, name: 'vx0' }])));
     seen.push(await errnoOf(world.kernel.apply([twice])), await state(world, presence(netns)));
     return seen;
