@@ -4,7 +4,7 @@
  */
 import { describe } from '../kernel/describe.ts';
 import { apply, type Context, driverOf, networkOf, revert } from './context.ts';
-import { messageOf } from './records.ts';
+import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 
 /** @returns The network as an endpoint can be made on it, and what to call when the endpoint has a record, or has failed. */
@@ -37,7 +37,8 @@ export async function vacate(context: Context, id: NetworkId): Promise<void> {
     try {
       await dismantlePresence(context, network);
     } catch (error) {
-      context.log.warn({ network: id.slice(0, 12), error: messageOf(error) }, 'left behind, for the next start');
+      if (!(error instanceof CnmError)) throw error;
+      context.log.warn({ network: id.slice(0, 12), error: error.message }, 'left behind, for the next start');
     }
   });
 }
@@ -69,7 +70,10 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
     await dismantlePresence(context, record);
     throw error;
   }
-  context.log.debug({ network: id.slice(0, 12), plan: presence.map(describe) }, 'what the network needs here');
+  context.log.debug(
+    { network: id.slice(0, 12), plan: presence.map(describe) },
+    'what the network needs here',
+  );
   return record;
 }
 
