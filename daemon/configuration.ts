@@ -1,7 +1,15 @@
 /** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
 import { type Ip, parseIp } from '../address/ip.ts';
-import { hasHostBits, isMulticast, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
+import {
+  hasHostBits,
+  isMulticast,
+  lengthOf,
+  networkOf,
+  parsePrefix,
+  type Prefix,
+  sizeOf,
+} from '../address/prefix.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

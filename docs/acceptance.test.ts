@@ -31,7 +31,7 @@ t.test('a case that counts as tested is in the files that are named', (t) => {
 
 t.test('a case is listed once', (t) => {
   const all = [...rows.map(({ id }) => id), ...later];
-  t.ok(later.length > 50);
+  t.ok(later.length > 0);
   t.same(
     all.filter((id, index) => all.indexOf(id) !== index),
     [],

@@ -14,7 +14,9 @@ export function presenceView(network: NetworkRecord, facts: Facts): PresenceView
   const netns = presenceNetns(network);
   if (netns === undefined) return undefined;
   const plan = network.presence ?? [];
-  const bridges = plan.filter((step): step is LinkAdd => step.do === 'link.add' && step.link.kind === 'bridge');
+  const bridges = plan.filter(
+    (step): step is LinkAdd => step.do === 'link.add' && step.link.kind === 'bridge',
+  );
   return {
     netns,
     exists: facts.netns.has(netns),
@@ -25,7 +27,9 @@ export function presenceView(network: NetworkRecord, facts: Facts): PresenceView
 function segmentView(bridgeName: string, plan: Plan, netns: NetnsPath, facts: Facts): SegmentView {
   const held = facts.netns.get(netns);
   const bridge = held && linkView(held, bridgeName);
-  const tunnels = plan.filter((step): step is LinkAdd => step.do === 'link.add' && step.link.kind === 'vxlan');
+  const tunnels = plan.filter(
+    (step): step is LinkAdd => step.do === 'link.add' && step.link.kind === 'vxlan',
+  );
   const isPort = (name: string) =>
     plan.some((step) => step.do === 'link.master' && step.link === name && step.master === bridgeName);
   return {

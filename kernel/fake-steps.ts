@@ -1,9 +1,7 @@
 /** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
 import { isDeepStrictEqual } from 'node:util';
-import { addressOf, contains, familyOfPrefix, networkOf } from '../address/prefix.ts';
-import type { Ip } from '../address/ip.ts';
-import { connectedRoutes } from './fake-facts.ts';
-import type { AcceptRule, VxlanFact } from './facts.ts';
+import { addressOf, familyOfPrefix } from '../address/prefix.ts';
+import type { AcceptRule } from './facts.ts';
 import {
   addLink,
   checkMac,
@@ -17,6 +15,7 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
+import { routeAdd, undoRouteAdd } from './fake-routes.ts';
 import {
   fdbAdd,
   ingressRedirect,
@@ -25,6 +24,7 @@ import {
   undoFdbAdd,
   undoTraffic,
 } from './fake-traffic.ts';
+import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
 import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
@@ -41,7 +41,6 @@ import type {
   NftElement,
   NftSetName,
   PortHold,
-  RouteAdd,
   Step,
   SysctlSet,
 } from './step.ts';
@@ -75,7 +74,7 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'addr.add':
       return addrAdd(state, step);
     case 'route.add':
-      return routeAdd(state, step);
+      return routeAdd(netnsAt(state, step.netns), step);
     case 'sysctl.set':
       return sysctlSet(state, step);
     case 'nft.element':
@@ -128,7 +127,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     }
     case 'route.add':
-      undoRouteAdd(state, step);
+      undoRouteAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
     case 'port.hold':
       state.ports.release(step);
@@ -202,7 +201,7 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
       throw new KernelError(`link add ${peer.name}`, 'EEXIST');
     }
   }
-  if (step.link.kind === 'vxlan') checkVni(state, step.name, step.link);
+  if (step.link.kind === 'vxlan') checkVni(everyLink(state), step.name, step.link);
   const common = {
     kind: step.link.kind,
     mtu: step.mtu ?? 1500,
@@ -226,23 +225,13 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   };
 }
 
-type Tunnel = Extract<LinkAdd['link'], { kind: 'vxlan' }>;
-
-function tunnelOf({ vni, local, port, learning }: Tunnel): VxlanFact {
-  return { vni, local, port, learning };
-}
-
-/** vxlan_vni_in_use(): the same VNI and port once in the namespace whose addresses the tunnels use, which here is the host's for all. */
-function checkVni(state: FakeState, name: string, { vni, port }: Tunnel): void {
-  const links = [state.host, ...state.netns.values()].flatMap((netns) => [...netns.links.values()]);
-  if (links.some(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port))
-    throw new KernelError(`link add ${name}`, 'EEXIST', 'A VXLAN device with the specified VNI already exists');
+function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
+  return [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
 }
 
 /** A link of ours that is there already gets the MTU and MAC that the step asks for. */
 function adjust(link: FakeLink, step: LinkAdd): Undo {
-  const otherTunnel =
-    step.link.kind === 'vxlan' && !isDeepStrictEqual(link.vxlan, tunnelOf(step.link));
+  const otherTunnel = step.link.kind === 'vxlan' && !isDeepStrictEqual(link.vxlan, tunnelOf(step.link));
   if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind || otherTunnel) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
@@ -287,18 +276,11 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
 function linkUp(state: FakeState, step: LinkUp): Undo {
   const link = linkAt(state, step.netns, step.link);
   if (link.up) return undefined;
-  if (link.vxlan !== undefined) checkPort(state, link.vxlan);
+  if (link.vxlan !== undefined) checkPort(state.ports, link.vxlan);
   link.up = true;
   return () => {
     link.up = false;
   };
-}
-
-/** vxlan_open() binds a socket of the host's, which tunnels with the same port share. @throws KernelError EADDRINUSE */
-function checkPort({ ports }: FakeState, { port, local }: VxlanFact): void {
-  const address = (local?.includes(':') === true ? '::' : '0.0.0.0') as Ip;
-  const wanted = { proto: 'udp' as const, address, port };
-  ports.release(wanted, ports.hold(wanted));
 }
 
 function linkMove(state: FakeState, step: LinkMove): Undo {
@@ -341,57 +323,6 @@ function addrAdd(state: FakeState, step: AddrAdd): Undo {
 function holdsAddress(link: FakeLink, { prefix }: AddrAdd): boolean {
   if (familyOfPrefix(prefix) === 4) return link.addresses.has(prefix);
   return [...link.addresses].some((held) => addressOf(held) === addressOf(prefix));
-}
-
-function routeAdd(state: FakeState, step: RouteAdd): Undo {
-  const netns = netnsAt(state, step.netns);
-  const operation = `route add ${step.to}`;
-  const link = step.link === undefined ? undefined : linkAt(state, step.netns, step.link);
-  if (link?.up === false) throw new KernelError(operation, 'ENETDOWN');
-  const to = networkOf(step.to);
-  const rival = netns.routes.find((route) => route.to === to);
-  const connected = [...netns.links.values()].flatMap(connectedRoutes).some((route) => route.to === to);
-  // fib_table_insert() with NLM_F_EXCL: the route that an address brings along is in the way like any other.
-  if (rival === undefined && connected) throw new KernelError(operation, 'EEXIST');
-  if (rival !== undefined) {
-    if (rival.ours && rival.via === step.via && (link === undefined || rival.link === link)) return undefined;
-    throw new KernelError(operation, 'EEXIST');
-  }
-  const out = link ?? (step.via && onLink(netns, step.via));
-  if (out === undefined || (step.via !== undefined && onLink(netns, step.via, link) === undefined)) {
-    throw new KernelError(operation, 'ENETUNREACH', 'Nexthop has invalid gateway');
-  }
-  const route = { to, link: out, ours: true, ...(step.via !== undefined && { via: step.via }) };
-  netns.routes.push(route);
-  return () => {
-    const at = netns.routes.indexOf(route);
-    if (at >= 0) netns.routes.splice(at, 1);
-  };
-}
-
-/** The link that reaches `via` directly, by its addresses or by a route without a next hop. */
-function onLink(netns: FakeNetns, via: Ip, only?: FakeLink): FakeLink | undefined {
-  const reaches = (link: FakeLink): boolean =>
-    link.up &&
-    (only === undefined || link === only) &&
-    ([...link.addresses].some((own) => contains(own, via)) ||
-      netns.routes.some(
-        (route) => route.link === link && route.via === undefined && contains(route.to, via),
-      ));
-  return [...netns.links.values()].find(reaches);
-}
-
-function undoRouteAdd(state: FakeState, step: RouteAdd): void {
-  const routes = (step.netns === undefined ? state.host : state.netns.get(step.netns))?.routes ?? [];
-  const to = networkOf(step.to);
-  const at = routes.findIndex(
-    (route) =>
-      route.ours &&
-      route.to === to &&
-      route.via === step.via &&
-      (step.link === undefined || route.link?.name === step.link),
-  );
-  if (at >= 0) routes.splice(at, 1);
 }
 
 function sysctlSet(state: FakeState, step: SysctlSet): Undo {

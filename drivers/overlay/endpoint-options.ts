@@ -10,8 +10,5 @@ const DOCKERS_OWN = ['com.docker.network.endpoint.sysctls'];
 export function endpointOptions({ options }: EndpointSpec): void {
   const unknown = Object.keys(options).find((name) => !DOCKERS_OWN.includes(name));
   if (unknown === undefined) return;
-  throw new CnmError(
-    'option-invalid',
-    `cnm-overlay does not know the endpoint's option ${quote(unknown)}`,
-  );
+  throw new CnmError('option-invalid', `cnm-overlay does not know the endpoint's option ${quote(unknown)}`);
 }

@@ -15,6 +15,9 @@ export function segmentNamesOf(number: number): { readonly bridge: string; reado
 export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
   const digest = createHash('sha256').update(endpointId).digest('hex');
   // Ten characters of the whole id's hash, 50 bits: ids that begin alike differ.
-  const short = BigInt(`0x${digest.slice(0, 14)}`).toString(36).padStart(10, '0').slice(-10);
+  const short = BigInt(`0x${digest.slice(0, 14)}`)
+    .toString(36)
+    .padStart(10, '0')
+    .slice(-10);
   return { host: `veth${short}h`, container: `veth${short}c` };
 }

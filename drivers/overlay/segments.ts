@@ -121,10 +121,7 @@ function assertPool(pool: Prefix): void {
       `cnm-overlay needs a subnet, not ${pool}: the null IPAM driver gives no addresses; use --ipam-driver default or cnm-ipam`,
     );
   if (isMulticast(pool))
-    throw new CnmError(
-      'address-invalid',
-      `${pool} is a multicast range; a network needs unicast addresses`,
-    );
+    throw new CnmError('address-invalid', `${pool} is a multicast range; a network needs unicast addresses`);
 }
 
 function assertRanges(ranges: readonly Prefix[], subnets: readonly Subnet[]): void {

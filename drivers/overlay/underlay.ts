@@ -81,8 +81,7 @@ function localAddress(
 /** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */
 function linkTo(peer: Ip, { routes }: NetnsFacts): RouteFact {
   const fitting = routes.filter(
-    ({ to, table }) =>
-      table === MAIN_TABLE && familyOfPrefix(to) === familyOf(peer) && contains(to, peer),
+    ({ to, table }) => table === MAIN_TABLE && familyOfPrefix(to) === familyOf(peer) && contains(to, peer),
   );
   const [best] = fitting.sort((a, b) => lengthOf(b.to) - lengthOf(a.to));
   if (best !== undefined) return best;

@@ -94,9 +94,7 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
 function isSameTunnel(wanted: LinkKind, { vxlan }: Pick<LinkFact, 'vxlan'>): boolean {
   if (wanted.kind !== 'vxlan') return true;
   const { vni, local, port, learning } = wanted;
-  return (
-    vxlan?.vni === vni && vxlan.local === local && vxlan.port === port && vxlan.learning === learning
-  );
+  return vxlan?.vni === vni && vxlan.local === local && vxlan.port === port && vxlan.learning === learning;
 }
 
 function newSingle(step: LinkAdd, view: View): readonly Operation[] {
@@ -142,11 +140,7 @@ function whyNot(link: LinkKind, errno: string): string | undefined {
   return undefined;
 }
 
-function newVeth(
-  step: LinkAdd,
-  kind: Extract<LinkKind, { kind: 'veth' }>,
-  view: View,
-): readonly Operation[] {
+function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view: View): readonly Operation[] {
   const { name, mac } = kind.peer;
   const there = peerNetns(step.netns, kind);
   if (view.link(there, name) !== undefined || (there === step.netns && name === step.name)) {
@@ -217,7 +211,11 @@ function put(
 
 /** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
 function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
-  if (present.kind !== step.link.kind || !mayBe(present.mark, step.mark) || !isSameTunnel(step.link, present)) {
+  if (
+    present.kind !== step.link.kind ||
+    !mayBe(present.mark, step.mark) ||
+    !isSameTunnel(step.link, present)
+  ) {
     const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
     throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
   }
@@ -256,10 +254,7 @@ export const linkMaster: Kind<LinkMaster> = {
       request: changePort(link.index, { ...off(former), ...flags }),
       undo: changePort(link.index, { ...off(flags), ...former }),
     };
-    return [
-      ...(link.master === master.index ? [] : [join]),
-      ...(sameFlags(flags, former) ? [] : [set]),
-    ];
+    return [...(link.master === master.index ? [] : [join]), ...(sameFlags(flags, former) ? [] : [set])];
   },
 
   inverse(step, view) {

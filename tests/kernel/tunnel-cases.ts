@@ -206,7 +206,9 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     await world.kernel.revert([entry(netns, '192.0.2.2', of)]);
     seen.push(await state(world, attempts));
     for (let time = 0; time < 2; time += 1) {
-      seen.push(await errnoOf(world.kernel.revert([entry(netns, '192.0.2.3', of), entry(netns, '192.0.2.2')])));
+      seen.push(
+        await errnoOf(world.kernel.revert([entry(netns, '192.0.2.3', of), entry(netns, '192.0.2.2')])),
+      );
       seen.push(await state(world, attempts));
     }
     seen.push(await errnoOf(world.kernel.apply([{ ...entry(netns, '192.0.2.2'), link: 'br0' }])));
