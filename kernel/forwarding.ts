@@ -15,7 +15,10 @@ export const ANY_MAC: Mac = mac('00:00:00:00:00:00');
 /** linux/neighbour.h, linux/socket.h */
 const AF_BRIDGE = 7;
 const NTF_SELF = 0x02;
+const NUD_NOARP = 0x40;
 const NUD_PERMANENT = 0x80;
+/** What ip(8) says for `permanent`, the default: it never ages. */
+const STATE = NUD_NOARP | NUD_PERMANENT;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NDMSG_LENGTH = 12;
@@ -29,12 +32,12 @@ export function addForwarding(index: number, address: Mac, dst: Ip): NetlinkRequ
   return {
     type: MessageType.NEWNEIGH,
     flags: NLM_F_CREATE | how,
-    data: message(index, NUD_PERMANENT, address, dst),
+    data: message(index, STATE, address, dst),
   };
 }
 
 export function deleteForwarding(index: number, address: Mac, dst: Ip): NetlinkRequest {
-  return { type: MessageType.DELNEIGH, flags: 0, data: message(index, NUD_PERMANENT, address, dst) };
+  return { type: MessageType.DELNEIGH, flags: 0, data: message(index, STATE, address, dst) };
 }
 
 /** Of all links: the kernel would take an index for that of a bridge's port (rtnl_fdb_dump()). */

@@ -109,12 +109,13 @@ export function createVxlan(
   { vni, local, port, learning }: VxlanSettings,
   netnsFd?: number,
 ): NetlinkRequest {
-  const linkinfo = linkInfo('vxlan', (out) => {
+  const settings = bytes((out) => {
     out.push(IFLA_VXLAN_ID, uint32(vni));
     out.push(familyOf(local) === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, Buffer.from(ipBytes(local)));
     out.push(IFLA_VXLAN_LEARNING, Buffer.of(Number(learning)));
     out.push(IFLA_VXLAN_PORT, Buffer.of(port >> 8, port & 0xff));
   });
+  const linkinfo = linkInfo('vxlan', padded(settings));
   return newLink(link, { ...(netnsFd !== undefined && { netNsFd: netnsFd }), linkinfo });
 }
 
