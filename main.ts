@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
 import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import type { Cnm, EngineNetwork, EngineView } from './cnm/cnm.ts';
@@ -43,6 +43,9 @@ export interface Overrides {
 const READY_BOUND_MS = 25_000;
 /** For requests under way when we are told to stop. Docker kills a plugin 10 s after the signal. */
 const DRAIN_MS = 6_000;
+
+/** Beside this file, in whichever form it is. */
+const VTEP_WORKER = new URL(`vtep-worker${extname(import.meta.filename)}`, import.meta.url);
 
 /** Given back in the opposite order, at the end or when a later part cannot be had. */
 type Held = (() => Promise<void>)[];
@@ -102,7 +105,12 @@ async function assemble(
   }
   const kernel =
     overrides.kernel ??
-    (await openKernel({ netnsDir: join(runDir, 'netns'), ownMounts: form === 'managed', log }));
+    (await openKernel({
+      netnsDir: join(runDir, 'netns'),
+      ownMounts: form === 'managed',
+      log,
+      vtepWorker: VTEP_WORKER,
+    }));
   held.push(() => kernel.close());
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });

@@ -59,6 +59,8 @@ function command(step: Step): string {
       return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
     case 'fdb.add':
       return `bridge fdb append ${step.mac} dev ${step.link} dst ${step.dst}`;
+    case 'vtep.run':
+      return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} peers ${step.peers.join(',')}`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }

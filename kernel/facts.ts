@@ -93,5 +93,7 @@ export interface Facts {
   readonly accepts: readonly AcceptRule[];
   /** Ports that this daemon holds, as `proto address port`. */
   readonly heldPorts: ReadonlySet<string>;
+  /** Tunnel endpoints in user space that run, by vtepName(). */
+  readonly vteps?: ReadonlySet<string>;
   readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
 }

@@ -31,6 +31,7 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
     accepts: firewall ? [...state.accepts] : [],
     acceptChain: firewall ? { ...state.acceptChain } : { v4: false, v6: false },
     heldPorts: state.ports.ours(),
+    vteps: new Set(state.vteps),
   };
 }
 

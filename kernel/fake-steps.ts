@@ -43,7 +43,9 @@ import type {
   PortHold,
   Step,
   SysctlSet,
+  VtepRun,
 } from './step.ts';
+import { vtepName } from './vtep-name.ts';
 
 /** The whole of a fake kernel's state. */
 export interface FakeState {
@@ -54,6 +56,7 @@ export interface FakeState {
   accepts: AcceptRule[];
   readonly acceptChain: { v4: boolean; v6: boolean };
   readonly ports: FakePorts;
+  readonly vteps: Set<string>;
   readonly readOnlySysctls: boolean;
 }
 
@@ -94,6 +97,8 @@ export function doStep(state: FakeState, step: Step): Undo {
       return neighbourAnnounce(netnsAt(state, step.netns), step);
     case 'fdb.add':
       return fdbAdd(netnsAt(state, step.netns), step);
+    case 'vtep.run':
+      return vtepRun(state, step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -139,6 +144,9 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'fdb.add':
       undoFdbAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
+    case 'vtep.run':
+      state.vteps.delete(vtepName(step));
+      return;
     case 'conntrack.forget':
     case 'neigh.announce':
       return;
@@ -161,6 +169,7 @@ export function undoStep(state: FakeState, step: Step): void {
 
 export function removeNetns(state: FakeState, netns: FakeNetns): void {
   if (netns.path !== undefined) state.netns.delete(netns.path);
+  for (const name of state.vteps) if (name.startsWith(`${netns.path ?? ''} `)) state.vteps.delete(name);
   emptyNetns(netns, state.host);
 }
 
@@ -360,6 +369,18 @@ function nftElement(state: FakeState, step: NftElement): Undo {
   set.set(key, data);
   return () => {
     set.delete(key);
+  };
+}
+
+function vtepRun(state: FakeState, step: VtepRun): Undo {
+  const name = vtepName(step);
+  if (state.vteps.has(name)) return undefined;
+  const link = linkAt(state, step.netns, step.link);
+  if (link.kind !== 'tun') throw new KernelError(`tap ${step.link}`, 'EINVAL');
+  checkPort(state.ports, step);
+  state.vteps.add(name);
+  return () => {
+    state.vteps.delete(name);
   };
 }
 

@@ -26,7 +26,7 @@ export function checkVni(links: readonly FakeLink[], name: string, { vni, port }
 }
 
 /** vxlan_open() binds a socket of the host's, which tunnels with the same port share. @throws KernelError EADDRINUSE */
-export function checkPort(ports: FakePorts, { port, local }: VxlanFact): void {
+export function checkPort(ports: FakePorts, { port, local }: Pick<VxlanFact, 'port' | 'local'>): void {
   const address = (local?.includes(':') === true ? '::' : '0.0.0.0') as Ip;
   const wanted = { proto: 'udp' as const, address, port };
   ports.release(wanted, ports.hold(wanted));

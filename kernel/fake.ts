@@ -93,6 +93,7 @@ class MemoryKernel implements FakeKernel {
       accepts: [],
       acceptChain: { ...(options.acceptChain ?? { v4: false, v6: false }) },
       ports: new FakePorts(),
+      vteps: new Set(),
       readOnlySysctls: options.readOnlySysctls ?? false,
     };
     const { host } = this.#state;
@@ -274,7 +275,7 @@ class MemoryKernel implements FakeKernel {
   }
 
   snapshot(): unknown {
-    const { host, netns, elements, accepts, acceptChain, ports } = this.#state;
+    const { host, netns, elements, accepts, acceptChain, ports, vteps } = this.#state;
     return {
       host: netnsSnapshot(host),
       netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
@@ -286,6 +287,7 @@ class MemoryKernel implements FakeKernel {
       accepts: sorted(accepts.map(({ family, bridge, network }) => [family, bridge, network])),
       acceptChain: { ...acceptChain },
       heldPorts: sorted([...ports.ours()]),
+      vteps: sorted([...vteps]),
     };
   }
 

@@ -30,6 +30,7 @@ import type { NetnsPath, Plan, Step } from './step.ts';
 import { loadSyscalls } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 import { makeProcSysWritable, readSysctl } from './sysctl.ts';
+import { Vteps } from './vteps.ts';
 
 /** What the kernel says of its work; `cnm/log.ts` has the same shape. */
 export interface KernelLog {
@@ -45,6 +46,8 @@ export interface KernelOptions {
   readonly log: KernelLog;
   /** The process has a mount namespace of its own (a managed plugin): a read-only /proc/sys may be made writable in it. */
   readonly ownMounts?: boolean;
+  /** What a thread runs for tunnel endpoints in user space: see vteps.ts. Absent: there can be none. */
+  readonly vtepWorker?: URL;
   /** Called before each step, which then goes out alone, and after the last of a plan without one: for tests that kill the process there. */
   readonly beforeStep?: BeforeStep;
 }
@@ -88,6 +91,7 @@ class LinuxKernel implements Kernel {
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
+  readonly #vteps: Vteps;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -106,6 +110,9 @@ class LinuxKernel implements Kernel {
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#frames = openFrameSender(ground.sys, options.log);
+    this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
+      for (const listen of this.#listeners) listen({ what: 'links' });
+    });
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -130,6 +137,7 @@ class LinuxKernel implements Kernel {
       ports: this.#ports,
       conntrack: this.#conntrack,
       frames: this.#frames,
+      vteps: this.#vteps,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -158,6 +166,7 @@ class LinuxKernel implements Kernel {
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
       heldPorts: this.#ports.held(),
+      vteps: this.#vteps.running(),
     };
   }
 
@@ -256,6 +265,7 @@ class LinuxKernel implements Kernel {
     this.#accepts.close();
     this.#conntrack.close();
     await this.#frames.close();
+    await this.#vteps.close();
     this.#ports.close();
     this.#ground.home.close();
   }

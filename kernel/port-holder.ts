@@ -6,9 +6,10 @@
  * Node raises the limit of open files to what the process may have (node::PlatformInit), which nothing here needs to repeat.
  */
 import { closeSync, readFileSync } from 'node:fs';
-import { familyOf, ipBytes } from '../address/ip.ts';
+import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { KernelError } from './kernel.ts';
+import { socketAddress } from './packet-io.ts';
 import { portOwner } from './port-owner.ts';
 import { portName, portNumbers, portsText } from './ports.ts';
 import type { Ports } from './ports.ts';
@@ -115,16 +116,6 @@ export class PortHolder {
 }
 
 const NO_PROTOCOL = ['EPROTONOSUPPORT', 'ESOCKTNOSUPPORT'];
-
-/** struct sockaddr_in or sockaddr_in6. */
-function socketAddress(address: Ip, port: number): Buffer {
-  const v6 = familyOf(address) === 6;
-  const bytes = Buffer.alloc(v6 ? 28 : 16);
-  bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(ipBytes(address), v6 ? 8 : 4);
-  return bytes;
-}
 
 function explained({ errno, detail }: KernelError, ports: Ports): KernelError {
   return new KernelError(`hold ${portsText(ports)}`, errno, reason(errno, ports) ?? detail);

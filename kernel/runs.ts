@@ -17,6 +17,8 @@ export function runsOf(plan: Plan, alone: boolean): readonly (readonly Step[])[]
 function laneOf(step: Step): string | undefined {
   switch (step.do) {
     case 'link.add':
+      // Whoever makes a TAP device does not choose its index: it has to be looked up.
+      return step.link.kind === 'tun' ? undefined : `netns ${step.netns ?? ''}`;
     case 'link.master':
     case 'link.up':
     case 'addr.add':
@@ -36,6 +38,7 @@ function laneOf(step: Step): string | undefined {
       return 'conntrack';
     case 'sysctl.set':
     case 'forward.accept':
+    case 'vtep.run':
     case 'netns.add':
       return undefined;
   }

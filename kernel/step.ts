@@ -44,7 +44,9 @@ export type LinkKind =
       readonly local: Ip;
       readonly port: number;
       readonly learning: boolean;
-    };
+    }
+  /** A TAP device that stays while nobody has it open (TUNSETPERSIST): what is sent to it, a program reads. */
+  | { readonly kind: 'tun' };
 
 export interface LinkAdd {
   readonly do: 'link.add';
@@ -272,6 +274,20 @@ export interface FdbAdd {
   readonly dst: Ip;
 }
 
+/**
+ * A tunnel endpoint in user space, run by a thread of the daemon as long as the step stands: frames that are sent to the TAP device
+ * `link` go to `peers` in VXLAN, from UDP `port` of `local` in the daemon's namespace, and come back likewise. Floods and learns.
+ */
+export interface VtepRun {
+  readonly do: 'vtep.run';
+  readonly netns: NetnsPath;
+  readonly link: string;
+  readonly vni: number;
+  readonly local: Ip;
+  readonly port: number;
+  readonly peers: readonly Ip[];
+}
+
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
 export interface NetnsAdd {
   readonly do: 'netns.add';
@@ -294,6 +310,7 @@ export type Step =
   | IngressRedirect
   | NeighbourAnnounce
   | FdbAdd
+  | VtepRun
   | NetnsAdd;
 
 export type StepKind = Step['do'];

@@ -72,14 +72,27 @@ const pools = (ipv4: readonly string[], ipv6: readonly string[] = []): NetworkSp
   ipv6: ipv6.map((pool) => ({ addressSpace: 'x', pool: prefix(pool), aux: {} })),
 });
 
+const endpoints = [
+  endpoint,
+  { ...endpoint, id: 'e2'.repeat(32), address: prefix('10.2.0.3/24'), addressV6: prefix('fd00:2::3/64') },
+] as const;
+
+t.test('with the kernel’s tunnel on one network, and one in user space on the other', (t) => {
+  driverCompliance(t, overlay, {
+    kernel: host,
+    network: option('vtep', 'userspace'),
+    other,
+    endpoints,
+    refused: [],
+  });
+  t.end();
+});
+
 driverCompliance(t, overlay, {
   kernel: host,
   network,
   other,
-  endpoints: [
-    endpoint,
-    { ...endpoint, id: 'e2'.repeat(32), address: prefix('10.2.0.3/24'), addressV6: prefix('fd00:2::3/64') },
-  ],
+  endpoints,
   refused: [
     // O04
     { spec: option('vni', '1,2,'), names: '"1,2,"' },
@@ -113,7 +126,7 @@ driverCompliance(t, overlay, {
     { spec: option('ip-range', 'all'), names: '"all"' },
     // Never in the clear what was to be encrypted.
     { spec: option('encrypted', ''), names: 'cannot encrypt' },
-    { spec: option('vtep', 'moon'), names: '"vtep"' },
+    { spec: option('vtep', 'moon'), names: 'one of kernel, userspace' },
     { spec: option('Peers', '192.0.2.2'), names: '"Peers"' },
     { spec: pools(['0.0.0.0/0', '10.0.0.0/24']), names: 'null IPAM driver' },
     { spec: pools(['10.0.0.0/24', '224.1.0.0/16']), names: 'multicast' },

@@ -4,12 +4,15 @@ import { hasHostBits, isMulticast, networkOf, parsePrefix, type Prefix } from '.
 import { CnmError } from '../../cnm/errors.ts';
 import {
   addressValue,
+  choiceValue,
   interfacePrefixValue,
   invalidValue,
   mtuValue,
   quote,
 } from '../../cnm/option-values.ts';
 import { isVni, VNI_LIMIT, VXLAN_PORT } from './vxlan.ts';
+
+const VTEPS = ['kernel', 'userspace'] as const;
 
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
@@ -25,6 +28,8 @@ export interface OverlayOptions {
   /** The parts of the subnets whose addresses are given on this host; `any`: the user sees to it that no address is given twice. */
   readonly ranges: readonly Prefix[] | 'any';
   readonly ifacePrefix: string;
+  /** Who puts frames into datagrams: Linux's own VXLAN device, or a thread of the daemon. */
+  readonly vtep: (typeof VTEPS)[number];
 }
 
 const NAMES = {
@@ -36,6 +41,7 @@ const NAMES = {
   ranges: 'ip-range',
   mtu: 'com.docker.network.driver.mtu',
   ifacePrefix: 'com.docker.network.container_iface_prefix',
+  vtep: 'vtep',
   encrypted: 'encrypted',
 } as const;
 
@@ -67,6 +73,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Overlay
     underlayMtu: mtuValue(NAMES.mtu, of('mtu')),
     ranges: rangesValue(of('ranges')),
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    vtep: choiceValue(NAMES.vtep, of('vtep'), VTEPS, 'kernel'),
   };
 }
 

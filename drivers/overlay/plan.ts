@@ -72,7 +72,10 @@ function segmentSteps(
       netns,
       name: tunnel,
       mark,
-      link: { kind: 'vxlan', vni, local, port: options.port, learning: true },
+      link:
+        options.vtep === 'userspace'
+          ? { kind: 'tun' }
+          : { kind: 'vxlan', vni, local, port: options.port, learning: true },
       mtu,
       mac: macFromSeed(`${local} ${vni} ${tunnel}`),
       linkLocal: false,
@@ -80,7 +83,9 @@ function segmentSteps(
     // The gateway is on every host, and each answers for itself alone: nobody asks the other hosts for it.
     { do: 'link.master', netns, link: tunnel, master: bridge, suppress: true },
     // RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy.
-    ...remotes.map((dst): Step => ({ do: 'fdb.add', netns, link: tunnel, mac: ANY_MAC, dst })),
+    ...(options.vtep === 'userspace'
+      ? [{ do: 'vtep.run' as const, netns, link: tunnel, vni, local, port: options.port, peers: remotes }]
+      : remotes.map((dst): Step => ({ do: 'fdb.add', netns, link: tunnel, mac: ANY_MAC, dst }))),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];

@@ -10,6 +10,7 @@ import { netnsAdd, sysctlSet } from './netns.ts';
 import { neighbourAnnounce } from './neighbour.ts';
 import { conntrackForget, portHold } from './port.ts';
 import { ingressRedirect, qdiscSet } from './qdisc.ts';
+import { vtepRun } from './vtep.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -27,6 +28,7 @@ const KINDS = {
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
   'fdb.add': fdbAdd,
+  'vtep.run': vtepRun,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

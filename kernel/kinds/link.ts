@@ -3,7 +3,7 @@ import { describe, markText } from '../describe.ts';
 import type { Facts, LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
-import { mayBe, sameMark } from '../mark.ts';
+import { LINK_GROUP, mayBe, sameMark } from '../mark.ts';
 import { changeLink, changePort, createBridge, createIfb, createVeth, createVxlan } from '../rtnetlink.ts';
 import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
@@ -62,6 +62,7 @@ export const linkAdd: Kind<LinkAdd> = {
     for (const { name } of endsOf(step)) checkName(name);
     const present = view.link(step.netns, step.name);
     if (present !== undefined) return adjusted(step, present, view);
+    if (step.link.kind === 'tun') return newTap(step, view);
     return step.link.kind === 'veth' ? newVeth(step, step.link, view) : newSingle(step, view);
   },
 
@@ -172,6 +173,14 @@ function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view:
 
 /** include/uapi/linux/ipv6.h: IPV6_MIN_MTU. A link below it has no IPv6 at all (addrconf_notify(), RFC 8200 section 5). */
 const IPV6_MIN_MTU = 1280;
+
+function newTap(step: LinkAdd, view: View): readonly Operation[] {
+  view.unknow(step.netns, step.name);
+  const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
+  const mac = step.mac === undefined ? {} : { mac: step.mac };
+  const change = { group: LINK_GROUP, ...mtu, ...mac, ...finish(step, view) };
+  return [{ via: 'tap', netns: step.netns, name: step.name, change }];
+}
 
 /** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. And flags, which a veth's peer would not get. */
 function finish(step: LinkAdd, view: View): LinkChange {

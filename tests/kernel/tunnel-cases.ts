@@ -178,6 +178,28 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'a TAP device that stays'(world) {
+    const netns = world.path('ov');
+    const tap: LinkAdd = { ...tunnel(netns), link: { kind: 'tun' } };
+    const plan: Plan = [
+      ...presence(netns).slice(0, 2),
+      tap,
+      { do: 'link.master', netns, link: 'vx0', master: 'br0', suppress: true },
+      { do: 'link.up', netns, link: 'vx0' },
+    ];
+    const before = await state(world);
+    const seen: unknown[] = [await applied(world, plan), await applied(world, plan)];
+    await world.kernel.revert([tap]);
+    seen.push(await state(world, plan), await errnoOf(world.kernel.apply([tunnel(netns), tap])));
+    await world.kernel.revert(plan);
+    await back(world, before);
+    for (let index = 0; index <= plan.length; index += 1) {
+      assert.equal(await errnoOf(world.kernel.apply(at(plan, index, IMPOSSIBLE))), 'ENODEV');
+      await back(world, before);
+    }
+    return seen;
+  },
+
   async 'IPv6 below'(world) {
     const netns = world.path('ov');
     const plan: Plan = [
