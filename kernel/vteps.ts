@@ -44,6 +44,7 @@ export class Vteps {
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | undefined;
   #next = 1;
+  #starting = 0;
 
   constructor(sys: Syscalls, file: URL | undefined, log: KernelLog, onLoss: () => void) {
     this.#sys = sys;
@@ -56,6 +57,16 @@ export class Vteps {
   async start(vtep: VtepRun): Promise<boolean> {
     const name = vtepName(vtep);
     if (this.#running.has(name)) return false;
+    this.#starting += 1;
+    try {
+      await this.#start(name, vtep);
+      return true;
+    } finally {
+      this.#starting -= 1;
+    }
+  }
+
+  async #start(name: string, vtep: VtepRun): Promise<void> {
     const worker = await this.#thread();
     const tap = withNetns(this.#sys, vtep.netns, () => attachTap(this.#sys, vtep.link));
     const { error } = await this.#ask(worker, { do: 'add', name, tap, vtep });
@@ -64,7 +75,6 @@ export class Vteps {
       throw new KernelError(`run a VXLAN endpoint on ${vtep.link}`, error.errno, error.detail);
     }
     this.#running.set(name, vtep);
-    return true;
   }
 
   async stop(vtep: VtepRun): Promise<boolean> {
@@ -72,6 +82,7 @@ export class Vteps {
     if (!this.#running.delete(name) || this.#worker === undefined) return false;
     const { counters } = await this.#ask(this.#worker, { do: 'remove', name });
     this.#log.debug({ link: vtep.link, vni: vtep.vni, ...counters }, 'a VXLAN endpoint in user space ended');
+    if (this.#running.size === 0 && this.#starting === 0) await this.close();
     return true;
   }
 

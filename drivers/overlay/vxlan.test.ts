@@ -1,6 +1,7 @@
 /**
  * The codec against bytes that others made. GOLDEN: what Linux 6.18 sent on UDP 4789 from a VXLAN device (`ip link add vx0 type vxlan id
  * 1193046 …`, a ping between two namespaces, tcpdump on the veth between them); the VNI beside each is what tshark 4.0.17 reads in it.
+ * What this codec sends is read by the kernel and by tshark in tests/acceptance/overlay-vtep.test.ts.
  */
 import fc from 'fast-check';
 import t from 'tap';
