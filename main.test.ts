@@ -41,6 +41,11 @@ function configure(t: Test, env: Record<string, string> = {}): Configuration {
     at('r'),
     '--admin-socket',
     at('a'),
+    // Of the machine nobody is asked: no DNS server, and no Engine.
+    '--resolv-conf',
+    at('resolv.conf'),
+    '--docker-socket',
+    at('docker.sock'),
   ];
   const parsed = parseConfiguration(flags, env, ['bridge']);
   if (parsed.do !== 'run') throw new Error('no configuration');

@@ -1,35 +1,39 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
-import { dirname, extname, join } from 'node:path';
+import { readFileSync, realpathSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
-import type { Cnm, EngineNetwork, EngineView } from './cnm/cnm.ts';
+import type { Cnm, EngineView } from './cnm/cnm.ts';
 import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
-import { hostPrefixes } from './daemon/host-prefixes.ts';
-import { liveAddresses } from './daemon/live-addresses.ts';
+import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
+import { namespacesOf } from './daemon/namespaces.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
-import { createUpkeep, logReport, type Pace, type Upkeep } from './daemon/upkeep.ts';
+import { noticeText, start } from './daemon/start.ts';
+import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
+import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
-import { createIpam } from './ipam/index.ts';
+import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
-import { createLeaseReclaimer } from './ipam/reclaim.ts';
-import { createStrangers } from './ipam/strangers.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
+import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
+import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
-import type { Store, StoreNotice } from './store/store.ts';
+import type { Store } from './store/store.ts';
 
 /** What tests put in the place of the machine. */
 export interface Overrides {
@@ -69,7 +73,9 @@ export async function compose(
     // Whoever awaits `ready` hears of a failure; this keeps Node from calling it unhandled until somebody does.
     started.promise.catch(() => undefined);
     await listen(configuration, parts, started.promise, held);
-    const starting = start(parts);
+    const { cnm, ipam } = parts;
+    const leases = () => reclaimLeases({ cnm, ipam, log });
+    const starting = start({ ...parts, version: ownVersion(), reclaimLeases: leases });
     held.push(() => starting.catch(() => undefined));
     started.resolve(starting);
     return { ready: started.promise, close: release };
@@ -87,6 +93,7 @@ interface Parts {
   readonly ipam: Ipam;
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
+  readonly dns: Dns;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -96,7 +103,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers, advertise } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -118,56 +125,36 @@ async function assemble(
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace });
+  const cluster = await openCluster(configuration, held);
+  const membership = cluster && membershipOf(configuration, cluster);
+  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  held.push(() => ipam.close());
+  const bind = kernel.bindSockets.bind(kernel);
+  const names = engineNames({ socket: dockerSocket, log });
+  const listen = configuration.dnsListen;
+  const dns = createDns({ cnm, ipam, engine: names, bind, log, resolvConf, runDir, listen });
+  held.push(() => dns.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
 }
 
-/** The IPAM, and the comparison of what it has given with what Docker and the kernel say is there. */
-async function openIpam(
-  configuration: Configuration,
-  {
-    store,
-    kernel,
-    cnm,
-    log,
-    pace,
-  }: Pick<Parts, 'store' | 'kernel' | 'cnm' | 'log'> & { readonly pace: Partial<Pace> },
-) {
-  const { defaultPools, addressRest } = configuration;
-  const strangers = createStrangers(() => ipam);
-  const hostPools = async () => [
-    ...hostPrefixes(await kernel.facts({ firewall: false }), resolvConf()),
-    ...strangers.prefixes(),
-  ];
-  const ipam = await createIpam({ store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest });
-  const live = async () => {
-    const netns = namespacesOf(configuration);
-    return liveAddresses(await kernel.facts({ firewall: false, netns }));
-  };
-  const age = pace.leaseAge === undefined ? {} : { age: pace.leaseAge };
-  const reclaimer = createLeaseReclaimer({ cnm, ipam, log, live, ...age });
-  const look = (listed: readonly EngineNetwork[]) => {
-    strangers.look(listed);
-    return reclaimer.look(listed);
-  };
-  return { ipam, leases: { look } };
+/** Loaded only where there is a cluster, for gRPC takes time and memory. */
+async function openCluster(
+  { cluster: members }: Configuration,
+  held: Held,
+): Promise<ClusterStore | undefined> {
+  if (members === undefined) return undefined;
+  const { openEtcd } = await import('./store/etcd.ts');
+  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
+  const cluster = openEtcd({ members, deadline: 3000 });
+  held.push(() => cluster.close());
+  return cluster;
 }
 
-/** Of containers, in dockerd's exec-root beside its socket, and of our own sandboxes. */
-function namespacesOf({ dockerSocket, runDir }: Configuration): readonly string[] {
-  return [join(dirname(dockerSocket), 'docker/netns'), join(runDir, 'netns')].flatMap(filesIn);
-}
-
-/** None when there is no such folder. */
-function filesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder).map((name) => join(folder, name));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
+function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
 }
 
 /**
@@ -176,7 +163,7 @@ function filesIn(folder: string): readonly string[] {
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -193,9 +180,14 @@ async function listen(
           ...cnm.drivers.map((one) => ({ name: one.name, app: pluginApp({ ...edge, driver: one }) })),
           { name: 'cnm-ipam', app: pluginApp({ ...edge, ipam }) },
         ];
-  const notices = store.notices.map(noticeText);
-  const namespaces = () => namespacesOf(configuration);
-  const admin = adminApp({ cnm, ipam, kernel, engine, log, version: version(), runDir, namespaces, notices });
+  const stopping = new AbortController();
+  const admin = adminApp({
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    version: ownVersion(),
+    namespaces: () => namespacesOf(configuration),
+    notices: store.notices.map(noticeText),
+    stopping: stopping.signal,
+  });
   const sockets = [
     { app: admin, path: adminSocket },
     ...plugins.map(({ name, app }) => ({ app, path: join(pluginDir, `${name}.sock`) })),
@@ -208,64 +200,15 @@ async function listen(
     held.push(() => socket.close());
     log.debug({ path }, 'listening');
   }
-}
-
-/** Brings records and kernel to agree: what a crash cut off is undone or finished, what is missing is put back. */
-async function start({ kernel, cnm, ipam, log, store, upkeep }: Parts): Promise<void> {
-  const began = performance.now();
-  for (const notice of store.notices) log.warn(notice, noticeText(notice));
-  await kernel.prepare();
-  const removeOrphans = isComplete(store);
-  logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
-  if (!removeOrphans) await tellOfOrphans(cnm, log);
-  await reclaimLeases({ cnm, ipam, log });
-  upkeep.start();
-  const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
-  log.info({ version: version(), ...counts, ms: Math.round(performance.now() - began) }, 'ready');
-}
-
-/**
- * Whether what no record tells of can be taken for an orphan. It may well be a running container's when a damaged file was
- * set aside, or when there are no records at all: the state directory is then a wrong one, or that of the other form.
- */
-function isComplete(store: Store): boolean {
-  return !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').length > 0;
-}
-
-async function tellOfOrphans(cnm: Cnm, log: Log): Promise<void> {
-  const { orphans } = await cnm.drift();
-  if (orphans.length === 0) return;
-  const advice =
-    'kept: no record tells of it, but records may be lost. See cnm doctor; cnm doctor --fix removes it';
-  log.warn({ orphans: orphans.length }, advice);
-}
-
-function noticeText(notice: StoreNotice): string {
-  if (notice.kind === 'damaged') return notice.message;
-  return `The records were brought from schema ${notice.from} to ${notice.to}`;
+  held.push(() => {
+    stopping.abort();
+    return Promise.resolve();
+  });
 }
 
 /** `bridge`, as in --drivers, for the driver that Docker knows as `cnm-bridge`. */
 function shortName({ name }: Driver): string {
   return name.replace(/^cnm-/, '');
-}
-
-function resolvConf(): string {
-  try {
-    return readFileSync('/etc/resolv.conf', 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-/** From package.json, which lies beside this file, or above it where it was compiled into dist/. */
-function version(): string {
-  const here = import.meta.dirname;
-  const path = [here, dirname(here)].map((folder) => join(folder, 'package.json')).find(existsSync);
-  const manifest: unknown = path === undefined ? {} : JSON.parse(readFileSync(path, 'utf8'));
-  return typeof manifest === 'object' && manifest !== null && 'version' in manifest
-    ? String(manifest.version)
-    : 'unknown';
 }
 
 function openLog({ logLevel, logFormat }: Configuration): ProcessLog {
@@ -288,7 +231,7 @@ async function main(argv: readonly string[]): Promise<void> {
       const { configuration } = request;
       const log = openLog(configuration);
       await runUntilSignal(log, () => compose(configuration, log));
-    } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${version()}\n`);
+    } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${ownVersion()}\n`);
   } catch (error) {
     process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}${advice(error)}\n`);
     process.exit(error instanceof ConfigurationError ? 2 : 1);

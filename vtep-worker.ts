@@ -6,7 +6,8 @@ import { closeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Vtep, VtepPort } from './drivers/overlay/vtep.ts';
 import { encodeVxlan, VXLAN_HEADER_BYTES } from './drivers/overlay/vxlan.ts';
-import { hostKey, PacketIo, socketAddress } from './kernel/packet-io.ts';
+import { socketAddress } from './kernel/bound-sockets.ts';
+import { hostKey, PacketIo } from './kernel/packet-io.ts';
 import { KernelError } from './kernel/kernel.ts';
 import type { VtepOrder, VtepReply } from './kernel/vteps.ts';
 

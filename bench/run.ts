@@ -1,14 +1,16 @@
 /**
  * `npm run bench [-- NAME…]`: measures cnm-bridge against its peers, side by side in one run, and prints the table that
- * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam (default: all). Needs root and a
+ * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam, ipam-cluster, dns (default: all). Needs root and a
  * quiet machine; everything happens in the lab's namespaces.
  */
 import { cpus, release } from 'node:os';
 import { openLab } from '../tests/lab/lab.ts';
 import type { Lab } from '../tests/lab/lab.ts';
 import { run } from '../tests/lab/command.ts';
+import { dnsBench } from './dns.ts';
 import { dockerBench } from './docker.ts';
 import { handlerBench } from './handlers.ts';
+import { ipamClusterBench } from './ipam-cluster.ts';
 import { ipamBench } from './ipam.ts';
 import { portsBench } from './ports.ts';
 import { type Figures, type Row, row, table } from './side-by-side.ts';
@@ -22,6 +24,8 @@ const benches: Readonly<Record<string, (lab: Lab) => Promise<readonly Row[]>>> =
   throughput: (lab) => throughputBench(lab, 5),
   ports: portsBench,
   ipam: ipamBench,
+  'ipam-cluster': ipamClusterBench,
+  dns: dnsBench,
 };
 
 /** In a process of its own, in a namespace of its own: it makes thousands of links. */

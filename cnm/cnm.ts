@@ -14,6 +14,8 @@ import type {
   NetworkRecord,
   NetworkSpec,
   PortBinding,
+  SandboxDns,
+  SandboxId,
   SandboxRecord,
 } from './model.ts';
 
@@ -47,7 +49,7 @@ export interface Cnm {
   revokeExternalConnectivity(network: NetworkId, endpoint: EndpointId): Promise<void>;
 
   /** Standalone: a sandbox of ours. */
-  createSandbox(name: string): Promise<SandboxRecord>;
+  createSandbox(name: string, dns?: SandboxDns): Promise<SandboxRecord>;
   deleteSandbox(sandbox: string): Promise<void>;
   /** Creates the endpoint too, with addresses given by the caller (from IPAM), and fills the sandbox. */
   joinSandbox(sandbox: string, endpoint: EndpointSpec): Promise<EndpointRecord>;
@@ -58,6 +60,8 @@ export interface Cnm {
   endpoints(network?: NetworkId): readonly EndpointRecord[];
   endpoint(network: NetworkId, id: EndpointId): EndpointRecord | undefined;
   sandboxes(): readonly SandboxRecord[];
+  /** Call `listener` after each change of a record, when it is durable; returns the way to stop. The listener must not throw. */
+  watch(listener: (change: RecordChange) => void): () => void;
 
   /** What differs between the store and the kernel. Changes nothing. */
   drift(): Promise<Drift>;
@@ -74,6 +78,12 @@ export interface Cnm {
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */
   close(): Promise<void>;
 }
+
+/** Which record is another now, or gone. */
+export type RecordChange =
+  | { readonly what: 'network'; readonly id: NetworkId }
+  | { readonly what: 'endpoint'; readonly network: NetworkId; readonly id: EndpointId }
+  | { readonly what: 'sandbox'; readonly id: SandboxId };
 
 export interface Difference {
   readonly object: 'network' | 'endpoint' | 'sandbox';
@@ -118,4 +128,34 @@ export interface EngineNetwork {
   }[];
   /** Its subnets, whoever its IPAM driver is, with the auxiliary addresses that it reserves; absent = not known. */
   readonly subnets?: readonly { readonly pool: Prefix; readonly aux: readonly Ip[] }[];
+}
+
+/** Names of containers and networks, followed as they change. */
+export interface EngineNames {
+  /** Everything first, and again whenever the connection was lost; then what changes. Returns the way to stop. */
+  follow(listener: (news: EngineNews) => void): () => void;
+}
+
+export type EngineNews =
+  | {
+      readonly what: 'all';
+      readonly networks: readonly { readonly id: NetworkId; readonly name: string }[];
+      readonly containers: readonly EngineContainer[];
+    }
+  | { readonly what: 'network'; readonly id: NetworkId; readonly name: string }
+  | { readonly what: 'container'; readonly container: EngineContainer }
+  /** It has been told to end, or has ended. */
+  | { readonly what: 'stopping' | 'gone'; readonly id: string };
+
+export interface EngineContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly hostname: string;
+  readonly endpoints: readonly {
+    readonly id: EndpointId;
+    readonly network: NetworkId;
+    readonly aliases: readonly string[];
+  }[];
+  /** Exposed and published: `80/tcp`. */
+  readonly ports: readonly string[];
 }

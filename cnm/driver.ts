@@ -6,13 +6,14 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { Mark, Plan } from '../kernel/step.ts';
 import type {
   EndpointSpec,
   JoinInfo,
   NetworkRecord,
   NetworkSpec,
   NetworkWithPresence,
+  PlannedNetwork,
   PortBinding,
   PublishedPort,
 } from './model.ts';
@@ -27,6 +28,12 @@ export interface HostSettings {
   /** The address by which other hosts reach this one (`--advertise`). */
   readonly advertise?: Ip;
 }
+
+/**
+ * The mark of a link that several networks may need, for example a VLAN interface: each one's plan makes it, in exactly the same words, and
+ * it goes with the last network whose plan has it (shared.ts).
+ */
+export const SHARED: Mark = { network: 'shared' };
 
 export interface Driver {
   /** The name that users give to `docker network create -d`. */
@@ -50,6 +57,12 @@ export interface Driver {
    */
   presence?(network: NetworkSpec, facts: Facts, host: HostSettings): Plan;
 
+  /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
+  found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
+
+  /** Which families need no gateway address unless the user names one; absent = none: each subnet gets one. Pure, never throws. */
+  gatewaySkip?(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip;
+
   /** The MAC address of an endpoint whose MAC nobody chose: unicast, locally administered, the same for the same arguments. */
   mac(network: NetworkSpec, endpoint: EndpointSpec): Mac;
 
@@ -61,11 +74,25 @@ export interface Driver {
   endpoint(network: NetworkWithPresence, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
 
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
-  join(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo;
+  join(network: PlannedNetwork, endpoint: EndpointSpec): JoinInfo;
+
+  /** What inspection shows of a network besides its record, from what the kernel holds now. Pure. */
+  appearance?(network: NetworkSpec, facts: Facts): Appearance;
 
   /** Published ports. Absent = the driver publishes none, and a request with ports is refused. */
   readonly publishing?: Publishing;
 }
+
+export interface Appearance {
+  /** The link of the host's that its endpoints are on. */
+  readonly device: string;
+  /** Names and values for people, for example its VLAN. */
+  readonly fields: readonly (readonly [name: string, value: string])[];
+  /** What may keep it from working although all is as it was asked for, in sentences. */
+  readonly warnings: readonly string[];
+}
+
+export type GatewaySkip = Readonly<Record<4 | 6, boolean>>;
 
 export interface Publishing {
   /**

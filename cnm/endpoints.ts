@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { Facts } from '../kernel/facts.ts';
+import type { NetnsPath, Plan } from '../kernel/step.ts';
 import type { EndpointAnswer } from './cnm.ts';
 import {
   abandon,
@@ -118,7 +119,7 @@ export function join(
     }
     if (held === undefined) {
       await context.records.putEndpoint({
-        ...endpoint,
+        ...omit(endpoint, 'left'),
         attachment: { kind: 'docker', key: sandboxKey, plan: [], state: 'ready' },
       });
     }
@@ -131,7 +132,7 @@ export function leave(context: Context, network: NetworkId, id: EndpointId): Pro
   return inEndpoint(context, network, id, async () => {
     const endpoint = context.records.endpoint(network, id);
     if (endpoint?.attachment?.kind !== 'docker') return;
-    await context.records.putEndpoint(omit(endpoint, 'attachment'));
+    await context.records.putEndpoint({ ...omit(endpoint, 'attachment'), left: endpoint.attachment.key });
   });
 }
 
@@ -228,19 +229,41 @@ function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {
   return undefined;
 }
 
-/** Whether the sandbox end of the endpoint's link is in another namespace: the namespace's death would have deleted it. */
+/** Whether the endpoint's link is in another namespace: the namespace's death would have deleted it. */
 export async function isAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
-  const { host, netns } = await context.kernel.facts({ plans: [endpoint.plan], firewall: false });
-  return endpoint.plan.some((step) => {
+  return isHeld(endpoint, await context.kernel.facts({ firewall: false, netns: whereabouts([endpoint]) }));
+}
+
+/** Where to look for links of which no end stays behind: the namespaces that Docker has taken them to. */
+export function whereabouts(endpoints: readonly EndpointRecord[]): readonly NetnsPath[] {
+  return endpoints.flatMap((endpoint) => {
+    const key = dockersKey(endpoint);
+    const isSingle = endpoint.plan.some((step) => step.do === 'link.add' && step.link.kind === 'macvlan');
+    return isSingle && key !== undefined ? [key] : [];
+  });
+}
+
+/** The sandbox of Docker's that the endpoint is in, or has just left. */
+export function dockersKey({ attachment, left }: EndpointRecord): string | undefined {
+  return attachment?.kind === 'docker' ? attachment.key : left;
+}
+
+/** As isAlive; the facts must have the endpoint's whereabouts. */
+export function isHeld({ id, plan }: EndpointRecord, { host, netns }: Facts): boolean {
+  const isAway = plan.some((step) => {
     if (step.do !== 'link.add') return false;
     // Where the other end is made in the daemon's namespace it is elsewhere from the start.
     const isHome = step.link.kind === 'veth' && host.links.get(step.link.peer.name)?.mark !== undefined;
     const links = step.netns === undefined ? host.links : netns.get(step.netns)?.links;
     return links?.get(step.name)?.peerElsewhere === true && !isHome;
   });
+  return (
+    isAway ||
+    [...netns.values()].some(({ links }) => [...links.values()].some((link) => link.mark?.endpoint === id))
+  );
 }
 
-export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external'): EndpointRecord {
+export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external' | 'left'): EndpointRecord {
   const rest = { ...endpoint };
   Reflect.deleteProperty(rest, field);
   return rest;

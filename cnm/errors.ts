@@ -32,6 +32,8 @@ export const ERROR_CODES = {
   internal: 500,
   /** The daemon is stopping, or not ready yet. */
   unavailable: 503,
+  /** The store that the hosts of the cluster share does not answer; nothing was given. */
+  'cluster-unreachable': 503,
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -59,7 +59,7 @@ export function createCnm(options: CnmOptions): Cnm {
       gate.pass(() => publish.programExternal(context, network, id, ports)),
     revokeExternalConnectivity: (network, id) =>
       gate.pass(() => publish.revokeExternal(context, network, id)),
-    createSandbox: (name) => gate.pass(() => sandboxes.createSandbox(context, name)),
+    createSandbox: (name, dns) => gate.pass(() => sandboxes.createSandbox(context, name, dns)),
     deleteSandbox: (reference) => gate.pass(() => sandboxes.deleteSandbox(context, reference)),
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
@@ -69,6 +69,7 @@ export function createCnm(options: CnmOptions): Cnm {
     endpoints: (network) => records.endpoints(network),
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
+    watch: (listener) => records.watch(listener),
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     repairLinks: () => gate.pass(() => repairLinks(context)),

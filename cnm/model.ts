@@ -48,7 +48,13 @@ export interface NetworkWithPresence extends NetworkSpec {
   readonly presence?: Plan;
 }
 
-export interface NetworkRecord extends NetworkWithPresence {
+/** A network that was planned. */
+export interface PlannedNetwork extends NetworkSpec {
+  /** What its driver remembers of the host as it was then (Driver.found). */
+  readonly found?: Readonly<Record<string, string>>;
+}
+
+export interface NetworkRecord extends NetworkWithPresence, PlannedNetwork {
   readonly state: State;
   readonly createdAt: string;
   readonly plan: Plan;
@@ -70,6 +76,8 @@ export interface EndpointSpec {
   readonly id: EndpointId;
   readonly network: NetworkId;
   readonly name?: string;
+  /** Further names on this network, for our own sandboxes. Docker's are learned from Docker. */
+  readonly aliases?: readonly string[];
   readonly address?: Prefix;
   readonly addressV6?: Prefix;
   readonly mac?: Mac;
@@ -93,6 +101,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly createdAt: string;
   readonly plan: Plan;
   readonly attachment?: Attachment;
+  /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
+  readonly left?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }
@@ -122,6 +132,13 @@ export interface SandboxRecord {
   /** The namespace file, below the daemon's run directory. */
   readonly path: string;
   readonly plan: Plan;
+  readonly dns?: SandboxDns;
+}
+
+/** Of a sandbox's resolv.conf: what follows `search` and `options`. */
+export interface SandboxDns {
+  readonly search: readonly string[];
+  readonly options: readonly string[];
 }
 
 /** RouteType of Docker's wire format: 0 through a next hop, 1 on link. */

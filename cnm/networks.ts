@@ -8,6 +8,7 @@ import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
 import { dismantlePresence } from './presence.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
+import { ownSteps, sharing } from './shared.ts';
 
 export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
   return context.queues.run(spec.id, async () => {
@@ -32,11 +33,16 @@ export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan>
 async function planned(
   context: Context,
   spec: NetworkSpec,
-): Promise<{ readonly plan: Plan; readonly presence: Plan }> {
+): Promise<
+  Pick<NetworkRecord, 'plan' | 'found'> & { readonly warnings: readonly string[]; readonly presence: Plan }
+> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
   const driver = driverOf(context, spec.driver);
   const plan = driver.network(spec, facts, context.records.networks());
-  return { plan, presence: driver.presence?.(spec, facts, context.host) ?? [] };
+  const found = driver.found?.(spec, facts);
+  const { warnings = [] } = driver.appearance?.(spec, facts) ?? {};
+  const presence = driver.presence?.(spec, facts, context.host) ?? [];
+  return { plan, ...(found && { found }), warnings, presence };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -63,26 +69,35 @@ export async function dismantleNetwork(context: Context, network: NetworkRecord)
   const left = context.records.network(network.id) ?? network;
   if (left.state !== 'removing') await context.records.putNetwork({ ...left, state: 'removing' });
   await dismantlePresence(context, { ...left, state: 'removing' });
-  await revert(context, `delete network ${network.id.slice(0, 12)}`, network.plan);
-  await context.records.dropNetwork(network.id);
+  await sharing(context, network.plan, async () => {
+    const own = ownSteps(context, network.id, network.plan);
+    await revert(context, `delete network ${network.id.slice(0, 12)}`, own);
+    await context.records.dropNetwork(network.id);
+  });
 }
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const { plan } = await planned(context, spec);
-  const record: NetworkRecord = { ...spec, state: 'applying', createdAt: context.now().toISOString(), plan };
+  const { warnings, plan, found } = await planned(context, spec);
+  for (const warning of warnings) context.log.warn({ network: spec.id.slice(0, 12) }, warning);
+  const createdAt = context.now().toISOString();
+  const record: NetworkRecord = { ...spec, plan, ...(found && { found }), state: 'applying', createdAt };
   await context.records.putNetwork(record);
   return record;
 }
 
 async function establishNetwork(context: Context, record: NetworkRecord): Promise<void> {
-  try {
-    await apply(context, `create network ${record.id.slice(0, 12)}`, record.plan);
-    await context.records.putNetwork({ ...record, state: 'ready' });
-  } catch (error) {
-    await abandon(context, `network ${record.id}`, record.plan, () => context.records.dropNetwork(record.id));
-    throw error;
-  }
+  const { id, plan } = record;
+  await sharing(context, plan, async () => {
+    try {
+      await apply(context, `create network ${id.slice(0, 12)}`, plan);
+      await context.records.putNetwork({ ...record, state: 'ready' });
+    } catch (error) {
+      const own = ownSteps(context, id, plan);
+      await abandon(context, `network ${id}`, own, () => context.records.dropNetwork(id));
+      throw error;
+    }
+  });
   context.log.info({ network: record.id.slice(0, 12), driver: record.driver }, 'network created');
   context.log.debug(
     { network: record.id.slice(0, 12), plan: record.plan.map(describe) },

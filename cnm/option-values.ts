@@ -62,6 +62,20 @@ export function interfacePrefixValue(name: string, text: string | undefined): st
   );
 }
 
+/**
+ * What the name of a container's interface begins with. dockerd appends the lowest number that is free, to a plugin's prefix: a name that
+ * ends in 0 is one that it can be asked for.
+ */
+export function interfaceNameValue(name: string, text: string): string {
+  const prefix = /^([A-Za-z](?:[A-Za-z0-9_.-]{0,9}[A-Za-z_.-])?)0$/.exec(text)?.[1];
+  if (prefix !== undefined) return prefix;
+  throw invalidValue(
+    name,
+    text,
+    'a name of up to 12 characters that ends in 0, as lan0: for a plugin Docker itself appends the number, the lowest that is free',
+  );
+}
+
 export function invalidValue(name: string, value: string, right: string): CnmError {
   const label = name.endsWith('.mtu') ? `${name} (mtu)` : name;
   return new CnmError('option-invalid', `${label} cannot be ${quote(value)}: it must be ${right}`);

@@ -6,6 +6,7 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Cnm, EngineNetwork, EngineView } from './cnm.ts';
+import { isHeld, whereabouts } from './endpoints.ts';
 import type { Log } from './log.ts';
 import type { EndpointRecord, NetworkRecord } from './model.ts';
 
@@ -39,11 +40,8 @@ export function createReclaimer(options: ReclaimOptions): Reclaimer {
       const before = missingSince;
       missingSince = new Map(forgotten.map((one) => [one.key, before.get(one.key) ?? now()]));
       const due = forgotten.filter((one) => now() - (before.get(one.key) ?? now()) >= interval);
-      const held = await heldLinks(options.kernel, due.length > 0);
       const removed: string[] = [];
-      for (const one of due.filter(
-        ({ endpoints }) => !endpoints.some((endpoint) => isHeld(endpoint, held)),
-      )) {
+      for (const one of await notHeld(options.kernel, due)) {
         await one.remove();
         log.warn({ object: one.key }, 'removed: Docker has forgotten it');
         removed.push(one.key);
@@ -89,15 +87,10 @@ function ofNetwork(
     }));
 }
 
-/** Links of ours whose other end is in another namespace: a namespace that dies takes its end, and so the pair, with it. */
-async function heldLinks(kernel: Kernel, needed: boolean): Promise<ReadonlySet<string>> {
-  if (!needed) return new Set();
-  const { host } = await kernel.facts({ firewall: false });
-  return new Set(
-    [...host.links.values()].filter((link) => link.peerElsewhere === true).map((link) => link.name),
-  );
-}
-
-function isHeld(endpoint: EndpointRecord, held: ReadonlySet<string>): boolean {
-  return endpoint.plan.some((step) => step.do === 'link.add' && held.has(step.name));
+/** Those with no endpoint whose link is in a living sandbox. */
+async function notHeld(kernel: Kernel, due: readonly Candidate[]): Promise<readonly Candidate[]> {
+  if (due.length === 0) return [];
+  const netns = whereabouts(due.flatMap(({ endpoints }) => endpoints));
+  const facts = await kernel.facts({ firewall: false, netns });
+  return due.filter(({ endpoints }) => !endpoints.some((endpoint) => isHeld(endpoint, facts)));
 }

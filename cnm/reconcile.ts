@@ -3,11 +3,11 @@
  * our mark and is in no plan is an orphan.
  */
 import type { Facts } from '../kernel/facts.ts';
-import type { Orphan } from '../kernel/kernel.ts';
+import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
 import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { type Context, inEndpoint } from './context.ts';
-import { dismantleEndpoint, wholePlan } from './endpoints.ts';
+import { dismantleEndpoint, dockersKey, whereabouts, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
 import { singly } from './ports.ts';
@@ -15,6 +15,7 @@ import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
+import { sharing } from './shared.ts';
 
 /** One stored object with everything that should exist for it, in the order in which it is made. */
 interface Desired {
@@ -28,7 +29,7 @@ interface Desired {
 /** Compares without changing anything; records that are being changed right now are left out. */
 export async function drift(context: Context): Promise<Drift> {
   const wanted = desired(context);
-  const facts = await context.kernel.facts({ plans: wanted.map((one) => one.plan) });
+  const facts = await context.kernel.facts(query(wanted));
   const differences = wanted
     .map((one) => difference(context, one, facts))
     .filter((one) => one.missing.length > 0);
@@ -69,7 +70,7 @@ export async function repairLinks(context: Context): Promise<ReconcileReport> {
     ...one,
     plan: one.plan.filter((step) => !isFirewall(step)),
   }));
-  const facts = await context.kernel.facts({ plans: wanted.map((one) => one.plan), firewall: false });
+  const facts = await context.kernel.facts({ ...query(wanted), firewall: false });
   const differences = wanted
     .map((one) => difference(context, one, facts))
     .filter((one) => one.missing.length > 0);
@@ -170,12 +171,12 @@ async function repair(
     const current = difference(
       context,
       now,
-      await context.kernel.facts({ plans: [now.plan], firewall: now.plan.some(isFirewall) }),
+      await context.kernel.facts({ ...query([now]), firewall: now.plan.some(isFirewall) }),
     );
     const ofDocker = context.records.network(found.id)?.origin === 'docker';
     const missing = current.missing.filter((step) => forwarding || !ofDocker || !isForwarding(step));
     if (missing.length === 0) return undefined;
-    await putBack(context, missing);
+    await sharing(context, now.plan, () => putBack(context, missing));
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
     return { ...current, missing };
   });
@@ -265,12 +266,18 @@ function wholeNetwork({ plan, presence = [] }: NetworkRecord): Plan {
   return [...plan, ...presence];
 }
 
+function query(wanted: readonly Desired[]): FactsQuery {
+  const endpoints = wanted.flatMap(({ endpoint }) => endpoint ?? []);
+  return { plans: wanted.map(({ plan }) => plan), netns: whereabouts(endpoints) };
+}
+
 function difference(context: Context, wanted: Desired, facts: Facts): Difference {
   const missing = context.kernel.missing(wanted.plan, facts);
   // A link that Docker had moved into a sandbox of its own and that is gone: only a new start of the container brings it back.
   const lost =
-    wanted.endpoint?.attachment?.kind === 'docker' &&
-    missing.some((step) => step.do === 'link.add' && step.link.kind === 'veth');
+    wanted.endpoint !== undefined &&
+    dockersKey(wanted.endpoint) !== undefined &&
+    missing.some((step) => step.do === 'link.add' && ['veth', 'macvlan'].includes(step.link.kind));
   const { object, id, network } = wanted;
   return { object, id, ...(network !== undefined && { network }), missing, repairable: !lost };
 }

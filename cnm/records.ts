@@ -3,6 +3,7 @@
  * through to the store. Memory changes only after the store says that the change is durable.
  */
 import type { Change, Store } from '../store/store.ts';
+import type { RecordChange } from './cnm.ts';
 import { CnmError } from './errors.ts';
 import type {
   EndpointId,
@@ -27,6 +28,7 @@ export class Records {
   /** Endpoints by network, so that a network's own are found without a walk through all. */
   readonly #endpoints = new Map<NetworkId, Map<EndpointId, EndpointRecord>>();
   readonly #sandboxes = new Map<SandboxId, SandboxRecord>();
+  readonly #listeners = new Set<(change: RecordChange) => void>();
 
   constructor(store: Store) {
     this.#store = store;
@@ -63,16 +65,19 @@ export class Records {
   async putNetwork(record: NetworkRecord): Promise<void> {
     await this.#write({ put: networkKey(record.id), value: record });
     this.#keepNetwork(record);
+    this.#tell({ what: 'network', id: record.id });
   }
 
   async dropNetwork(id: NetworkId): Promise<void> {
     await this.#write({ delete: networkKey(id) });
     this.#networks.delete(id);
+    this.#tell({ what: 'network', id });
   }
 
   async putEndpoint(record: EndpointRecord): Promise<void> {
     await this.#write({ put: endpointKey(record.network, record.id), value: record });
     this.#keepEndpoint(record);
+    this.#tell({ what: 'endpoint', network: record.network, id: record.id });
   }
 
   async dropEndpoint(network: NetworkId, id: EndpointId): Promise<void> {
@@ -80,16 +85,29 @@ export class Records {
     const ofNetwork = this.#endpoints.get(network);
     ofNetwork?.delete(id);
     if (ofNetwork?.size === 0) this.#endpoints.delete(network);
+    this.#tell({ what: 'endpoint', network, id });
   }
 
   async putSandbox(record: SandboxRecord): Promise<void> {
     await this.#write({ put: sandboxKey(record.id), value: record });
     this.#keepSandbox(record);
+    this.#tell({ what: 'sandbox', id: record.id });
   }
 
   async dropSandbox(id: SandboxId): Promise<void> {
     await this.#write({ delete: sandboxKey(id) });
     this.#sandboxes.delete(id);
+    this.#tell({ what: 'sandbox', id });
+  }
+
+  /** As Cnm.watch. */
+  watch(listener: (change: RecordChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #tell(change: RecordChange): void {
+    for (const listener of this.#listeners) listener(change);
   }
 
   async #write(change: Change): Promise<void> {

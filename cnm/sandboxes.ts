@@ -11,11 +11,16 @@ import type {
   EndpointSpec,
   JoinInfo,
   NetworkId,
+  SandboxDns,
   SandboxRecord,
 } from './model.ts';
 
-export async function createSandbox(context: Context, name: string): Promise<SandboxRecord> {
-  const record = await context.queues.run(PLANNING, () => planSandbox(context, name));
+export async function createSandbox(
+  context: Context,
+  name: string,
+  dns?: SandboxDns,
+): Promise<SandboxRecord> {
+  const record = await context.queues.run(PLANNING, () => planSandbox(context, name, dns));
   if (record.state === 'ready') return record;
   return context.queues.run(record.id, async () => {
     try {
@@ -116,7 +121,7 @@ function sandboxOf(context: Context, reference: string): SandboxRecord {
   return sandbox;
 }
 
-async function planSandbox(context: Context, name: string): Promise<SandboxRecord> {
+async function planSandbox(context: Context, name: string, dns?: SandboxDns): Promise<SandboxRecord> {
   const known = context.records.sandboxes().find((sandbox) => sandbox.name === name);
   if (known?.state === 'ready') return known;
   if (known !== undefined)
@@ -134,6 +139,7 @@ async function planSandbox(context: Context, name: string): Promise<SandboxRecor
     createdAt,
     path,
     plan: [{ do: 'netns.add', path }],
+    ...(dns !== undefined && { dns }),
   };
   await context.records.putSandbox(record);
   return record;

@@ -21,20 +21,24 @@ t.test('asked for many times before it starts, it runs once, at the earliest of 
 t.test('it never runs twice at a time; asked for while it runs, it runs once more', async (t) => {
   let inside = 0;
   let most = 0;
+  const began = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
+  const end = Promise.withResolvers<undefined>();
   let runs = 0;
   const chore = new Chore('overlap', quiet, async () => {
     most = Math.max(most, ++inside);
-    runs += 1;
-    await sleep(30);
+    began[runs++]?.resolve(undefined);
+    await end.promise;
     inside -= 1;
   });
   chore.within(0);
-  await sleep(10);
+  await began[0]?.promise;
   for (let i = 0; i < 5; i++) {
     chore.within(0);
     await sleep(3);
   }
-  await sleep(120);
+  end.resolve(undefined);
+  await began[1]?.promise;
+  await sleep(30);
   await chore.stop();
   t.equal(most, 1);
   t.equal(runs, 2);

@@ -19,6 +19,8 @@ t.test('nothing given: the defaults of a service', (t) => {
     dockerSocket: '/run/docker.sock',
     defaultPools: [],
     addressRest: 60_000,
+    resolvConf: '/etc/resolv.conf',
+    dnsListen: [],
     logLevel: 'info',
     logFormat: 'text',
   });
@@ -32,6 +34,30 @@ t.test('every setting by flag, and a flag wins over its variable', (t) => {
     env,
   );
   t.match(given, { stateDir: '/s', pluginDir: '/p', runDir: '/r', adminSocket: '/a.sock', logLevel: 'warn' });
+  t.end();
+});
+
+t.test('where the host may ask for names', (t) => {
+  t.strictSame(run(['--dns-listen', '127.0.0.54, ::1#5353']).dnsListen, [
+    { address: '127.0.0.54', port: 53 },
+    { address: '::1', port: 5353 },
+  ]);
+  for (const bad of ['localhost', '127.0.0.1#0', '127.0.0.1#99999', '127.0.0.1:53'])
+    t.throws(() => run(['--dns-listen', bad]), new RegExp(`'${bad}' is no address to listen on`));
+  t.end();
+});
+
+t.test('a cluster: members with their ports, and where this host is', (t) => {
+  const given = run([
+    '--cluster',
+    'etcd://10.0.0.1,etcd-2.example:23790,[fd00::1]:2379',
+    '--advertise',
+    '192.0.2.10',
+  ]);
+  t.strictSame(given.cluster, ['10.0.0.1:2379', 'etcd-2.example:23790', '[fd00::1]:2379']);
+  t.equal(given.advertise, '192.0.2.10');
+  t.strictSame(run([], { CNM_CLUSTER: 'etcd://h' }).cluster, ['h:2379']);
+  t.equal(run([], { DRIVER: 'bridge', ADVERTISE: '2001:DB8::1' }).advertise, '2001:db8::1');
   t.end();
 });
 
@@ -62,12 +88,11 @@ t.test('help and version win over everything else', (t) => {
 
 t.test('a bad value names the flag and what would be right', (t) => {
   const cases: readonly [argv: string[], env: Record<string, string>, says: RegExp][] = [
-    [['--drivers', 'bridge,macvlan'], {}, /^--drivers: .*'macvlan' is not in this version.*bridge/],
     [['--drivers', 'brigde'], {}, /^--drivers: there is no driver 'brigde'.*bridge/],
     [['--drivers', ''], {}, /^--drivers: there is no driver ''/],
     [['--drivers', 'bridge,cnm-bridge'], {}, /^--drivers: 'bridge' is named twice/],
     [[], { CNM_DRIVERS: 'x' }, /^CNM_DRIVERS: there is no driver 'x'/],
-    [[], { DRIVER: 'macvlan' }, /^DRIVER: .*not in this version/],
+    [[], { DRIVER: 'ipvlan' }, /^DRIVER: there is no driver 'ipvlan'/],
     [['--drivers', 'bridge'], { DRIVER: 'bridge' }, /^Both --drivers and DRIVER/],
     [['--state-dir', 'cnm'], {}, /^--state-dir: 'cnm' is not an absolute path/],
     [[], { CNM_PLUGIN_DIR: './p' }, /^CNM_PLUGIN_DIR: '\.\/p' is not an absolute path/],
@@ -75,8 +100,14 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-level', 'loud'], {}, /^--log-level: 'loud' .*debug/],
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
-    [['--cluster', 'etcd://h:2379'], {}, /^--cluster: clusters are not in this version/],
-    [['--advertise', 'here'], {}, /^--advertise: 'here' must be an address/],
+    [['--cluster', 'http://h:2379'], {}, /^--cluster: 'http:\/\/h:2379' is no etcd; it must be as etcd:/],
+    [['--cluster', 'etcd://'], {}, /^--cluster: '' is not a host, or host:port/],
+    [['--cluster', 'etcd://h:2379,h:0'], {}, /^--cluster: 'h:0' is not a host/],
+    [['--cluster', 'etcd://h:2379/x'], {}, /^--cluster: 'h:2379\/x' is not a host/],
+    [['--cluster', 'etcd://fd00::1'], {}, /^--cluster: 'fd00::1' is not a host/],
+    [[], { CNM_CLUSTER: 'consul://h' }, /^CNM_CLUSTER: 'consul:/],
+    [['--advertise', 'eth0'], {}, /^--advertise: 'eth0' must be an address/],
+    [[], { CNM_ADVERTISE: '10.0.0.1/24' }, /^CNM_ADVERTISE: /],
     [[], { CNM_ADVERTISE: '127.0.0.1' }, /^CNM_ADVERTISE: '127\.0\.0\.1' must be/],
     [['--verbose'], {}, /--verbose.*cnmd --help/],
     [['--state-dir'], {}, /--state-dir.*cnmd --help/],

@@ -35,7 +35,12 @@ export interface Configuration {
   readonly defaultPools: readonly { readonly base: Prefix; readonly size: number }[];
   /** Milliseconds for which a freed address rests. */
   readonly addressRest: number;
-  /** By which other hosts reach this one; absent = each overlay network finds out. */
+  readonly resolvConf: string;
+  /** Where the host itself asks for names of all networks. */
+  readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
+  /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
+  readonly cluster?: readonly string[];
+  /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -56,9 +61,6 @@ interface Setting {
   readonly default: string;
   readonly help: string;
 }
-
-/** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
-const PLANNED = ['macvlan'];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
   {
@@ -110,10 +112,22 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     help: 'how long an address that was freed rests; one that was never used comes first anyway',
   },
   {
+    flag: 'dns-listen',
+    value: 'LIST',
+    default: '',
+    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
+  },
+  {
+    flag: 'resolv-conf',
+    value: 'PATH',
+    default: '/etc/resolv.conf',
+    help: 'names the servers that other names are asked of; followed as it changes',
+  },
+  {
     flag: 'cluster',
     value: 'URL',
     default: '',
-    help: 'etcd://host:2379[,host…]; not in this version',
+    help: 'etcd://host:2379[,host…]: members of the etcd in which hosts share the address space cnm-global; none: each host has its own',
   },
   {
     flag: 'advertise',
@@ -174,7 +188,7 @@ export function parseConfiguration(
     return { from: `--${flag}`, text: setting?.default ?? '' };
   };
 
-  refuseCluster(value('cluster'));
+  const cluster = etcdMembers(value('cluster'));
   const advertise = advertised(value('advertise'));
   return {
     do: 'run',
@@ -192,6 +206,9 @@ export function parseConfiguration(
       dockerSocket: socketPath(value('docker-socket')),
       defaultPools: addressPools(value('default-address-pools')),
       addressRest: seconds(value('address-rest')) * 1000,
+      resolvConf: absolutePath(value('resolv-conf')),
+      dnsListen: dnsAddresses(value('dns-listen')),
+      ...(cluster !== undefined && { cluster }),
       ...(advertise !== undefined && { advertise }),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
@@ -225,10 +242,6 @@ function driverNames({ from, text }: Value, available: readonly string[], one: b
   const names = text.split(',').map((name) => name.trim().replace(/^cnm-/, ''));
   const choice = `one of ${available.join(', ')}`;
   for (const [position, name] of names.entries()) {
-    if (PLANNED.includes(name) && !available.includes(name))
-      throw new ConfigurationError(
-        `${from}: the driver '${name}' is not in this version; it must be ${choice}.`,
-      );
     if (!available.includes(name))
       throw new ConfigurationError(`${from}: there is no driver '${name}'; it must be ${choice}.`);
     if (names.indexOf(name) !== position)
@@ -245,6 +258,23 @@ function absolutePath({ from, text }: Value): string {
   if (!text.startsWith('/') || text.includes('\0'))
     throw new ConfigurationError(`${from}: '${text}' is not an absolute path; it must begin with '/'.`);
   return text.length > 1 ? text.replace(/\/+$/, '') : text;
+}
+
+/** `#` before the port, as dnsmasq and unbound have it: `:` belongs to IPv6. */
+function dnsAddresses({ from, text }: Value) {
+  return text
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '')
+    .map((one) => {
+      const [, written = '', number = '53'] = /^([^#]+)(?:#(\d{1,5}))?$/.exec(one) ?? [];
+      const [address, port] = [parseIp(written), Number(number)];
+      if (address === undefined || port < 1 || port > 65535)
+        throw new ConfigurationError(
+          `${from}: '${one}' is no address to listen on; it must be like 127.0.0.1, 127.0.0.54#53 or ::1#5353.`,
+        );
+      return { address, port };
+    });
 }
 
 /** sun_path of sockaddr_un holds 108 bytes with the closing NUL (unix(7)); a longer one would fail at listen with EINVAL. */
@@ -306,9 +336,23 @@ function advertised({ from, text }: Value): Ip | undefined {
   return address;
 }
 
-function refuseCluster({ from, text }: Value): void {
-  if (text === '') return;
-  throw new ConfigurationError(
-    `${from}: clusters are not in this version, so '${text}' cannot be used; leave the setting away.`,
-  );
+const ETCD_PORT = 2379;
+
+/** `etcd://` and hosts, each with its port or etcd's own; an IPv6 address is in brackets, as in any URL. */
+function etcdMembers({ from, text }: Value): readonly string[] | undefined {
+  if (text === '') return undefined;
+  const right = 'it must be as etcd://10.0.0.1:2379,10.0.0.2:2379';
+  if (!text.startsWith('etcd://')) throw new ConfigurationError(`${from}: '${text}' is no etcd; ${right}.`);
+  return text
+    .slice('etcd://'.length)
+    .split(',')
+    .map((member) => {
+      const { host, port = String(ETCD_PORT) } = MEMBER.exec(member)?.groups ?? {};
+      if (host === undefined || Number(port) < 1 || Number(port) > 65535)
+        throw new ConfigurationError(`${from}: '${member}' is not a host, or host:port; ${right}.`);
+      return `${host}:${port}`;
+    });
 }
+
+const MEMBER =
+  /^(?<host>[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::(?<port>\d{1,5}))?$/;

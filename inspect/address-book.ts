@@ -3,7 +3,7 @@ import { ipValue, parseIp, type Ip } from '../address/ip.ts';
 import { addressOf, contains, networkOf } from '../address/prefix.ts';
 import type { Cnm, EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { Ipam, PoolView } from '../ipam/ipam.ts';
+import type { Ipam, PoolView, SharedPoolView } from '../ipam/ipam.ts';
 import { unusable } from '../ipam/policy.ts';
 import { poolOptions } from '../ipam/options.ts';
 import type { Facts } from '../kernel/facts.ts';
@@ -16,10 +16,12 @@ import type {
   AddressState,
   AddressView,
   AuditView,
+  ClusterSummary,
   FindingView,
   Named,
   PoolSummary,
   ReleaseView,
+  SharedPoolSummary,
 } from './views.ts';
 
 export interface AddressBookOptions {
@@ -99,7 +101,8 @@ export class AddressBook {
       olderThan: now - SETTLED_MS,
     });
     const silent = usesDocker && listed === undefined;
-    const notes = silent ? ['Docker did not answer: what it has forgotten cannot be told'] : [];
+    const docker = silent ? ['Docker did not answer: what it has forgotten cannot be told'] : [];
+    const notes = [...docker, ...clusterNotes(this.cluster(), pools)];
     return { checkedAt: new Date(now).toISOString(), healthy: findings.length === 0, findings, notes };
   }
 
@@ -121,6 +124,22 @@ export class AddressBook {
       }
     }
     return { released, kept };
+  }
+
+  cluster(): ClusterSummary {
+    const { cluster } = this.#options.ipam;
+    if (cluster === undefined) return { reachable: false, hosts: [] };
+    const { name, reachable, trouble, hosts } = cluster;
+    return { store: name, reachable, ...(trouble !== '' && { trouble }), hosts };
+  }
+
+  /** Frees what a host holds that is gone for good. @throws CnmError. */
+  async forgetHost(host: string): Promise<ClusterSummary> {
+    const { cluster } = this.#options.ipam;
+    if (cluster === undefined)
+      throw new CnmError('request-invalid', 'This host is in no cluster: cnmd --cluster says which');
+    await cluster.forget(host);
+    return this.cluster();
   }
 
   /** With their lists made once. */
@@ -154,6 +173,7 @@ export class AddressBook {
     const since = lease?.since ?? former?.freed;
     const name = lease?.name ?? former?.name;
     const network = this.#network(pool, names);
+    const heldBy = pool.shared?.holder(address);
     const holder = lease?.purpose === 'endpoint' ? this.#holder(address, network, names) : undefined;
     return {
       poolId: pool.poolId,
@@ -162,6 +182,7 @@ export class AddressBook {
       ...(name !== undefined && { name }),
       ...(network && { network }),
       ...(holder && { holder }),
+      ...(heldBy !== undefined && { heldBy }),
       ...(since !== undefined && { since: new Date(since).toISOString() }),
     };
   }
@@ -189,6 +210,7 @@ function engineEndpoint(engine: readonly EngineNetwork[], address: Ip, network: 
 function summaryOf(view: PoolView, network: Named | undefined): PoolSummary {
   const { poolId, space, pool, subPool, options } = view;
   const { choosable, free, used, resting, reserved } = view.usage;
+  const { shared } = view;
   return {
     poolId,
     space,
@@ -201,7 +223,33 @@ function summaryOf(view: PoolView, network: Named | undefined): PoolSummary {
     used,
     resting,
     reserved: Number(reserved),
+    ...(shared !== undefined && { cluster: sharedSummary(shared) }),
   };
+}
+
+function sharedSummary({ unheld, held }: SharedPoolView): SharedPoolSummary {
+  return {
+    unheld: Number(unheld),
+    held: Object.fromEntries([...held].map(([host, count]) => [host, Number(count)])),
+  };
+}
+
+/** What may be behind the findings, and no finding of itself. */
+function clusterNotes(
+  { store = '', reachable, trouble, hosts }: ClusterSummary,
+  pools: readonly PoolView[],
+): readonly string[] {
+  if (store === '') return [];
+  const cut = reachable ? [] : [`${store} does not answer: what is known of the cluster may be old`];
+  const out = trouble === undefined ? [] : [`This host is not in the cluster: ${trouble}`];
+  const away = hosts.flatMap(({ id, state }) => {
+    if (state !== 'away') return [];
+    const held = pools.reduce((sum, { shared }) => sum + (shared?.held.get(id) ?? 0n), 0n);
+    return [
+      `The host ${id} is away, and ${held} addresses of this host's pools are kept for it. When it is gone for good: cnm ipam release --host ${id}`,
+    ];
+  });
+  return [...cut, ...out, ...away];
 }
 
 function freeState({ pool, subPool, formers, options }: PoolView, address: Ip): AddressState {

@@ -9,6 +9,8 @@ import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { AddressBook } from './address-book.ts';
+import type { Dns } from '../dns/service.ts';
+import { dnsRoutes } from './dns.ts';
 import { commands } from './doctor.ts';
 import { answerError, answerUnknownPath } from './failures.ts';
 import { ipamRoutes } from './ipam-routes.ts';
@@ -33,6 +35,9 @@ export interface AdminOptions {
   readonly namespaces?: () => readonly string[];
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
+  readonly dns?: Dns;
+  /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
+  readonly stopping?: AbortSignal;
 }
 
 /** Enough for every option of a network; Docker's largest requests are a few KiB. */
@@ -49,10 +54,19 @@ export function adminApp(options: AdminOptions): express.Express {
   // Whatever the content type says: curl sends a form's by default.
   app.use(express.json({ limit: BODY_LIMIT, strict: true, type: () => true }));
   app.use('/v1', versionRoutes(options), doctorRoutes(observatory), firewallRoutes(observatory));
+  app.use(
+    '/v1',
+    dnsRoutes({
+      dns: options.dns,
+      findNetwork: (ref) => observatory.findNetwork(ref),
+      sandboxes: () => options.cnm.sandboxes(),
+      stopping: options.stopping,
+    }),
+  );
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/ipam', ipamRoutes(book));
-  app.use('/metrics', metricsRoute(options.ipam));
+  app.use('/metrics', metricsRoute(options.ipam, options.dns));
   app.use('/v1/sandboxes', sandboxRoutes(standalone, observatory));
   app.use(answerUnknownPath);
   app.use(answerError(options.log));
@@ -171,7 +185,7 @@ function sandboxRoutes(standalone: Standalone, observatory: Observatory): expres
       response.json(await observatory.sandboxes());
     })
     .post('/', async (request, response) => {
-      const { id, path } = await standalone.createSandbox(decodeSandbox(request.body).name);
+      const { id, path } = await standalone.createSandbox(decodeSandbox(request.body));
       response.status(201).json({ id, path });
     })
     .get('/:ref', async (request, response) => {

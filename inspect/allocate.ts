@@ -4,6 +4,7 @@ import { addressOf, type Prefix } from '../address/prefix.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Subnet } from '../cnm/model.ts';
 import type { AddressRequest, Ipam } from '../ipam/ipam.ts';
+import { SPACE } from '../ipam/options.ts';
 import type { SubnetRequest } from './subnets.ts';
 
 /** What is held at the IPAM. Pools go back after their addresses. */
@@ -43,7 +44,7 @@ export async function allocate(
 
 async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: Allocating): Promise<Subnet> {
   const { v6, pool, range, options = {} } = wanted;
-  const space = ipam.localSpace;
+  const space = options[SPACE] ?? ipam.localSpace;
   const answer = await ipam.requestPool({
     space,
     v6,
@@ -58,6 +59,7 @@ async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: All
   for (const [key, address] of Object.entries(wanted.aux)) {
     aux[key] = await lease(ipam, answer.poolId, { address, gateway: false, aux: true, name: key }, got);
   }
+  if (wanted.noGateway === true) return { addressSpace: space, pool: answer.pool, aux };
   const explicit = wanted.gateway === undefined ? {} : { address: wanted.gateway };
   const gateway = await lease(ipam, answer.poolId, { ...explicit, gateway: true }, got);
   return { addressSpace: space, pool: answer.pool, gateway, aux };

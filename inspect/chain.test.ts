@@ -40,6 +40,7 @@ async function picture(): Promise<Picture> {
   return {
     facts: await fakeKernel().facts(),
     differences: [],
+    drivers: [],
     names: { networks: new Map(), sandboxes: new Map(), engine: [], pools: [] },
   };
 }

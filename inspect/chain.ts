@@ -5,6 +5,7 @@
 import { compareIp } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
+import type { Appearance, Driver } from '../cnm/driver.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
 import type { NetnsPath, Plan } from '../kernel/step.ts';
@@ -25,6 +26,7 @@ import type {
 /** Everything that the views are made of, gathered once for a request. */
 export interface Picture {
   readonly facts: Facts;
+  readonly drivers: readonly Driver[];
   readonly differences: readonly DifferenceView[];
   readonly names: Names;
 }
@@ -44,14 +46,16 @@ export function networkView(
   picture: Picture,
 ): NetworkView {
   const { facts, differences, names } = picture;
-  const device = deviceOf(network.plan);
   const presence = presenceView(network, facts);
+  const appearance = appearanceOf(network, picture);
+  const device = appearance?.device ?? deviceOf(network.plan);
   const bridge = device === undefined ? undefined : linkView(facts.host, device);
   return {
     ...networkSummary(network, endpoints.length, names),
     options: network.options,
     enableIpv4: network.enableIpv4,
     enableIpv6: network.enableIpv6,
+    ...(appearance && { fields: appearance.fields, warnings: appearance.warnings, role: 'parent' as const }),
     ...(device !== undefined && { bridgeName: device }),
     ...(bridge && { bridge }),
     ...(presence && { presence }),
@@ -61,16 +65,22 @@ export function networkView(
   };
 }
 
+function appearanceOf(network: NetworkRecord, { drivers, facts }: Picture): Appearance | undefined {
+  return drivers.find(({ name }) => name === network.driver)?.appearance?.(network, facts);
+}
+
 export function endpointView(
   endpoint: EndpointRecord,
   network: NetworkRecord | undefined,
-  { facts, differences, names }: Picture,
+  picture: Picture,
 ): EndpointView {
+  const { facts, differences, names } = picture;
+  const appearance = network && appearanceOf(network, picture);
   const summary = endpointSummary(endpoint, names);
-  const ends = linksOf(endpoint.plan);
+  const ends = linksOf(endpoint.plan, facts.host);
   const place = ends.netns === undefined ? facts.host : facts.netns.get(ends.netns);
   const outside = ends.outside === undefined ? undefined : place && linkView(place, ends.outside);
-  const bridgeName = ends.master ?? (network && deviceOf(network.plan));
+  const bridgeName = ends.master ?? appearance?.device ?? (network && deviceOf(network.plan));
   const bridge = bridgeName === undefined ? undefined : place && linkView(place, bridgeName);
   const path = summary.attachment?.path;
   return {
@@ -84,6 +94,7 @@ export function endpointView(
     ...(outside && { outside }),
     ...(bridgeName !== undefined && { bridgeName }),
     ...(bridge && { bridge }),
+    ...(appearance && { role: 'parent' as const }),
     rules: bridgeName === undefined || ends.netns !== undefined ? [] : rulesOf(bridgeName, facts),
     differences: differences.filter((one) => one.object === 'endpoint' && one.id === endpoint.id),
   };
@@ -158,19 +169,19 @@ function findInside(
   );
 }
 
-/** The end of the endpoint's link that stays outside, and the device that it is a port of. */
-function linksOf(plan: Plan): {
-  readonly netns?: NetnsPath;
-  readonly outside?: string;
-  readonly master?: string;
-} {
+/** The end of the endpoint's link that stays outside, and the device that it is a port of. A macvlan link is outside only while it waits. */
+function linksOf(
+  plan: Plan,
+  host: NetnsFacts,
+): { readonly netns?: NetnsPath; readonly outside?: string; readonly master?: string } {
   const port = plan.find((step) => step.do === 'link.master');
   if (port !== undefined) {
     const { link, master, netns } = port;
     return { outside: link, master, ...(netns !== undefined && { netns }) };
   }
   const link = plan.find((step) => step.do === 'link.add');
-  return link === undefined ? {} : { outside: link.name };
+  const isAway = link?.link.kind === 'macvlan' && !host.links.has(link.name);
+  return link === undefined || isAway ? {} : { outside: link.name };
 }
 
 /** The device that a network's plan is about: the first link in the daemon's namespace that it makes or names. */

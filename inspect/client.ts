@@ -2,9 +2,14 @@
 import { openSync } from 'node:fs';
 import { request } from 'node:http';
 import { basename, dirname } from 'node:path';
+import type { QueryEvent } from '../dns/query-log.ts';
+import type { AskView } from '../dns/service.ts';
 import type {
   AddressView,
   AuditView,
+  ClusterSummary,
+  DnsQueryRequest,
+  DnsView,
   DoctorView,
   EndpointSummary,
   EndpointView,
@@ -20,6 +25,7 @@ import type {
   PoolSummary,
   PortView,
   ReleaseView,
+  SandboxRequest,
   SandboxSummary,
   SandboxView,
   VersionView,
@@ -102,8 +108,11 @@ export class Client {
     return (await this.#call('GET', at('sandboxes', ref))) as SandboxView;
   }
 
-  async createSandbox(name: string): Promise<{ readonly id: string; readonly path: string }> {
-    return (await this.#call('POST', '/v1/sandboxes', { name })) as {
+  async createSandbox(
+    name: string,
+    dns: Omit<SandboxRequest, 'name'> = {},
+  ): Promise<{ readonly id: string; readonly path: string }> {
+    return (await this.#call('POST', '/v1/sandboxes', { name, ...dns })) as {
       readonly id: string;
       readonly path: string;
     };
@@ -123,6 +132,14 @@ export class Client {
 
   async pools(): Promise<readonly PoolSummary[]> {
     return (await this.#call('GET', '/v1/ipam/pools')) as readonly PoolSummary[];
+  }
+
+  async cluster(): Promise<ClusterSummary> {
+    return (await this.#call('GET', '/v1/ipam/hosts')) as ClusterSummary;
+  }
+
+  async forgetHost(host: string): Promise<ClusterSummary> {
+    return (await this.#call('POST', '/v1/ipam/forget', { host })) as ClusterSummary;
   }
 
   async leases(pool: string): Promise<readonly AddressView[]> {
@@ -149,6 +166,42 @@ export class Client {
     return (await this.#call('POST', '/v1/reconcile')) as FixView;
   }
 
+  async dns(network: string | undefined): Promise<DnsView> {
+    return (await this.#call('GET', query('/v1/dns', 'network', network))) as DnsView;
+  }
+
+  async dnsQuery(wanted: DnsQueryRequest): Promise<AskView> {
+    return (await this.#call('POST', '/v1/dns/query', wanted)) as AskView;
+  }
+
+  /** Calls `line` for every query of anybody, until the daemon ends. */
+  dnsLog(line: (event: QueryEvent) => void): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    const failed = (error: Error) => {
+      reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
+    };
+    const outgoing = request({ socketPath: dialable(this.#socket), path: '/v1/dns/log' }, (response) => {
+      const { statusCode = 0 } = response;
+      let held = '';
+      response.setEncoding('utf8');
+      response.on('data', (part: string) => {
+        held += part;
+        if (statusCode >= 400) return;
+        const lines = held.split('\n');
+        held = lines.pop() ?? '';
+        for (const one of lines) line(parse(one) as QueryEvent);
+      });
+      response.on('error', failed);
+      response.on('end', () => {
+        if (statusCode < 400) resolve(undefined);
+        else reject(refused(statusCode, parse(held)));
+      });
+    });
+    outgoing.on('error', failed);
+    outgoing.end();
+    return promise;
+  }
+
   async version(): Promise<VersionView> {
     return (await this.#call('GET', '/v1/version')) as VersionView;
   }
@@ -157,7 +210,7 @@ export class Client {
     const { status, text } = await this.#exchange(method, path, body);
     const answer = parse(text);
     if (status < 400) return answer;
-    throw new CommandError(errorOf(answer) ?? `The daemon answered ${status} with nothing to explain it`);
+    throw refused(status, answer);
   }
 
   #exchange(method: string, path: string, body: unknown): Promise<{ status: number; text: string }> {
@@ -215,8 +268,9 @@ function parse(text: string): unknown {
   }
 }
 
-function errorOf(answer: unknown): string | undefined {
-  return (answer as Partial<ErrorView> | null)?.error?.message;
+function refused(status: number, answer: unknown): CommandError {
+  const message = (answer as Partial<ErrorView> | null)?.error?.message;
+  return new CommandError(message ?? `The daemon answered ${status} with nothing to explain it`);
 }
 
 function unreachable(socket: string, error: Error & { readonly code?: unknown }): string {

@@ -46,6 +46,11 @@ const SUBJECTS: readonly Subject[] = [
     load: async () => (await import('./cli/firewall.ts')).firewallCommands,
   },
   {
+    name: 'dns',
+    summary: 'list names, ask for one and be told why, follow every query',
+    load: async () => (await import('./cli/dns.ts')).dnsCommands,
+  },
+  {
     name: 'doctor',
     summary: 'say what differs between what should be and what the kernel has',
     load: async () => (await import('./cli/doctor.ts')).doctorCommand,

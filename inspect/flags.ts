@@ -56,3 +56,13 @@ export function outside(address: Ip, subnets: readonly Subnet[]): CnmError {
     `Address ${address} is in none of the network's subnets${pools === '' ? '' : ` (${pools})`}`,
   );
 }
+
+/** Words of a line of resolv.conf. @throws CnmError `request-invalid` for what would be several, or the beginning of a comment. */
+export function words(flag: string, given: readonly string[]): readonly string[] {
+  const bad = given.find((word) => !/^[^\s#;]+$/.test(word));
+  if (bad === undefined) return given;
+  throw new CnmError(
+    'request-invalid',
+    `${flag} ${JSON.stringify(bad)} must be one word, without "#" and ";"`,
+  );
+}

@@ -4,6 +4,7 @@ import { addressOf, contains, lengthOf, networkOf, overlaps, type Prefix } from 
 import type { EngineNetwork } from '../cnm/cnm.ts';
 import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
 import type { LeaseView, PoolView } from '../ipam/ipam.ts';
+import { SPACE } from '../ipam/options.ts';
 import type { RouteFact } from '../kernel/facts.ts';
 import type { FindingView, LeakView } from './views.ts';
 
@@ -27,6 +28,7 @@ export function audit(input: AuditInput): readonly FindingView[] {
     ...standaloneLeaks(input),
     ...(input.listed === undefined ? [] : dockerLeaks(input, input.listed)),
     ...doubles(input),
+    ...conflicts(input),
     ...orphans(input),
     ...routeOverlaps(input),
   ];
@@ -51,7 +53,10 @@ function dockerLeaks(input: AuditInput, listed: readonly EngineNetwork[]): reado
     ...networks.flatMap(({ ipv4, ipv6 }) => [...ipv4, ...ipv6].map(({ pool }) => networkOf(pool))),
   ]);
   const spokenFor = new Set<Ip>([...listed.flatMap(listedAddresses), ...recorded(networks, endpoints)]);
-  const mine = pools.filter(({ owner, space }) => owner === undefined && space === 'cnm-local');
+  const mine = pools.filter(
+    ({ owner, space, options }) =>
+      owner === undefined && (space === 'cnm-local' || options[SPACE] !== undefined),
+  );
   return mine.flatMap((pool): readonly FindingView[] => {
     const lost = pool.leases.filter(
       ({ address, since = 0 }) => !spokenFor.has(address) && !live.has(address) && since < olderThan,
@@ -95,6 +100,18 @@ function doubles({ pools, endpoints, live }: AuditInput): readonly FindingView[]
     const what = `${address} is borne by ${who.length}: ${who.join(', ')}`;
     return [{ kind: 'double', poolId: pool.poolId, address, what }];
   });
+}
+
+/** In use here, and another host's of the cluster: see ipam/README.md, "What it cannot know". */
+function conflicts({ pools }: AuditInput): readonly FindingView[] {
+  return pools.flatMap(({ poolId, shared, leases }) =>
+    (shared?.conflicts ?? [])
+      .filter((address) => leases.some((lease) => lease.address === address))
+      .map((address): FindingView => {
+        const what = `${address} is leased here, and held by ${shared?.holder(address) ?? 'another host'} of the cluster`;
+        return { kind: 'double', poolId, address, what };
+      }),
+  );
 }
 
 /** What a record speaks for must be leased, or somebody else could be given it. */

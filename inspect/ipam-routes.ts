@@ -1,7 +1,7 @@
 /** The IPAM's part of the admin API. */
 import express from 'express';
 import type { AddressBook } from './address-book.ts';
-import { decodeFindings } from './schema.ts';
+import { decodeFindings, decodeHost } from './schema.ts';
 
 export function ipamRoutes(book: AddressBook): express.Router {
   return express
@@ -18,6 +18,12 @@ export function ipamRoutes(book: AddressBook): express.Router {
     })
     .get('/check', async (_request, response) => {
       response.json(await book.check());
+    })
+    .get('/hosts', (_request, response) => {
+      response.json(book.cluster());
+    })
+    .post('/forget', async (request, response) => {
+      response.json(await book.forgetHost(decodeHost(request.body).host));
     })
     .post('/release', async (request, response) => {
       response.json(await book.release(decodeFindings(request.body)));

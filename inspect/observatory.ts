@@ -99,7 +99,7 @@ export class Observatory {
   async firewall(ref: string | undefined): Promise<FirewallView> {
     const names = await this.names();
     const asked = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
-    const networks = asked.filter(({ plan }) => deviceOf(plan) !== undefined);
+    const networks = asked.filter(({ plan }) => plan.some((step) => step.do === 'nft.element'));
     const facts = await this.#options.kernel.facts();
     const picture = { facts, counters: this.#options.kernel.counters(), names };
     return {
@@ -209,7 +209,8 @@ export class Observatory {
   ): Promise<Picture> {
     const netns = [...new Set([...netnsPaths(endpoints, names), ...more])];
     const [facts, drift] = await Promise.all([this.#options.kernel.facts({ netns }), this.#cnm.drift()]);
-    return { facts, names, differences: drift.differences.map((one) => this.#titled(one, names)) };
+    const differences = drift.differences.map((one) => this.#titled(one, names));
+    return { facts, names, differences, drivers: this.#cnm.drivers };
   }
 
   /** All that has a name; what the Engine knows, if it answers soon. */

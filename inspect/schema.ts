@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parseIp } from '../address/ip.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { FindingView, JoinRequest, NetworkRequest } from './views.ts';
+import type { FindingView, JoinRequest, NetworkRequest, SandboxRequest } from './views.ts';
 
 /** No control characters: a NUL would cut names short in the kernel, an escape sequence would reach a terminal. */
 
@@ -40,12 +40,15 @@ const join = z.strictObject({
   mac: text.optional(),
   options,
   ports: portSpecs.default([]),
+  aliases: z.array(name).max(64).default([]),
 });
 
 const publish = z.strictObject({ ports: portSpecs.min(1) });
 
-const sandbox = z.strictObject({ name });
+const sandbox = z.strictObject({ name, dnsSearch: texts, dnsOptions: texts });
 const leave = z.strictObject({ network: name });
+
+const forget = z.strictObject({ host: z.string() });
 
 const address = text.transform((value, context) => {
   const parsed = parseIp(value);
@@ -89,7 +92,7 @@ export function decodeJoin(body: unknown): JoinRequest {
   return decode(join, body);
 }
 
-export function decodeSandbox(body: unknown): { readonly name: string } {
+export function decodeSandbox(body: unknown): SandboxRequest {
   return decode(sandbox, body);
 }
 
@@ -97,11 +100,17 @@ export function decodeLeave(body: unknown): { readonly network: string } {
   return decode(leave, body);
 }
 
+/** Of a host of the cluster: its id. */
+export function decodeHost(body: unknown): { readonly host: string } {
+  return decode(forget, body);
+}
+
 export function decodePublish(body: unknown): { readonly ports: readonly string[] } {
   return decode(publish, body);
 }
 
-function decode<T>(schema: z.ZodType<T>, body: unknown): T {
+/** @throws CnmError `request-invalid` naming the field. */
+export function decode<T>(schema: z.ZodType<T>, body: unknown): T {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const [issue] = result.error.issues;

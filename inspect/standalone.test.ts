@@ -160,7 +160,7 @@ t.test("Docker's networks are Docker's to remove and to fill", async (t) => {
 t.test('a crash at every store write leaves no lease behind after the next start', async (t) => {
   const script = async (standalone: Standalone) => {
     const network = await standalone.createNetwork(WANTED);
-    const sandbox = await standalone.createSandbox('a');
+    const sandbox = await standalone.createSandbox({ name: 'a' });
     await standalone.join(sandbox, network, { network: 'demo', options: {} });
     await standalone.leave(sandbox, network);
     await standalone.deleteSandbox(sandbox);

@@ -20,12 +20,13 @@ import type {
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Plan } from '../kernel/step.ts';
 import { type AddressPlan, allocate, release } from './allocate.ts';
-import { checkWayIn, outside, readIp, readMac, readPorts } from './flags.ts';
+import { checkWayIn, outside, readIp, readMac, readPorts, words } from './flags.ts';
 import { leakedLeases } from './leaks.ts';
 import { leasesOfEndpoint, leasesOfNetwork, poolOf } from './leases.ts';
 import { checkName, quote, title } from './refs.ts';
 import { subnetRequests } from './subnets.ts';
-import type { JoinRequest, LeakView, NetworkRequest } from './views.ts';
+import type { SubnetRequest } from './subnets.ts';
+import type { JoinRequest, LeakView, NetworkRequest, SandboxRequest } from './views.ts';
 
 export interface StandaloneOptions {
   readonly cnm: Cnm;
@@ -82,9 +83,10 @@ export class Standalone {
     });
   }
 
-  async createSandbox(name: string): Promise<SandboxRecord> {
+  async createSandbox({ name, dnsSearch = [], dnsOptions = [] }: SandboxRequest): Promise<SandboxRecord> {
     checkName('sandbox', name);
-    return this.#cnm.createSandbox(name);
+    const dns = { search: words('--dns-search', dnsSearch), options: words('--dns-option', dnsOptions) };
+    return this.#cnm.createSandbox(name, dnsSearch.length + dnsOptions.length > 0 ? dns : undefined);
   }
 
   /** Takes the sandbox off all its networks first, as removing a container does. */
@@ -107,6 +109,7 @@ export class Standalone {
           id,
           network: network.id,
           name: sandbox.name,
+          ...(request.aliases !== undefined && request.aliases.length > 0 && { aliases: request.aliases }),
           ...leases.addresses,
           ...(mac !== undefined && { mac }),
           options: request.options,
@@ -175,7 +178,7 @@ export class Standalone {
   async #withAddresses<T>(request: NetworkRequest, use: (spec: NetworkSpec) => Promise<T>): Promise<T> {
     return this.#tracked(async () => {
       const id = randomBytes(32).toString('hex');
-      const plan = await allocate(this.#ipam, this.#log, id, subnetRequests(request));
+      const plan = await allocate(this.#ipam, this.#log, id, this.#subnets(request));
       try {
         return await use(specOf(id, request, plan));
       } finally {
@@ -183,6 +186,16 @@ export class Standalone {
         if (this.#cnm.network(id) === undefined) await release(this.#ipam, this.#log, plan);
       }
     });
+  }
+
+  /** A subnet gets a gateway's address, unless its driver needs none and the user named none. */
+  #subnets(request: NetworkRequest): readonly SubnetRequest[] {
+    const driver = this.#cnm.drivers.find(({ name }) => name === request.driver);
+    const skip = driver?.gatewaySkip?.(request);
+    return subnetRequests(request).map((subnet) => ({
+      ...subnet,
+      noGateway: subnet.gateway === undefined && skip?.[subnet.v6 ? 6 : 4] === true,
+    }));
   }
 
   async #endpointAddresses(

@@ -23,6 +23,8 @@ export interface SubnetRequest {
   readonly pool?: Prefix;
   readonly range?: Prefix;
   readonly gateway?: Ip;
+  /** None is set aside. */
+  readonly noGateway?: boolean;
   readonly aux: Readonly<Record<string, Ip>>;
   /** `--ipam-opt`, the same for all. */
   readonly options?: Readonly<Record<string, string>>;

@@ -2,11 +2,14 @@
  * What the admin API answers, as types only: the daemon builds these and `cnm` prints them, so that the command needs
  * neither the schemas nor the server to start. Addresses are canonical text, times ISO 8601, MTU in bytes.
  */
+import type { DoorView } from '../dns/doors.ts';
+import type { NameView, UpstreamView } from '../dns/service.ts';
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Origin, State } from '../cnm/model.ts';
 import type { VxlanFact } from '../kernel/facts.ts';
+import type { ClusterHost } from '../ipam/ipam.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { PacketCount } from '../kernel/kernel.ts';
 import type { Step, TransportProtocol } from '../kernel/step.ts';
@@ -96,9 +99,10 @@ export interface EndpointView extends EndpointSummary {
   /** The end that stays outside: in the daemon's namespace, or in the network's own. */
   readonly outside?: LinkView;
   readonly outsideName?: string;
-  /** The device of the network that `outside` is a port of. */
+  /** The device of the network that `outside` is a port of; with `role` parent: the link of the host's that the endpoint's link is on. */
   readonly bridge?: LinkView;
   readonly bridgeName?: string;
+  readonly role?: 'parent';
   readonly rules: readonly RuleView[];
   readonly differences: readonly DifferenceView[];
 }
@@ -186,8 +190,14 @@ export interface NetworkView extends NetworkSummary {
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;
   readonly enableIpv6: boolean;
+  /** What the driver says of it, for people: names and values, for example its VLAN. */
+  readonly fields?: readonly (readonly [name: string, value: string])[];
+  /** What may keep it from working although all is as it was asked for. */
+  readonly warnings?: readonly string[];
   readonly bridge?: LinkView;
   readonly bridgeName?: string;
+  /** Absent: `bridge` is the network's own. */
+  readonly role?: 'parent';
   readonly rules: readonly RuleView[];
   readonly members: readonly EndpointView[];
   readonly differences: readonly DifferenceView[];
@@ -281,6 +291,26 @@ export interface PoolSummary {
   readonly used: number;
   readonly resting: number;
   readonly reserved: number;
+  /** Of a pool that hosts of a cluster have together. The numbers above are this host's. */
+  readonly cluster?: SharedPoolSummary;
+}
+
+export interface SharedPoolSummary {
+  /** Addresses that may be chosen and that no host holds. */
+  readonly unheld: number;
+  /** By the id of the host: how many it has given, or may give without asking. */
+  readonly held: Readonly<Record<string, number>>;
+}
+
+/** `cnm ipam hosts`: the cluster as this host last heard of it. */
+export interface ClusterSummary {
+  /** Of its store; absent: this host is on its own. */
+  readonly store?: string;
+  /** Whether the store answers now. */
+  readonly reachable: boolean;
+  /** Why this host is not in it; absent when it is. */
+  readonly trouble?: string;
+  readonly hosts: readonly ClusterHost[];
 }
 
 export type AddressState = 'gateway' | 'endpoint' | 'aux' | 'resting' | 'free' | 'reserved' | 'unusable';
@@ -296,6 +326,8 @@ export interface AddressView {
   readonly network?: Named;
   /** The container or sandbox that has it, where one is known. */
   readonly holder?: Named;
+  /** The host of the cluster that holds it, in words. */
+  readonly heldBy?: string;
   /** When it was given or freed. */
   readonly since?: string;
   /** The namespaces whose interfaces bear it now: `host`, or the path of a namespace. Only of a single address. */
@@ -363,4 +395,30 @@ export interface JoinRequest {
   readonly options: Readonly<Record<string, string>>;
   /** As after `-p`. */
   readonly ports?: readonly string[];
+  /** Further names on this network. */
+  readonly aliases?: readonly string[];
+}
+
+/** POST /v1/sandboxes. */
+export interface SandboxRequest {
+  readonly name: string;
+  /** What follows `search` and `options` in its resolv.conf. */
+  readonly dnsSearch?: readonly string[];
+  readonly dnsOptions?: readonly string[];
+}
+
+/** GET /v1/dns. Servers and upstreams only where no network was asked for. */
+export interface DnsView {
+  readonly names: readonly NameView[];
+  /** Where the resolver is to be asked. */
+  readonly servers: readonly DoorView[];
+  readonly upstreams: readonly UpstreamView[];
+}
+
+/** Body of POST /v1/dns/query. */
+export interface DnsQueryRequest {
+  readonly name: string;
+  readonly type: string;
+  /** Sandbox or container; absent: the host. */
+  readonly from?: string | undefined;
 }

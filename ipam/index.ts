@@ -1,12 +1,19 @@
 /** Our IPAM: chooses in memory, and answers once the choice is on disk. */
 import { randomBytes } from 'node:crypto';
-import { familyOf } from '../address/ip.ts';
+import { familyOf, ipValue } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { covers, familyOfPrefix, firstOf, lengthOf, parsePrefix, prefixOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
+import { silent } from '../cnm/log.ts';
 import type { Log } from '../cnm/log.ts';
+import type { ClusterStore } from '../store/cluster.ts';
 import type { Change, Store } from '../store/store.ts';
+import { obtain } from './cluster/obtain.ts';
+import { ClusterSpace, PACE } from './cluster/space.ts';
+import type { ClusterIdentity, ClusterPace, OwnPools } from './cluster/space.ts';
+import { common } from './cluster/spans.ts';
+import { clusterView, sharedView } from './cluster/view.ts';
 import {
   GLOBAL_POOLS,
   LOCAL_POOLS,
@@ -17,13 +24,13 @@ import {
 } from './default-pools.ts';
 import type { DefaultPool } from './default-pools.ts';
 import { checkedAddress, checkedRange, chosen, explicitPool, malformed, unknownPool } from './checks.ts';
-import type { AddressRequest, Ipam, PoolAnswer, PoolRequest, PoolView } from './ipam.ts';
+import type { AddressRequest, ClusterView, Ipam, PoolAnswer, PoolRequest, PoolView } from './ipam.ts';
 import { deleteFormer, deleteLease, putFormer, putLease } from './lease.ts';
 import type { FormerLease, Lease } from './lease.ts';
 import { loadSpaces } from './load.ts';
-import { poolOptions } from './options.ts';
+import { SPACE, poolOptions } from './options.ts';
 import { GLOBAL_SPACE, LOCAL_SPACE, SPACES, deletePool, parsePoolId, putPool } from './pool.ts';
-import type { AddressSpace, Range } from './pool.ts';
+import type { AddressSpace, Pool, Range } from './pool.ts';
 import { viewOf } from './view.ts';
 
 export interface IpamOptions {
@@ -36,6 +43,14 @@ export interface IpamOptions {
   /** Milliseconds for which a freed address rests, in pools that say nothing of it. Default 60 s. */
   readonly rest?: number;
   readonly now?: () => number;
+  /** With others, the global space is in the cluster's store. */
+  readonly cluster?: ClusterMembership;
+}
+
+export interface ClusterMembership extends Omit<ClusterIdentity, 'id'> {
+  readonly store: ClusterStore;
+  /** Where a test cannot wait as long as the daemon does. */
+  readonly pace?: Partial<ClusterPace>;
 }
 
 const REST_MS = 60_000;
@@ -43,10 +58,22 @@ const REST_MS = 60_000;
 /** @throws RangeError for default pools that nothing can be cut out of. */
 export async function createIpam(options: IpamOptions): Promise<Ipam> {
   checkDefaultPools(options.defaultPools ?? []);
-  return new DurableIpam(options, await loadSpaces(options.store, (options.now ?? Date.now)(), options.log));
+  const spaces = await loadSpaces(options.store, (options.now ?? Date.now)(), options.log);
+  const id = options.cluster === undefined ? '' : await hostId(options.store);
+  return new DurableIpam(options, spaces, id);
 }
 
 const ULA = 'ipam/ula';
+/** Under which this host's holdings are in the cluster: lost with its records, as those say which are in use. */
+const HOST = 'ipam/host';
+
+async function hostId(store: Store): Promise<string> {
+  const known = store.get(HOST);
+  if (typeof known === 'string' && /^[0-9a-f]{12}$/.test(known)) return known;
+  const id = randomBytes(6).toString('hex');
+  await store.write([{ put: HOST, value: id }]);
+  return id;
+}
 
 class DurableIpam implements Ipam {
   readonly localSpace = LOCAL_SPACE;
@@ -54,33 +81,45 @@ class DurableIpam implements Ipam {
   readonly #options: IpamOptions;
   readonly #spaces: ReadonlyMap<string, AddressSpace>;
   readonly #releasing = new Map<Lease, Promise<void>>();
+  readonly #cluster: ClusterSpace | undefined;
+  readonly cluster?: ClusterView;
   #ula: Prefix | undefined;
 
-  constructor(options: IpamOptions, spaces: ReadonlyMap<string, AddressSpace>) {
+  constructor(options: IpamOptions, spaces: ReadonlyMap<string, AddressSpace>, hostId: string) {
     this.#options = options;
     this.#spaces = spaces;
+    if (options.cluster === undefined) return;
+    this.#cluster = this.#openCluster(options.cluster, hostId);
+    this.cluster = clusterView(this.#cluster);
+    for (const pool of this.#globalPools()) this.#narrow(pool, []);
+    this.#cluster.start();
+  }
+
+  async close(): Promise<void> {
+    await this.#cluster?.close();
   }
 
   async requestPool(request: PoolRequest): Promise<PoolAnswer> {
-    const space = this.#space(request.space);
+    const space = this.#space(request.options[SPACE] ?? request.space);
     const explicit = explicitPool(request);
+    const candidates = explicit === undefined ? await this.#candidates(request, space.name) : [];
     const host = explicit === undefined ? await this.#options.hostPrefixes?.() : undefined;
-    // No await from here to the write: what is checked or chosen is held before anyone else looks.
-    const pool = explicit ?? this.#choosePool(request, host ?? []);
-    const subPool = checkedRange(pool, request.subPool);
-    const options = poolOptions(pool, request.options);
-    space.check(pool, subPool);
-    const { owner, options: given } = request;
-    const range = space.add(
-      { pool, ...(subPool !== undefined && { subPool }) },
-      { ...(owner !== undefined && { owner }), options, given },
-    );
-    const changes: Change[] = [putPool(range)];
-    if (this.#ula !== undefined && covers(this.#ula, pool)) changes.push({ put: ULA, value: this.#ula });
-    await this.#write(`The pool ${pool}`, changes, () => {
-      space.remove(range);
-    });
-    return { poolId: range.poolId, pool };
+    for (;;) {
+      const pool = explicit ?? this.#choosePool(request, space.name, candidates, host ?? []);
+      const range = this.#addRange(request, space, pool);
+      try {
+        await this.#clusterOf(space.name)?.join(range.parent, explicit === undefined);
+      } catch (error) {
+        this.#removeRange(range, space);
+        // Another host was quicker: the next one.
+        if (explicit === undefined && error instanceof CnmError && error.code === 'pool-overlap') continue;
+        throw error;
+      }
+      await this.#write(`The pool ${pool}`, this.#poolChanges(range), () => {
+        this.#removeRange(range, space);
+      });
+      return { poolId: range.poolId, pool };
+    }
   }
 
   async releasePool(poolId: string): Promise<void> {
@@ -94,23 +133,14 @@ class DurableIpam implements Ipam {
     const { range } = this.#find(poolId);
     if (range === undefined || range.releasing !== undefined) throw unknownPool(poolId);
     const { parent } = range;
-    const address =
-      request.address === undefined ? chosen(range, request) : checkedAddress(range, request.address);
-    const lease: Lease = {
-      poolId,
-      address,
-      purpose: purposeOf(request),
-      ...(request.name !== undefined && { name: request.name }),
-      since: this.#now(),
-    };
-    const former = parent.formers.get(address);
-    parent.take(lease);
+    const { lease, former } = await this.#lease(range, request);
     const changes = [putLease(lease), ...(former === undefined ? [] : [deleteFormer(former)])];
-    await this.#write(`The address ${address}`, changes, () => {
+    await this.#write(`The address ${lease.address}`, changes, () => {
       parent.drop(lease);
       if (former !== undefined && range.releasing === undefined) parent.remember(former);
+      if (lease.purpose !== 'endpoint') this.#clusterOf(range.space)?.follow(parent.prefix);
     });
-    return prefixOf(address, lengthOf(parent.prefix));
+    return prefixOf(lease.address, lengthOf(parent.prefix));
   }
 
   async releaseAddress(poolId: string, address: Ip): Promise<void> {
@@ -131,7 +161,95 @@ class DurableIpam implements Ipam {
     const ranges = [...this.#spaces.values()]
       .flatMap((space) => [...space.pools.values()])
       .flatMap((pool) => [...pool.ranges.values()]);
-    return ranges.map((range) => viewOf(range, this.#restedBy(range)));
+    return ranges.map((range) => {
+      const cluster = this.#clusterOf(range.space);
+      const shared = cluster && (() => sharedView(cluster, range));
+      return viewOf(range, this.#restedBy(range), shared);
+    });
+  }
+
+  /** In memory: held by it from now on. */
+  async #lease(range: Range, request: AddressRequest): Promise<Taken> {
+    const cluster = this.#clusterOf(range.space);
+    const take = (address: Ip) => this.#take(range, request, address);
+    if (cluster === undefined) {
+      const { address } = request;
+      return take(address === undefined ? chosen(range, request) : checkedAddress(range, address));
+    }
+    const holding = await cluster.holding(range.parent);
+    return obtain(holding, range, request, () => this.#restedBy(range), take);
+  }
+
+  #take(range: Range, request: AddressRequest, address: Ip): Taken {
+    const { poolId, parent } = range;
+    if (range.releasing !== undefined) throw unknownPool(poolId);
+    const lease: Lease = {
+      poolId,
+      address,
+      purpose: purposeOf(request),
+      ...(request.name !== undefined && { name: request.name }),
+      since: this.#now(),
+    };
+    const former = parent.formers.get(address);
+    parent.take(lease);
+    return { lease, former };
+  }
+
+  /** Held in memory before anyone else looks: nothing may come between the check and this. */
+  #addRange(request: PoolRequest, space: AddressSpace, pool: Prefix): Range {
+    const subPool = checkedRange(pool, request.subPool);
+    const options = poolOptions(pool, request.options);
+    space.check(pool, subPool);
+    const { owner, options: given } = request;
+    const name = { pool, ...(subPool !== undefined && { subPool }) };
+    const range = space.add(name, { ...(owner !== undefined && { owner }), options, given });
+    if (this.#clusterOf(space.name) !== undefined) this.#narrow(range.parent);
+    return range;
+  }
+
+  #removeRange(range: Range, space: AddressSpace): void {
+    space.remove(range);
+    this.#clusterOf(space.name)?.follow(range.pool);
+  }
+
+  #poolChanges(range: Range): readonly Change[] {
+    const ula = this.#ula !== undefined && covers(this.#ula, range.pool);
+    return [putPool(range), ...(ula ? [{ put: ULA, value: this.#ula }] : [])];
+  }
+
+  #clusterOf(space: string): ClusterSpace | undefined {
+    return space === GLOBAL_SPACE ? this.#cluster : undefined;
+  }
+
+  #globalPools(): readonly Pool[] {
+    return [...(this.#spaces.get(GLOBAL_SPACE)?.pools.values() ?? [])];
+  }
+
+  #openCluster({ store, pace, ...identity }: ClusterMembership, id: string): ClusterSpace {
+    const global = this.#spaces.get(GLOBAL_SPACE);
+    const own: OwnPools = {
+      pool: (prefix) => global?.pools.get(prefix),
+      pools: () => this.#globalPools(),
+      restedBy: ({ ranges }) => Math.min(...[...ranges.values()].map((range) => this.#restedBy(range))),
+      changed: (pool) => {
+        this.#narrow(pool);
+      },
+    };
+    const log = this.#options.log ?? silent;
+    return new ClusterSpace({
+      cluster: store,
+      identity: { ...identity, id },
+      own,
+      log,
+      pace: { ...PACE, ...pace },
+    });
+  }
+
+  /** Of a cluster's pool, only what this host holds is given. */
+  #narrow(pool: Pool, available = this.#cluster?.available(pool) ?? []): void {
+    const base = ipValue(firstOf(pool.prefix));
+    const offsets = available.map(({ first, last }) => ({ first: first - base, last: last - base }));
+    for (const range of pool.ranges.values()) pool.narrow(range, common(range.bounds, offsets));
   }
 
   /** Freed in memory only after on disk: until then nobody else can be given it. */
@@ -145,6 +263,7 @@ class DurableIpam implements Ipam {
     await this.#write(`The release of ${address}`, changes);
     parent.retire(lease, former);
     for (const one of surplus) parent.forget(one);
+    if (purpose !== 'endpoint') this.#clusterOf(range.space)?.follow(parent.prefix);
   }
 
   async #releaseRange(range: Range, space: AddressSpace): Promise<void> {
@@ -155,7 +274,7 @@ class DurableIpam implements Ipam {
     await this.#write(`The release of the pool ${range.poolId}`, changes, () => {
       delete range.releasing;
     });
-    space.remove(range);
+    this.#removeRange(range, space);
   }
 
   #now(): number {
@@ -167,10 +286,16 @@ class DurableIpam implements Ipam {
     return this.#now() - (options.rest ?? this.#options.rest ?? REST_MS);
   }
 
-  #choosePool({ space, v6, pool }: PoolRequest, host: readonly Prefix[]): Prefix {
+  #choosePool(
+    { v6, pool }: PoolRequest,
+    space: string,
+    candidates: readonly DefaultPool[],
+    host: readonly Prefix[],
+  ): Prefix {
     const family = v6 ? 6 : 4;
-    const candidates = this.#defaultPools(space, family);
     const used = [...this.#spaces.values()].map((space) => space.used[family]);
+    const cluster = this.#clusterOf(space)?.used(family);
+    if (cluster !== undefined) used.push(cluster);
     const length = pool === undefined ? undefined : lengthOf(pool);
     const found = freeSubnet(candidates, [...used, intervalsOf(host, family)], length);
     if (found !== undefined) return found;
@@ -179,6 +304,15 @@ class DurableIpam implements Ipam {
       'pool-exhausted',
       `No IPv${family} subnet is free in the default address pools (${bases}): name one that is free, or remove unused networks`,
     );
+  }
+
+  /** Where a subnet may come from. */
+  async #candidates({ v6 }: PoolRequest, space: string): Promise<readonly DefaultPool[]> {
+    const cluster = this.#clusterOf(space);
+    if (cluster === undefined) return this.#defaultPools(space, v6 ? 6 : 4);
+    await cluster.ready();
+    if (!v6) return GLOBAL_POOLS;
+    return [{ base: await cluster.ula(() => randomUla(randomBytes)), size: 64 }];
   }
 
   #defaultPools(space: string, family: 4 | 6): readonly DefaultPool[] {
@@ -219,6 +353,12 @@ class DurableIpam implements Ipam {
       });
     }
   }
+}
+
+interface Taken {
+  readonly lease: Lease;
+  /** What was remembered of the address until then. */
+  readonly former: FormerLease | undefined;
 }
 
 function purposeOf({ gateway, aux }: AddressRequest): Lease['purpose'] {

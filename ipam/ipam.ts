@@ -38,7 +38,7 @@ export interface AddressRequest {
 
 /**
  * Every answer is durable before it is given. Releases of something unknown are success. Throws CnmError:
- * `pool-unknown`, `pool-overlap`, `option-invalid`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`, and `request-invalid` for
+ * `pool-unknown`, `pool-overlap`, `option-invalid`, `pool-exhausted`, `address-invalid`, `address-taken`, `store`, `cluster-unreachable`, and `request-invalid` for
  * what is no address space or no pool id. An error leaves everything as it was.
  */
 export interface Ipam {
@@ -50,6 +50,48 @@ export interface Ipam {
   requestAddress(poolId: string, request: AddressRequest): Promise<Prefix>;
   releaseAddress(poolId: string, address: Ip): Promise<void>;
   pools(): readonly PoolView[];
+  /** Absent: the global space is this host's own. */
+  readonly cluster?: ClusterView;
+  /** Gives back to the cluster what this host holds and does not use. */
+  close(): Promise<void>;
+}
+
+/** The cluster as this host last heard of it. */
+export interface ClusterView {
+  /** Of its store, for people. */
+  readonly name: string;
+  /** Whether this host hears of changes now. */
+  readonly reachable: boolean;
+  /** Why this host is not in it; empty when it is. */
+  readonly trouble: string;
+  readonly hosts: readonly ClusterHost[];
+  /**
+   * Frees everything that a host holds, which is away and gone for good.
+   * @throws CnmError `request-invalid` while it is there, or for one that nobody knows; `cluster-unreachable`.
+   */
+  forget(host: string): Promise<void>;
+}
+
+export interface ClusterHost {
+  readonly id: string;
+  /** As it says itself; absent when it is away. */
+  readonly name?: string;
+  readonly advertise?: string;
+  readonly state: 'self' | 'there' | 'away';
+  /** Pools that it has. */
+  readonly pools: number;
+}
+
+/** A pool that hosts of the cluster have together. */
+export interface SharedPoolView {
+  /** Addresses of the range that no host holds. */
+  readonly unheld: bigint;
+  /** How many each host holds: those that it has given, and those that it may give without asking. */
+  readonly held: ReadonlyMap<string, bigint>;
+  /** In use here, and held by another host. */
+  readonly conflicts: readonly Ip[];
+  /** Who holds it, in words; undefined when nobody does. */
+  holder(address: Ip): string | undefined;
 }
 
 export interface PoolView {
@@ -69,6 +111,8 @@ export interface PoolView {
   readonly leases: readonly LeaseView[];
   /** Of this pool id, the longest free first; made when it is read. */
   readonly formers: readonly FormerView[];
+  /** Of a pool in the cluster; made when it is read. */
+  readonly shared?: SharedPoolView | undefined;
 }
 
 /** Of one pool id, in addresses. */
@@ -79,7 +123,7 @@ export interface PoolUsage {
   readonly reserved: bigint;
   /** Held by leases of this pool id. */
   readonly used: number;
-  /** Of those that may be chosen, not held by anybody. Those at rest are among them. */
+  /** Of those that may be chosen, not held by anybody; in a cluster, of those that this host holds. Those at rest are among them. */
   readonly free: bigint;
   /** Freed so lately that they are still at rest. */
   readonly resting: number;

@@ -21,6 +21,8 @@ export const DEFAULTS: PoolOptions = { reserved: [], sticky: true, serial: false
 
 /** Docker's own name of the serial option (moby, ipamapi.AllocSerialPrefix). */
 const SERIAL = 'com.docker.network.ipam.serial';
+/** Which address space the pool is in: Docker always names the local one for a driver of local scope. */
+export const SPACE = 'space';
 const REST_MAX_S = 7 * 24 * 3600;
 
 /**
@@ -34,10 +36,10 @@ export function poolOptions(pool: Prefix, given: Readonly<Record<string, string>
     else if (key === 'rest') options = { ...options, rest: seconds(key, value) * 1000 };
     else if (key === 'sticky') options = { ...options, sticky: flag(key, value) };
     else if (key === 'serial' || key === SERIAL) options = { ...options, serial: flag(key, value) };
-    else if (!key.startsWith('com.docker.')) {
+    else if (key !== SPACE && !key.startsWith('com.docker.')) {
       throw new CnmError(
         'option-invalid',
-        `The IPAM option ${JSON.stringify(key)} is not known: it must be reserved, rest, sticky or serial`,
+        `The IPAM option ${JSON.stringify(key)} is not known: it must be reserved, rest, sticky, serial or space`,
       );
     }
   }

@@ -14,7 +14,7 @@ import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Change } from '../store/store.ts';
 import { Allocator, segments, within } from './allocator.ts';
-import type { Segment } from './allocator.ts';
+import type { Bounds, Segment } from './allocator.ts';
 import { Intervals } from './intervals.ts';
 import type { FormerLease, Lease } from './lease.ts';
 import { DEFAULTS } from './options.ts';
@@ -52,8 +52,10 @@ export function parsePoolId(text: string): PoolName | undefined {
 export interface Range extends PoolName {
   readonly poolId: string;
   readonly parent: Pool;
-  /** What is given to those who name no address. */
-  readonly choices: readonly Segment[];
+  /** What may be given to those who name no address. */
+  readonly bounds: readonly Bounds[];
+  /** What of it is given now: all, or what this host holds of a cluster's pool. */
+  choices: readonly Segment[];
   readonly owner?: string;
   readonly options: PoolOptions;
   /** As they were given, for the record. */
@@ -107,10 +109,17 @@ export class Pool {
     for (const former of this.formersOf(range)) this.forget(former);
   }
 
+  /** From now on only these are chosen for the range. */
+  narrow(range: Range, to: readonly Bounds[]): void {
+    this.#allocator.close(range.choices);
+    range.choices = segments(to);
+    this.#allocator.open(range.choices);
+  }
+
   /** A free address of the range's, or undefined when it has none. */
   choose(range: Range, serial: boolean, name?: string): Ip | undefined {
-    const own = this.#formerOf(range, name);
-    if (own !== undefined) return own;
+    const own = this.formerOf(range, name);
+    if (own !== undefined && within(range.choices, this.#offset(own))) return own;
     const { choices, lastSerial } = range;
     const inTurn = serial || range.options.serial;
     const offset =
@@ -183,10 +192,11 @@ export class Pool {
     return held;
   }
 
-  #formerOf({ poolId, choices, options }: Range, name: string | undefined): Ip | undefined {
+  /** The free address of the range's that the name had last, whether it may be chosen now or not. */
+  formerOf({ poolId, bounds, options }: Range, name: string | undefined): Ip | undefined {
     if (name === undefined || !options.sticky) return undefined;
     const address = this.#byName.get(nameKey(poolId, name));
-    return address !== undefined && within(choices, this.#offset(address)) ? address : undefined;
+    return address !== undefined && within(bounds, this.#offset(address)) ? address : undefined;
   }
 
   #forgetFormer(address: Ip): void {
@@ -241,11 +251,13 @@ export class AddressSpace {
   ): Range {
     const parent = this.pools.get(pool) ?? this.#addPool(pool);
     const name = { space: this.name, pool, ...(subPool !== undefined && { subPool }) };
+    const bounds = dynamicBounds(pool, subPool, options.reserved);
     const range: Range = {
       ...name,
       poolId: poolIdOf(name),
       parent,
-      choices: segments(dynamicBounds(pool, subPool, options.reserved)),
+      bounds,
+      choices: segments(bounds),
       ...(owner !== undefined && { owner }),
       options,
       given,

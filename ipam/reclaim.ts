@@ -5,13 +5,15 @@
  * own list, as endpoints are in cnm/reclaim.ts, and given back only when for a whole minute nothing spoke for them: not
  * Docker's list, not a record of ours, not an interface that bears the address. A pool under which any network of Docker's has its subnet is in use, whatever
  * IPAM driver that network names, for a managed plugin does not know its own name. Pools with an owner belong to
- * standalone networks (inspect/leaks.ts), those of the global space to Swarm's managers.
+ * standalone networks (inspect/leaks.ts), those that Docker asked for in the
+ * global space to Swarm's managers, of which this Docker does not know all; with the option `space` they are its own.
  */
 import type { Ip } from '../address/ip.ts';
 import { addressOf, networkOf } from '../address/prefix.ts';
 import type { Cnm, EngineNetwork } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam, PoolView } from './ipam.ts';
+import { SPACE } from './options.ts';
 
 export interface LeaseReclaimOptions {
   readonly cnm: Pick<Cnm, 'networks' | 'endpoints'>;
@@ -71,7 +73,9 @@ function lostOf(
   const spokenFor = new Set<Ip>([...listed.flatMap(addressesListed), ...addressesRecorded(cnm)]);
   return ipam
     .pools()
-    .filter(({ space, owner }) => space === ipam.localSpace && owner === undefined)
+    .filter(({ space, owner, options }) => {
+      return owner === undefined && (space === ipam.localSpace || options[SPACE] !== undefined);
+    })
     .flatMap((pool) => (alive.has(pool.pool) ? lostLeases(ipam, pool, spokenFor) : [lostPool(ipam, pool)]));
 }
 

@@ -2,11 +2,15 @@
 import { compareIp } from '../address/ip.ts';
 import { broadcastOf, familyOfPrefix, lengthOf, sizeOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { PoolUsage, PoolView } from './ipam.ts';
+import type { Bounds } from './allocator.ts';
+import type { PoolUsage, PoolView, SharedPoolView } from './ipam.ts';
 import type { Range } from './pool.ts';
 
-/** @param restedBy When an address must have been freed to be at rest no longer. */
-export function viewOf(range: Range, restedBy: number): PoolView {
+/**
+ * @param restedBy When an address must have been freed to be at rest no longer.
+ * @param shared Of a pool in the cluster.
+ */
+export function viewOf(range: Range, restedBy: number, shared?: () => SharedPoolView): PoolView {
   const { poolId, space, pool, subPool, owner, given, parent } = range;
   return {
     poolId,
@@ -37,19 +41,26 @@ export function viewOf(range: Range, restedBy: number): PoolView {
         resting: freed > restedBy,
       }));
     },
+    get shared() {
+      return shared?.();
+    },
   };
 }
 
 function usageOf(range: Range, restedBy: number): PoolUsage {
-  const { pool, parent, choices } = range;
-  const choosable = choices.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
+  const { pool, parent, bounds, choices } = range;
+  const choosable = countOf(bounds);
   return {
     choosable,
     reserved: usable(pool) - choosable,
     used: parent.leasesOf(range).length,
-    free: choosable - BigInt(parent.heldIn(range)),
+    free: countOf(choices) - BigInt(parent.heldIn(range)),
     resting: parent.formersOf(range).filter(({ freed }) => freed > restedBy).length,
   };
+}
+
+function countOf(bounds: readonly Bounds[]): bigint {
+  return bounds.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
 }
 
 /** How many addresses of it somebody may have: see `unusable` in policy.ts. */

@@ -8,6 +8,7 @@
  * it. A `drop` is final (net/netfilter/core.c: nf_hook_slow). Therefore nothing here drops a packet that does not come
  * from or go to a bridge of ours.
  */
+import { GATEWAY_DNS_PORT } from '../address/dns-port.ts';
 import { GATE } from '../address/gate.ts';
 
 /** "cnm" in ASCII. */
@@ -101,6 +102,14 @@ const PREROUTING: Chain = {
     {
       why: 'The same for IPv6.',
       rule: 'iifname != @gates fib daddr type local meta l4proto . ip6 daddr . th dport @guarded6 return',
+    },
+    {
+      why: 'Containers ask for names at their gateway. The resolver listens on a port of its own there: port 53 may be a server’s of the host on all addresses, or published by a container. The address stays, which `redirect` would replace by the bridge’s first.',
+      rule: `iifname . ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 dnat to :${GATEWAY_DNS_PORT}`,
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: `iifname . ip6 daddr @dns6 meta l4proto { tcp, udp } th dport 53 dnat to :${GATEWAY_DNS_PORT}`,
     },
     ...TO_TRANSLATION,
   ],

@@ -3,6 +3,7 @@ import t from 'tap';
 import { decodeAddress, decodeLink, decodeRoute, sameRoute } from './decode.ts';
 import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
+import { createMacvlan, createVlan } from './sub-interface.ts';
 import { addAddress, addRoute, changeLink, changePort, createBridge, createVeth } from './rtnetlink.ts';
 
 function message(data: Uint8Array): Parameters<typeof decodeLink>[0] {
@@ -28,6 +29,26 @@ t.test('the settings of a bridge’s port', (t) => {
     const bond = Buffer.from(Buffer.from(data).toString('latin1').replace('bridge', 'bondXX'), 'latin1');
     t.notOk('isolated' in decodeLink(message(bond)));
   }
+  t.end();
+});
+
+t.test('links on another link', (t) => {
+  const child = { index: 8, name: 'child' };
+  for (const mode of ['bridge', 'vepa', 'private', 'passthru'] as const) {
+    const { data } = createMacvlan(child, 7, { mode, promisc: false });
+    t.match(decodeLink(message(data)), { kind: 'macvlan', peerIndex: 7, macvlanMode: mode });
+  }
+  const { data } = createVlan(child, 7, { id: 100, protocol: '802.1ad' });
+  const vlan = { id: 100, protocol: '802.1ad' };
+  t.match(decodeLink(message(data)), { kind: 'vlan', peerIndex: 7, vlan });
+  // vlan_fill_info() has the protocol first; nothing says that it must.
+  const hex = Buffer.from(data).toString('hex');
+  const swapped = hex.replace(
+    '0600050088a80000' + '0600010064000000',
+    '0600010064000000' + '0600050088a80000',
+  );
+  t.not(swapped, hex);
+  t.match(decodeLink(message(Buffer.from(swapped, 'hex'))), { vlan });
   t.end();
 });
 

@@ -11,7 +11,8 @@ import { markOf } from './mark.ts';
 import { IFA_PROTO, MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
 import type { NewRoute } from './rtnetlink.ts';
 import type { VxlanFact } from './facts.ts';
-import type { Mark } from './step.ts';
+import { MACVLAN_MODES, VLAN_PROTOCOLS } from './sub-interface.ts';
+import type { MacvlanMode, Mark, VlanProtocol } from './step.ts';
 
 /** linux/if_link.h, linux/if.h */
 const IFLA_ADDRESS = 1;
@@ -22,6 +23,7 @@ const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
+const IFLA_PROMISCUITY = 30;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -30,12 +32,16 @@ const IFLA_VXLAN_LOCAL = 4;
 const IFLA_VXLAN_LEARNING = 7;
 const IFLA_VXLAN_PORT = 15;
 const IFLA_VXLAN_LOCAL6 = 17;
+const IFLA_MACVLAN_MODE = 1;
+const IFLA_VLAN_ID = 1;
+const IFLA_VLAN_PROTOCOL = 5;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_NEIGH_SUPPRESS = 32;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFF_UP = 0x1;
+const IFF_PROMISC = 0x100;
 const IFF_LOWER_UP = 0x10000;
 const AF_INET6 = 10;
 const IFINFOMSG_LENGTH = 16;
@@ -51,6 +57,8 @@ export interface KernelLink {
   readonly mac?: Mac;
   readonly up: boolean;
   readonly carrier: boolean;
+  readonly promisc: boolean;
+  readonly promiscuity: number;
   /** Index of the bridge that it is a port of; 0 = none. */
   readonly master: number;
   /** Of a bridge's port: whether it is isolated from other isolated ones, and whether frames may leave as they came in. */
@@ -62,6 +70,8 @@ export interface KernelLink {
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
   readonly peerElsewhere: boolean;
+  readonly macvlanMode?: MacvlanMode;
+  readonly vlan?: { readonly id: number; readonly protocol: VlanProtocol };
   readonly mark?: Mark;
   /** Not the kernel's to say: the link is being made by this very call, and what is done to it goes with it when the call fails. */
   readonly made?: true;
@@ -73,7 +83,7 @@ export interface KernelLink {
  */
 export function decodeLink({ data }: NetlinkMessage): KernelLink {
   const flags = data.readUInt32LE(8);
-  const seen: Seen = { name: '', mtu: 0, master: 0, peerElsewhere: false };
+  const seen: Seen = { name: '', mtu: 0, promiscuity: 0, master: 0, peerElsewhere: false };
   for (const { type, start, end } of attributes(data, IFINFOMSG_LENGTH, data.length)) {
     takeLinkAttribute(seen, type, data, start, end);
   }
@@ -84,12 +94,15 @@ export function decodeLink({ data }: NetlinkMessage): KernelLink {
     index: data.readInt32LE(4),
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
+    promisc: (flags & IFF_PROMISC) !== 0,
     ...(mark !== undefined && { mark }),
   };
 }
 
 type Seen = {
-  -readonly [K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'mark' | 'made'>]: KernelLink[K];
+  -readonly [
+    K in keyof Omit<KernelLink, 'index' | 'up' | 'carrier' | 'promisc' | 'mark' | 'made'>
+  ]: KernelLink[K];
 } & { alias?: string; group?: number };
 
 function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number, end: number): void {
@@ -119,18 +132,23 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
     case IFLA_GROUP:
       seen.group = data.readUInt32LE(start);
       break;
+    case IFLA_PROMISCUITY:
+      seen.promiscuity = data.readUInt32LE(start);
+      break;
     case IFLA_LINK_NETNSID:
       seen.peerElsewhere = true;
       break;
   }
 }
 
-/** What the link is, and what it is to its master, whose kind comes before its data (rtnl_link_slave_info_fill()). */
+/** What the link is, and what it is to its master: each kind comes before its data (rtnl_link_info_fill(), rtnl_link_slave_info_fill()). */
 function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
   let master = '';
   for (const { type, start, end } of attributes(data, from, to)) {
     if (type === IFLA_INFO_KIND) seen.kind = textAt(data, start, end);
     if (type === IFLA_INFO_DATA && seen.kind === 'vxlan') seen.vxlan = vxlanAt(data, start, end);
+    if (type === IFLA_INFO_DATA && seen.kind === 'macvlan') takeMacvlan(seen, data, start, end);
+    if (type === IFLA_INFO_DATA && seen.kind === 'vlan') takeVlan(seen, data, start, end);
     if (type === IFLA_INFO_SLAVE_KIND) master = textAt(data, start, end);
     if (type === IFLA_INFO_SLAVE_DATA && master === 'bridge') takePort(seen, data, start, end);
   }
@@ -146,6 +164,28 @@ function vxlanAt(data: Buffer, from: number, to: number): VxlanFact {
       seen.local = ipFromBytes(data.subarray(start, end));
   }
   return seen;
+}
+
+function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
+  for (const { type, start } of attributes(data, from, to)) {
+    if (type !== IFLA_MACVLAN_MODE) continue;
+    const mode = keyOf(MACVLAN_MODES, data.readUInt32LE(start));
+    if (mode !== undefined) seen.macvlanMode = mode;
+  }
+}
+
+function takeVlan(seen: Seen, data: Buffer, from: number, to: number): void {
+  let [id, ethertype] = [0, 0];
+  for (const { type, start } of attributes(data, from, to)) {
+    if (type === IFLA_VLAN_ID) id = data.readUInt16LE(start);
+    if (type === IFLA_VLAN_PROTOCOL) ethertype = data.readUInt16BE(start);
+  }
+  const protocol = keyOf(VLAN_PROTOCOLS, ethertype);
+  if (protocol !== undefined) seen.vlan = { id, protocol };
+}
+
+function keyOf<Key extends string>(table: Readonly<Record<Key, number>>, value: number): Key | undefined {
+  return (Object.keys(table) as Key[]).find((key) => table[key] === value);
 }
 
 function takePort(seen: Seen, data: Buffer, from: number, to: number): void {

@@ -28,6 +28,8 @@ function command(step: Step): string {
       );
     case 'link.up':
       return `ip link set ${step.link} up`;
+    case 'link.promisc':
+      return `ip link set ${step.link} promisc on`;
     case 'link.move':
       return `ip link set ${step.link} netns ${step.to} name ${step.as}`;
     case 'addr.add':
@@ -70,7 +72,9 @@ function linkAdd(step: LinkAdd): string {
   const mtu = step.mtu === undefined ? undefined : `mtu ${step.mtu}`;
   const mac = step.mac && `address ${step.mac}`;
   const arp = step.arp === false ? 'arp off' : undefined;
-  return words('ip link add', step.name, mtu, mac, arp, `type ${step.link.kind}`, settings(step.link));
+  const { link } = step;
+  const on = link.kind === 'macvlan' || link.kind === 'vlan' ? `link ${link.parent}` : undefined;
+  return words('ip link add', on, step.name, mtu, mac, arp, `type ${link.kind}`, settings(link));
 }
 
 function settings(link: LinkKind): string | undefined {
@@ -79,6 +83,10 @@ function settings(link: LinkKind): string | undefined {
       return `peer name ${link.peer.name}${link.peer.home === true ? ' netns HOME' : ''}`;
     case 'vxlan':
       return `id ${link.vni} local ${link.local} dstport ${link.port} ${link.learning ? 'learning' : 'nolearning'}`;
+    case 'macvlan':
+      return words(`mode ${link.mode}`, link.promisc === false ? 'nopromisc' : undefined);
+    case 'vlan':
+      return `protocol ${link.protocol} id ${link.id}`;
     default:
       return undefined;
   }

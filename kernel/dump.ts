@@ -68,9 +68,12 @@ function linkFact(
   names: ReadonlyMap<number, string>,
 ): LinkFact {
   const bridge = names.get(master);
+  const isOn = link.kind === 'macvlan' || link.kind === 'vlan';
+  const parent = isOn && !peerElsewhere ? names.get(peerIndex ?? 0) : undefined;
   return {
     ...link,
     ...(bridge !== undefined && { master: bridge }),
+    ...(parent !== undefined && { parent }),
     ...(peerIndex !== undefined && { peerIndex, peerElsewhere }),
   };
 }

@@ -2,7 +2,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { Mark, NetnsPath, NftSetName, QdiscSet } from './step.ts';
+import type { MacvlanMode, Mark, NetnsPath, NftSetName, QdiscSet, VlanProtocol } from './step.ts';
 
 export interface LinkFact {
   readonly name: string;
@@ -14,6 +14,11 @@ export interface LinkFact {
   readonly up: boolean;
   /** IFF_LOWER_UP: the device has a carrier. */
   readonly carrier: boolean;
+  /** IFF_PROMISC: somebody asked for it by name; and IFLA_PROMISCUITY: how many do, programs and links on it included. */
+  readonly promisc: boolean;
+  readonly promiscuity: number;
+  /** Of a physical device, as sysfs has it: the kernel's driver, and whether it is Wi-Fi. */
+  readonly nic?: { readonly driver?: string; readonly wireless: boolean };
   /** Name of the bridge that this link is a port of. */
   readonly master?: string;
   /** Of a bridge's port, as in LinkMaster; absent for other links. */
@@ -28,6 +33,10 @@ export interface LinkFact {
   /** IFLA_LINK: index of the veth peer or lower device, and whether it lives in another namespace (IFLA_LINK_NETNSID). */
   readonly peerIndex?: number;
   readonly peerElsewhere?: boolean;
+  /** Of a macvlan or VLAN link: the one that it is on, where that is in the same namespace. */
+  readonly parent?: string;
+  readonly macvlanMode?: MacvlanMode;
+  readonly vlan?: { readonly id: number; readonly protocol: VlanProtocol };
   /** Present when the link is ours: read from its alias. A link of our group without an alias has `mark.network` ''. */
   readonly mark?: Mark;
 }

@@ -66,23 +66,30 @@ function forwardingFacts({ name, forwarding }: FakeLink): readonly ForwardingFac
 const NO_FLAGS = { isolated: false, hairpin: false, suppress: false };
 
 function linkFact(link: FakeLink): LinkFact {
-  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark } = link;
-  const { bucket, redirectedTo, vxlan } = link;
+  const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark, bucket, redirectedTo } = link;
+  const { parent, macvlanMode, vlan, vxlan } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
       ? up && [...link.netns.links.values()].some((port) => port.master === link && port.up)
-      : up && (peer === undefined || peer.up);
+      : up && (peer === undefined || peer.up) && (parent === undefined || parent.up);
+  const other = peer ?? parent;
   return {
     name,
     index,
     mtu,
     up,
     carrier,
+    promisc: link.promisc ?? false,
+    promiscuity: (link.promisc === true ? 1 : 0) + [...link.children].filter(isPromiscuous).length,
+    ...(link.nic && { nic: link.nic }),
     ...(kind !== undefined && { kind }),
     ...(mac !== undefined && { mac }),
     ...(master !== undefined && { master: master.name, ...port }),
-    ...(peer !== undefined && { peerIndex: peer.index, peerElsewhere: peer.netns !== link.netns }),
+    ...(other !== undefined && { peerIndex: other.index, peerElsewhere: other.netns !== link.netns }),
+    ...(parent?.netns === link.netns && { parent: parent.name }),
+    ...(macvlanMode !== undefined && { macvlanMode }),
+    ...(vlan !== undefined && { vlan }),
     ...(mark !== undefined && { mark }),
     ...(vxlan !== undefined && { vxlan }),
     // Its own index and that of the namespace which it sends from (vxlan_get_link_net()).
@@ -90,6 +97,10 @@ function linkFact(link: FakeLink): LinkFact {
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };
+}
+
+function isPromiscuous({ macvlanMode, up }: FakeLink): boolean {
+  return macvlanMode === 'passthru' && up;
 }
 
 /** The kernel adds a route to the subnet of every address of a link that is up; a /32 or /128 has none. */

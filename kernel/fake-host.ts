@@ -5,10 +5,10 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { VxlanFact } from './facts.ts';
+import type { LinkFact, VxlanFact } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
-import type { Mark, NetnsPath, QdiscSet } from './step.ts';
+import type { LinkKind, MacvlanMode, Mark, NetnsPath, QdiscSet, VlanProtocol } from './step.ts';
 
 export interface FakeRoute {
   readonly to: Prefix;
@@ -27,6 +27,8 @@ export interface FakeLink {
   mac?: Mac;
   up: boolean;
   linkLocal: boolean;
+  promisc?: boolean;
+  nic?: NonNullable<LinkFact['nic']>;
   mark?: Mark;
   master?: FakeLink;
   /** Of the port that it is; without a master they mean nothing. */
@@ -37,6 +39,12 @@ export interface FakeLink {
   vxlan?: VxlanFact;
   /** Permanent entries of a tunnel's, as `mac dst`. */
   readonly forwarding: Set<string>;
+  /** Of a macvlan or VLAN link. */
+  parent?: FakeLink;
+  macvlanMode?: MacvlanMode;
+  vlan?: { readonly id: number; readonly protocol: VlanProtocol };
+  /** The macvlan and VLAN links on this one, wherever they are. */
+  readonly children: Set<FakeLink>;
   readonly addresses: Set<Prefix>;
   /** Those of `addresses` that we added; told apart on a stranger's link. */
   readonly ownAddresses: Set<Prefix>;
@@ -64,6 +72,10 @@ export interface StrangerLink {
   readonly up?: boolean;
   readonly master?: string;
   readonly addresses?: readonly Prefix[];
+  readonly promisc?: boolean;
+  readonly nic?: NonNullable<LinkFact['nic']>;
+  /** A macvlan or VLAN link, with what it is on. */
+  readonly link?: LinkKind;
   /** A mark makes it a leftover of ours rather than a stranger's. */
   readonly mark?: Mark;
 }
@@ -90,6 +102,8 @@ export function addLink(
     mark?: Mark;
     linkLocal?: boolean;
     vxlan?: VxlanFact;
+    promisc?: boolean;
+    nic?: NonNullable<LinkFact['nic']>;
   },
 ): FakeLink {
   checkName(link.name);
@@ -101,6 +115,7 @@ export function addLink(
     ...link,
     index: netns.nextIndex(),
     netns,
+    children: new Set(),
     addresses: new Set(),
     ownAddresses: new Set(),
     sysctls: new Map(),
@@ -122,9 +137,11 @@ export function checkMac(name: string, mac: Mac | undefined): void {
   throw new KernelError(`link ${name} address ${mac}`, 'EADDRNOTAVAIL');
 }
 
-/** Take a link away, with what dies with it: the veth's other end, the ports' membership, addresses and routes. */
+/** Take a link away, with what dies with it: the veth's other end, the links on it, the ports' membership, addresses and routes. */
 export function removeLink(link: FakeLink): void {
   detach(link);
+  link.parent?.children.delete(link);
+  for (const child of [...link.children]) removeLink(child);
   link.netns.links.delete(link.name);
   for (const other of link.netns.links.values()) {
     if (other.master === link) delete other.master;

@@ -16,6 +16,7 @@ import {
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
 import { routeAdd, undoRouteAdd } from './fake-routes.ts';
+import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import {
   fdbAdd,
   ingressRedirect,
@@ -34,7 +35,6 @@ import type {
   LinkAdd,
   LinkMaster,
   LinkMove,
-  LinkUp,
   Mark,
   NetnsAdd,
   NetnsPath,
@@ -71,7 +71,9 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'link.master':
       return linkMaster(state, step);
     case 'link.up':
-      return linkUp(state, step);
+      return linkUp(linkAt(state, step.netns, step.link));
+    case 'link.promisc':
+      return linkPromisc(linkAt(state, undefined, step.link));
     case 'link.move':
       return linkMove(state, step);
     case 'addr.add':
@@ -118,9 +120,12 @@ export function undoStep(state: FakeState, step: Step): void {
     }
     case 'link.up': {
       const link = findLink(state, step.netns, step.link);
-      if (link?.mark !== undefined) link.up = false;
+      if (link?.mark !== undefined) switchLink(link, false);
       return;
     }
+    case 'link.promisc':
+      delete findLink(state, undefined, step.link)?.promisc;
+      return;
     case 'link.move':
       undoLinkMove(state, step);
       return;
@@ -202,6 +207,7 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   if (present !== undefined) return adjust(present, step);
   const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
   const there = peer?.home === true ? state.host : netns;
+  const parent = parentFor(netns, step);
   // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
   if (peer !== undefined) {
     checkName(peer.name);
@@ -213,7 +219,7 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   if (step.link.kind === 'vxlan') checkVni(everyLink(state), step.name, step.link);
   const common = {
     kind: step.link.kind,
-    mtu: step.mtu ?? 1500,
+    mtu: step.mtu ?? parent?.mtu ?? 1500,
     up: false,
     mark: step.mark,
     linkLocal: step.linkLocal ?? true,
@@ -224,6 +230,7 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
     ...(step.mac !== undefined && { mac: step.mac }),
     ...(step.link.kind === 'vxlan' && { vxlan: tunnelOf(step.link) }),
   });
+  putOn(link, parent, step.link);
   if (peer !== undefined) {
     const { name, mac } = peer;
     link.peer = addLink(there, { ...common, name, ...(mac !== undefined && { mac }) });
@@ -240,8 +247,11 @@ function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
 
 /** A link of ours that is there already gets the MTU and MAC that the step asks for. */
 function adjust(link: FakeLink, step: LinkAdd): Undo {
-  const otherTunnel = step.link.kind === 'vxlan' && !isDeepStrictEqual(link.vxlan, tunnelOf(step.link));
-  if (!sameMark(link.mark, step.mark) || link.kind !== step.link.kind || otherTunnel) {
+  const isIt =
+    link.kind === step.link.kind &&
+    isVlanOf(link, step.link) &&
+    (step.link.kind !== 'vxlan' || isDeepStrictEqual(link.vxlan, tunnelOf(step.link)));
+  if (!sameMark(link.mark, step.mark) || !isIt) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
   const before = { mtu: link.mtu, mac: link.mac };
@@ -260,7 +270,7 @@ function adjust(link: FakeLink, step: LinkAdd): Undo {
 function undoLinkAdd(state: FakeState, step: LinkAdd): void {
   for (const { netns, name } of endsOf(step)) {
     const link = findLink(state, netns, name);
-    if (link !== undefined && sameMark(link.mark, step.mark)) removeLink(link);
+    if (link !== undefined && sameMark(link.mark, step.mark) && isVlanOf(link, step.link)) removeLink(link);
   }
 }
 
@@ -279,16 +289,6 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
     else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
-  };
-}
-
-function linkUp(state: FakeState, step: LinkUp): Undo {
-  const link = linkAt(state, step.netns, step.link);
-  if (link.up) return undefined;
-  if (link.vxlan !== undefined) checkPort(state.ports, link.vxlan);
-  link.up = true;
-  return () => {
-    link.up = false;
   };
 }
 

@@ -7,6 +7,7 @@ import type { Prefix } from '../address/prefix.ts';
 import { fakeFacts } from './fake-facts.ts';
 import { addLink, enslave, fakeNetns, moveLink, removeLink } from './fake-host.ts';
 import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
+import { putOn, switchLink } from './fake-sub-interface.ts';
 import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
@@ -56,6 +57,8 @@ export interface FakeKernel extends Kernel {
   /** Someone makes a link, or deletes one by hand. */
   addLink(link: StrangerLink, path?: NetnsPath): void;
   destroyLink(name: string, path?: NetnsPath): void;
+  /** Someone sets a link of the daemon's namespace up or down. */
+  switchLink(name: string, up: boolean): void;
   /** Someone deletes an address by hand. */
   destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void;
   /** Another process takes a port, or a range of them. */
@@ -184,6 +187,11 @@ class MemoryKernel implements FakeKernel {
     return Promise.resolve();
   }
 
+  /** There is nobody to listen to. */
+  bindSockets(): readonly number[] {
+    return [];
+  }
+
   counters(): ReadonlyMap<string, PacketCount> {
     const { elements } = this.#state;
     const keys = OPEN.flatMap((set) => [...(elements?.get(set)?.keys() ?? [])]);
@@ -252,6 +260,11 @@ class MemoryKernel implements FakeKernel {
     this.#emit('links');
   }
 
+  switchLink(name: string, up: boolean): void {
+    switchLink(need(this.#state, undefined, name), up);
+    this.#emit('links');
+  }
+
   destroyAddress(link: string, prefix: Prefix, path?: NetnsPath): void {
     const { addresses, ownAddresses } = need(this.#state, path, link);
     addresses.delete(prefix);
@@ -305,8 +318,13 @@ class MemoryKernel implements FakeKernel {
   }
 
   #stranger(netns: FakeNetns, stranger: StrangerLink): void {
-    const { master, addresses, ...link } = stranger;
-    const made = addLink(netns, { mtu: 1500, up: true, ...link });
+    const { master, addresses, link: kind, ...link } = stranger;
+    const parent =
+      kind?.kind === 'macvlan' || kind?.kind === 'vlan'
+        ? need(this.#state, netns.path, kind.parent)
+        : undefined;
+    const made = addLink(netns, { mtu: 1500, up: true, ...link, ...(kind && { kind: kind.kind }) });
+    if (kind !== undefined) putOn(made, parent, kind);
     for (const prefix of addresses ?? []) made.addresses.add(prefix);
     const bridge = master === undefined ? undefined : netns.links.get(master);
     if (bridge !== undefined) enslave(made, bridge);
@@ -338,9 +356,15 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           redirectedTo,
           vxlan,
           forwarding,
+          parent,
+          macvlanMode,
+          vlan,
+          promisc,
           ...link
         }) => ({
           name,
+          ...(promisc === true && { promisc }),
+          ...(parent !== undefined && { parent: parent.name, macvlanMode, vlan }),
           ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
           ...(master !== undefined && { port }),
           ...(bucket !== undefined && { bucket }),

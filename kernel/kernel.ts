@@ -1,10 +1,17 @@
 /** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
+import type { Ip } from '../address/ip.ts';
 import type { Facts } from './facts.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
 /** A change in the kernel that nobody here asked for: who listens looks at the facts again. */
 export interface KernelChange {
   readonly what: 'links' | 'firewall' | 'resync';
+}
+
+export interface SocketAddress {
+  readonly proto: 'tcp' | 'udp';
+  readonly address: Ip;
+  readonly port: number;
 }
 
 export interface Kernel {
@@ -35,6 +42,12 @@ export interface Kernel {
   remove(orphan: Orphan): Promise<void>;
   /** Call `listener` after changes made by others (debounced); returns the way to stop. Overruns become 'resync'. */
   watch(listener: (change: KernelChange) => void): () => void;
+  /**
+   * Sockets bound in a namespace (absent: the daemon's), as descriptors that are the caller's from now on. All or none. They do not
+   * listen yet.
+   * @throws KernelError ENOENT when the namespace is gone, EADDRINUSE naming the holder where it can be told, EADDRNOTAVAIL
+   */
+  bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[];
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

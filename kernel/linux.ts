@@ -1,5 +1,6 @@
 /** The real kernel. */
 import { openForwardAccepts } from './accept.ts';
+import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
@@ -8,7 +9,7 @@ import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
-import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount } from './kernel.ts';
+import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount, SocketAddress } from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
@@ -17,6 +18,7 @@ import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
@@ -153,10 +155,12 @@ class LinuxKernel implements Kernel {
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
       host: withForwarding(
-        withTraffic(
-          dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
-          this.#ground.home,
-          steps,
+        withNics(
+          withTraffic(
+            dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
+            this.#ground.home,
+            steps,
+          ),
         ),
         this.#ground.home,
         steps,
@@ -243,6 +247,10 @@ class LinuxKernel implements Kernel {
     this.#monitor = undefined;
     this.#stopFirewallWatch?.();
     this.#stopFirewallWatch = undefined;
+  }
+
+  bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[] {
+    return bindSockets(this.#ground.sys, sockets, netns);
   }
 
   prepare(): Promise<void> {

@@ -1,7 +1,8 @@
 /** What a thread that moves packets does with the kernel: all of it at once or not at all, but for the one wait for any of its descriptors. */
 import { closeSync } from 'node:fs';
-import { familyOf, ipBytes } from '../address/ip.ts';
+import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
+import { socketAddress } from './bound-sockets.ts';
 import { loadSyscalls, POLLFD_BYTES } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 
@@ -71,16 +72,6 @@ export class PacketIo {
   sendTo(fd: number, datagram: Uint8Array, to: Uint8Array): boolean {
     return this.#sys.sendTo(fd, datagram, to);
   }
-}
-
-/** struct sockaddr_in or sockaddr_in6. */
-export function socketAddress(address: Ip, port: number): Buffer {
-  const v6 = familyOf(address) === 6;
-  const bytes = Buffer.alloc(v6 ? 28 : 16);
-  bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(ipBytes(address), v6 ? 8 : 4);
-  return bytes;
 }
 
 /** The address alone, as text: the port that a VXLAN datagram comes from means nothing (RFC 7348 section 5). */

@@ -98,6 +98,8 @@ const LINK: LinkFact = {
   mtu: 1500,
   up: false,
   carrier: false,
+  promisc: false,
+  promiscuity: 0,
   mark: NETWORK,
 };
 const OUTER: LinkFact = { ...LINK, name: 'outer', kind: 'veth', mark: ENDPOINT, master: 'br0', up: true };

@@ -8,8 +8,8 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
+import { socketAddress } from './bound-sockets.ts';
 import { KernelError } from './kernel.ts';
-import { socketAddress } from './packet-io.ts';
 import { portOwner } from './port-owner.ts';
 import { portName, portNumbers, portsText } from './ports.ts';
 import type { Ports } from './ports.ts';

@@ -67,6 +67,8 @@ export interface LinkChange {
   readonly noLinkLocal?: boolean;
   /** IFF_NOARP. */
   readonly noArp?: boolean;
+  /** IFF_PROMISC. */
+  readonly promisc?: boolean;
   readonly group?: number;
   /** Descriptor of the namespace to go to, with the name to have there. */
   readonly netnsFd?: number;
@@ -137,34 +139,35 @@ export function createVeth(link: NewLink, peer: NewLink, peerNetnsFd?: number): 
 }
 
 /** As ip(8) has it: the kind without a NUL, and padded; the codec's formatInfo() does neither. */
-function linkInfo(kind: string, data?: StreamData): Buffer {
+export function linkInfo(kind: string, data?: StreamData): Buffer {
   return padded(
     bytes((out) => {
       out.push(IFLA_INFO_KIND, Buffer.from(kind));
-      if (data !== undefined) out.push(IFLA_INFO_DATA, data);
+      if (data !== undefined) out.push(IFLA_INFO_DATA, padded(bytes(data)));
     }),
   );
 }
 
-function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
+export function newLink(link: NewLink, attrs: LinkAttrs): NetlinkRequest {
   return {
     type: MessageType.NEWLINK,
     flags: NLM_F_CREATE | NLM_F_EXCL,
-    data: linkBytes(link.index, {}, { ...identity(link), ...attrs }),
+    data: linkBytes(link.index, {}, { ...identity(link, attrs.link), ...attrs }),
   };
 }
 
-function identity({ name, mac, mtu }: NewLink): LinkAttrs {
+function identity({ name, mac, mtu }: NewLink, on?: Buffer): LinkAttrs {
   return {
     group: LINK_GROUP,
     ...(mac !== undefined && { address: Buffer.from(macBytes(mac)) }),
     ...(mtu !== undefined && { mtu }),
+    ...(on !== undefined && { link: on }),
     ifname: name,
   };
 }
 
 export function changeLink(index: number, change: LinkChange): NetlinkRequest {
-  const { up, master, mtu, mac, alias, noLinkLocal, noArp, group, netnsFd, name } = change;
+  const { up, master, mtu, mac, alias, noLinkLocal, noArp, promisc, group, netnsFd, name } = change;
   const attrs: LinkAttrs = {
     ...(netnsFd !== undefined && { netNsFd: netnsFd }),
     ...(name !== undefined && { ifname: name }),
@@ -175,7 +178,7 @@ export function changeLink(index: number, change: LinkChange): NetlinkRequest {
     ...(master !== undefined && { master }),
     ...(noLinkLocal === true && { afSpec: new Map([[AF_INET6, NO_LINK_LOCAL]]) }),
   };
-  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up, noArp }, attrs) };
+  return { type: MessageType.NEWLINK, flags: 0, data: linkBytes(index, { up, noArp, promisc }, attrs) };
 }
 
 export interface PortFlags {
@@ -232,13 +235,18 @@ export function dumpLinks(): NetlinkRequest {
 interface LinkFlags {
   readonly up?: boolean | undefined;
   readonly noArp?: boolean | undefined;
+  readonly promisc?: boolean | undefined;
 }
 
-function linkBytes(index: number, { up, noArp }: LinkFlags, attrs: LinkAttrs): Buffer {
+function linkBytes(index: number, { up, noArp, promisc }: LinkFlags, attrs: LinkAttrs): Buffer {
   return bytes((out) => {
     const noarp = { ...(noArp === true && { noarp: true as const }) };
-    const flags = { ...(up === true && { up }), ...noarp };
-    const change = { ...(up !== undefined && { up: true as const }), ...noarp };
+    const flags = { ...(up === true && { up }), ...noarp, ...(promisc === true && { promisc }) };
+    const touched = {
+      ...(up !== undefined && { up: true as const }),
+      ...(promisc !== undefined && { promisc: true as const }),
+    };
+    const change = { ...touched, ...noarp };
     formatLinkMessage({ kind: 'link', data: { index, flags, change }, attrs }, out);
   });
 }

@@ -8,8 +8,9 @@ const rules = text
   .map((line) => line.trim())
   .filter(
     (line) =>
-      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+)$/.test(line) &&
-      !line.startsWith('#'),
+      /(?:accept|drop|return|masquerade|reject|tcp reset|goto \w+|map @\w+|ct mark set \w+|dnat to :\d+)$/.test(
+        line,
+      ) && !line.startsWith('#'),
   );
 
 t.test('one transaction that replaces the table, whether it is there or not', (t) => {

@@ -26,7 +26,7 @@ function laneOf(step: Step): string | undefined {
     case 'fdb.add':
     case 'neigh.announce':
       return `netns ${step.netns ?? ''}`;
-    case 'link.move':
+    case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
       return 'netns ';
@@ -36,6 +36,8 @@ function laneOf(step: Step): string | undefined {
       return 'ports';
     case 'conntrack.forget':
       return 'conntrack';
+    // Where it leaves the link has to be looked up again (View.unknow).
+    case 'link.move':
     case 'sysctl.set':
     case 'forward.accept':
     case 'vtep.run':
@@ -55,6 +57,7 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'forward.accept':
     case 'port.hold':
     case 'conntrack.forget':
+    case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
       return [];

@@ -19,9 +19,15 @@ export type NetnsPath = string;
  * whose alias a crash prevented is still known as ours.
  */
 export interface Mark {
+  /** `shared`: it belongs to every network whose plan makes it, and goes with the last of them (cnm/shared.ts). */
   readonly network: string;
   readonly endpoint?: string;
 }
+
+/** How the macvlan links of one parent reach each other (drivers/net/macvlan.c): among themselves, by way of the switch, not at all; or there is only one. */
+export type MacvlanMode = 'bridge' | 'vepa' | 'private' | 'passthru';
+
+export type VlanProtocol = '802.1q' | '802.1ad';
 
 /** What kind of link `link.add` makes. A veth's two ends are one link.add: they live and die together. */
 export type LinkKind =
@@ -46,7 +52,25 @@ export type LinkKind =
       readonly learning: boolean;
     }
   /** A TAP device that stays while nobody has it open (TUNSETPERSIST): what is sent to it, a program reads. */
-  | { readonly kind: 'tun' };
+  | { readonly kind: 'tun' }
+  /**
+   * A MAC of its own on the wire of `parent`, a link of the same namespace, whose MTU it has by default. With mode passthru it takes
+   * over the parent's MAC when it is made, and the parent its when that changes. `promisc` false: passthru does not make the parent
+   * promiscuous (MACVLAN_FLAG_NOPROMISC).
+   */
+  | {
+      readonly kind: 'macvlan';
+      readonly parent: string;
+      readonly mode: MacvlanMode;
+      readonly promisc?: boolean;
+    }
+  /** What bears the tag `id` on the wire of `parent` (net/8021q). */
+  | {
+      readonly kind: 'vlan';
+      readonly parent: string;
+      readonly id: number;
+      readonly protocol: VlanProtocol;
+    };
 
 export interface LinkAdd {
   readonly do: 'link.add';
@@ -80,9 +104,19 @@ export interface LinkMaster {
   readonly suppress?: boolean;
 }
 
+/** A VLAN whose parent is down cannot be up: that is success, for the kernel takes it up with its parent (vlan_device_event()). */
 export interface LinkUp {
   readonly do: 'link.up';
   readonly netns?: NetnsPath;
+  readonly link: string;
+}
+
+/**
+ * The interface takes in frames for every MAC (IFF_PROMISC, `ip link set LINK promisc on`). For an interface that is not ours; the inverse
+ * takes it back, so that who finds it so already leaves it out of the plan.
+ */
+export interface LinkPromisc {
+  readonly do: 'link.promisc';
   readonly link: string;
 }
 
@@ -162,6 +196,7 @@ export interface NftElement {
  * - `publish4_range`, `publish4_any_range`, and 6: intervals of ports that keep their number, so data is the address alone.
  * - `guarded4`, `guarded6`: intervals (protocol . host addresses . ports) of published ports that the host's own input policy judges.
  * - `gates`: both ends of every gate, by which what that policy lets in comes back to be translated.
+ * - `dns4`, `dns6`: pairs (bridge . gateway address) where the resolver of the suite answers, and what comes for port 53 goes to it.
  * - `inside4`, `inside6`: pairs (subnet . bridge) of networks with a gate: who comes by it from the network that it leads to.
  */
 export type NftSetName =
@@ -181,7 +216,8 @@ export type NftSetName =
   | `publish${Family}_any_range`
   | `guarded${Family}`
   | 'gates'
-  | `inside${Family}`;
+  | `inside${Family}`
+  | `dns${Family}`;
 
 type Family = 4 | 6;
 
@@ -298,6 +334,7 @@ export type Step =
   | LinkAdd
   | LinkMaster
   | LinkUp
+  | LinkPromisc
   | LinkMove
   | AddrAdd
   | RouteAdd

@@ -66,6 +66,8 @@ function tryStart(rootfs: string): void {
   const programs = [
     ['/bin/node', '/app/main.js', '--version'],
     ['/bin/node', '-e', "require('/app/node_modules/koffi').load('libc.so.6')"],
+    // It reads its protocol files when it is loaded.
+    ['/bin/node', '-e', "require('/app/node_modules/etcd3')"],
     ...PROGRAMS.map((name) => [`/usr/sbin/${name}`, '--version']),
   ];
   if (process.getuid?.() !== 0) {

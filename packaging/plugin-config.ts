@@ -24,6 +24,29 @@ const SETTINGS: readonly Setting[] = [
     value: '',
   },
   { name: 'ADDRESS_REST', description: 'Seconds for which a freed address rests.', value: '60' },
+  {
+    name: 'RESOLV_CONF',
+    description:
+      'Names the servers that other names are asked of. Below /run it is followed as it changes: /run/systemd/resolve/resolv.conf.',
+    value: '/etc/resolv.conf',
+  },
+  {
+    name: 'DNS_LISTEN',
+    description:
+      'Where the host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated.',
+    value: '',
+  },
+  {
+    name: 'CLUSTER',
+    description:
+      'etcd://host:2379[,host…]: the etcd in which hosts share the address space cnm-global. Empty: none.',
+    value: '',
+  },
+  {
+    name: 'ADVERTISE',
+    description: 'Address at which the other hosts of a cluster reach this one.',
+    value: '',
+  },
 ];
 
 export function pluginConfig(): object {

@@ -46,7 +46,7 @@ export function engineClient(options: EngineOptions): EngineView {
  * known must not be given. A network that vanishes between the list and its inspection is gone, and left out.
  */
 async function readNetworks(options: EngineOptions): Promise<readonly EngineNetwork[]> {
-  const base = `/v${versionFor(version.parse(await fetchJson(options, '/version')))}`;
+  const base = await apiBase(options);
   const listed = networkList.parse(await fetchJson(options, `${base}/networks`));
   const wanted = listed.filter((network) => isWanted(network.Driver, options.drivers));
   const found: EngineNetwork[] = [];
@@ -57,7 +57,12 @@ async function readNetworks(options: EngineOptions): Promise<readonly EngineNetw
   return found;
 }
 
-function isWanted(driver: string, drivers: readonly string[] | undefined): boolean {
+/** What stands before each path: the version of the API that both sides speak. @throws as fetchJson */
+export async function apiBase(options: EngineOptions): Promise<string> {
+  return `/v${versionFor(version.parse(await fetchJson(options, '/version')))}`;
+}
+
+export function isWanted(driver: string, drivers: readonly string[] | undefined): boolean {
   return (
     drivers === undefined || drivers.includes(driver) || drivers.includes(driver.replace(/:[^:/]*$/, ''))
   );
@@ -134,7 +139,7 @@ function subnetOf({ Subnet, AuxiliaryAddresses }: z.infer<typeof configured>) {
 }
 
 /** The reply of a GET; undefined for 404. @throws on any other status, on a late reply, and on what is not JSON. */
-function fetchJson(options: EngineOptions, path: string): Promise<unknown> {
+export function fetchJson(options: EngineOptions, path: string): Promise<unknown> {
   const timeout = options.timeout ?? TIMEOUT;
   return new Promise((resolve, reject) => {
     const request = get(

@@ -5,8 +5,6 @@ import type { Driver } from '../cnm/driver.ts';
 import type { EndpointRecord, EndpointSpec } from '../cnm/model.ts';
 import { callRouter } from './call.ts';
 import type { Call, Edge } from './call.ts';
-import { gatewaySkip } from './gateway-allocation.ts';
-import type { GatewaySkip } from './gateway-allocation.ts';
 import { Refusal } from './refusal.ts';
 import * as wire from './wire.ts';
 
@@ -40,7 +38,10 @@ function capabilityCalls(driver: Driver, edge: Edge): Record<string, Call> {
         return capabilities;
       },
     },
-    'NetworkDriver.GwAllocCheck': question((body): GatewaySkip => gatewaySkip(wire.decodeGatewayCheck(body))),
+    'NetworkDriver.GwAllocCheck': question((body): wire.GatewayReply => {
+      const skip = driver.gatewaySkip?.(wire.decodeGatewayCheck(body));
+      return { SkipIPv4: skip?.[4] ?? false, SkipIPv6: skip?.[6] ?? false };
+    }),
     'NetworkDriver.AllocateNetwork': notImplemented(driver),
     'NetworkDriver.FreeNetwork': notImplemented(driver),
   };

@@ -36,6 +36,12 @@ export interface CapabilitiesReply {
   readonly GwAllocChecker: boolean;
 }
 
+/** Which gateway addresses Docker shall not allocate (Engine ≥ 28). */
+export interface GatewayReply {
+  readonly SkipIPv4: boolean;
+  readonly SkipIPv6: boolean;
+}
+
 /** Only what the request left empty: dockerd takes a field that it had given, even unchanged, for an error. */
 export interface CreateEndpointReply {
   readonly Interface: { readonly MacAddress?: string };

@@ -20,6 +20,7 @@ export const settings = fc.record({
       [`${BRIDGE}trusted_host_interfaces`]: fc.constant('eth7'),
       'com.docker.network.host_ipv4': fc.constant('192.0.2.7'),
       firewall: fc.constantFrom('cnm', 'host', 'host'),
+      dns: fc.constantFrom('gateway', 'on', 'off'),
     },
     { requiredKeys: [] },
   ),

@@ -85,7 +85,9 @@ function gatewayLines(spec: NetworkSpec, family: 4 | 6, bridge: string): readonl
   if (modeOf(spec, family) === 'isolated' || (family === 4 && option(spec, 'inhibit_ipv4') === 'true'))
     return [];
   const [subnet] = family === 4 ? spec.ipv4 : spec.ipv6;
-  return [`address ${subnet?.gateway ?? ''} ${bridge}`, `route ${subnet?.pool ?? ''} ${bridge}`];
+  const lines = [`address ${subnet?.gateway ?? ''} ${bridge}`, `route ${subnet?.pool ?? ''} ${bridge}`];
+  const [gateway = ''] = subnet?.gateway?.split('/') ?? [];
+  return spec.options['dns'] === 'off' ? lines : [...lines, `dns${family} ${bridge} . ${gateway}`];
 }
 
 function translationLines(spec: NetworkSpec, family: 4 | 6, bridge: string): readonly string[] {

@@ -29,6 +29,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: [],
     builtins: [...PURE, 'node:fs', 'node:fs/promises', 'node:sqlite', 'node:timers/promises'],
   },
+  ...etcd(['store/etcd.ts', 'store/etcd-entry.ts', 'store/etcd-lease.ts']),
+  ...etcd(['store/etcd-members.ts', 'store/etcd-watch.ts']),
   'kernel/': { ours: ['address/'], packages: ['netlink', 'koffi'], builtins: ['*'] },
   'cnm/': { ours: ['address/', 'kernel/', 'store/'], packages: ['zod'], builtins: PURE },
   // It waits for the kernel to free what Docker has given up.
@@ -48,7 +50,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     builtins: [...PURE, 'node:dgram', 'node:net', 'node:fs', 'node:fs/promises', 'node:events'],
   },
   'plugin-api/': edge(['express', 'zod', 'prom-client']),
-  'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors']),
+  'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors'], ['type:dns/']),
   // Runs the person's own command in a namespace that `kernel/` made; nothing of the daemon's goes this way.
   'inspect/cli/exec.ts': {
     ours: ['inspect/'],
@@ -57,9 +59,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'packaging/': { ours: [], packages: [], builtins: ['*'] },
   'daemon/': {
-    ours: ['address/', 'cnm/', 'kernel/'],
+    ours: ['address/', 'cnm/', 'kernel/', 'ipam/', 'type:store/', 'type:dns/'],
     packages: [],
-    builtins: [...PURE, 'node:http', 'node:net'],
+    builtins: [...PURE, 'node:http', 'node:net', 'node:fs'],
   },
   // It tells systemd that the daemon is ready.
   'daemon/process.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:child_process'] },
@@ -76,15 +78,22 @@ const RULES: Readonly<Record<string, Rule>> = {
   'docs/': ANYTHING,
 };
 
+/** The cluster store's client; nothing else of store/ reaches a network. */
+function etcd(files: readonly string[]): Readonly<Record<string, Rule>> {
+  const packages = ['etcd3', '@grpc/grpc-js', 'cockatiel'];
+  const rule = { ours: ['store/'], packages, builtins: [...PURE, 'node:timers/promises'] };
+  return Object.fromEntries(files.map((file) => [file, rule]));
+}
+
 function driver(): Rule {
   return { ours: ['address/', 'cnm/', 'type:kernel/'], packages: ['zod'], builtins: PURE };
 }
 
 /** Where requests come in: no child processes, no datagrams. */
-function edge(packages: readonly string[]): Rule {
+function edge(packages: readonly string[], more: readonly string[] = []): Rule {
   const builtins = [...PURE, 'node:http', 'node:net', 'node:fs', 'node:fs/promises', 'node:events'];
   return {
-    ours: ['address/', 'cnm/', 'ipam/', 'kernel/'],
+    ours: ['address/', 'cnm/', 'ipam/', 'kernel/', ...more],
     packages,
     builtins: [...builtins, 'node:process', 'node:stream', 'node:timers/promises', 'node:url', 'node:os'],
   };
@@ -159,9 +168,9 @@ function ruleKey(path: string): string | undefined {
   );
 }
 
-/** `suite.ts`: tests that several implementations of one contract share. */
+/** `suite.ts`, `x-suite.ts`: tests that several implementations of one contract share. */
 function isTest(path: string): boolean {
-  return path.endsWith('.test.ts') || path.endsWith('/suite.ts');
+  return path.endsWith('.test.ts') || /[/-]suite\.ts$/.test(path);
 }
 
 /** A test beside its source may use the test tools and any double or neighbour, but no package that its folder may not. */
@@ -240,6 +249,9 @@ t.test('the check finds what it is there to find', (t) => {
     ['address/ip.ts', "import { isIPv6 } from 'node:net';", false],
     ['store/sqlite.ts', "import { DatabaseSync } from 'node:sqlite';", true],
     ['store/sqlite.ts', "import { CnmError } from '../cnm/errors.ts';", false],
+    ['store/etcd.ts', "import { Etcd3 } from 'etcd3'; import { x } from './cluster.ts';", true],
+    ['store/cluster-fake.ts', "import { Etcd3 } from 'etcd3';", false],
+    ['ipam/index.ts', "import { Etcd3 } from 'etcd3';", false],
     ['kernel/linux.ts', "import type { Driver } from '../cnm/driver.ts';", false],
     ['kernel/nft.ts', "import { execFile } from 'node:child_process';", true],
     ['cnm/index.ts', "import { KernelError } from '../kernel/kernel.ts';", true],

@@ -206,5 +206,6 @@ export function memoryIpam(): Ipam {
       return Promise.resolve();
     },
     pools: () => [],
+    close: () => Promise.resolve(),
   };
 }

@@ -4,17 +4,26 @@
 # Two files at a time, each with a time limit. A file can ask for something else in a comment of its own:
 #   // lab: alone           while nothing else runs (it measures time, or loads the machine)
 #   // lab: timeout 1200    seconds instead of 600
+#   // lab: vm sctp 8021q   in a virtual machine with Debian's own kernel (tests/lab/vm.sh), with these modules, where this kernel lacks them;
+#                           all such files in one machine, one after the other
+# A file that there is no such machine for is NOT RUN, which is a failure; with CNM_LAB_VM=no it is only said.
 # Prints a table of durations, the output of what failed, and at the end "N passed, N failed" (assertions).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
 
+# Seconds that a file may take.
+limit_of() {
+  local limit
+  limit=$(sed -n 's|^// lab: timeout \([0-9]\+\)$|\1|p' "$1" | head -n 1)
+  echo "${limit:-600}"
+}
+
 # One file: its output and "STATUS SECONDS PASSED FAILED FILE" go to files in $results.
 run_one() {
   local file=$1 results=$2 limit start status name totals passed failed
   name=${file//\//_}
-  limit=$(sed -n 's|^// lab: timeout \([0-9]\+\)$|\1|p' "$file" | head -n 1)
-  limit=${limit:-600}
+  limit=$(limit_of "$file")
   start=$EPOCHREALTIME
   # tap ends the file itself, with its teardown, shortly before it is killed.
   TAP_TIMEOUT=$limit timeout --kill-after=20 "$((limit + 20))" node --import ./tests/property-seed.ts "$file" > "$results/$name.out" 2>&1 < /dev/null
@@ -34,10 +43,41 @@ run_one() {
   printf '%-4s %7ss  %5d passed %4d failed  %s\n' "$([ "$failed" -eq 0 ] && echo ok || echo FAIL)" "$seconds" "$passed" "$failed" "$file"
 }
 
-if [ "${1:-}" = --one ]; then
-  run_one "$2" "$3"
-  exit 0
-fi
+# Inside the virtual machine.
+run_in_vm() {
+  local results=$1 file
+  shift
+  for file in "$@"; do
+    # shellcheck disable=SC2046 # a list of modules
+    modprobe --all $(sed -n 's|^// lab: vm \(.*\)$|\1|p' "$file") || echo "run-lab.sh: the kernel lacks a module of $file"
+    run_one "$file" "$results"
+  done
+}
+
+# A result for each file that the machine left none for: exit status 69 is that there was no machine.
+run_vm() {
+  local results=$1 status=69 limit=0 file
+  shift
+  # Each file has its own limit inside; this is for a machine that hangs.
+  for file in "$@"; do limit=$((limit + $(limit_of "$file") + 30)); done
+  if [ "${CNM_LAB_VM:-}" = no ]; then
+    echo 'run-lab.sh: CNM_LAB_VM=no' > "$results/vm.err"
+  else
+    CNM_VM_LIMIT=$limit bash tests/lab/vm.sh "$results" bash "$PWD/tests/run-lab.sh" --in-vm "$results" "$@" < /dev/null 2> "$results/vm.err"
+    status=$?
+  fi
+  for file in "$@"; do
+    [ ! -e "$results/${file//\//_}.result" ] || continue
+    printf '%s  %s: %s\n' "$([ "$status" -eq 69 ] && echo 'NOT RUN' || echo 'FAIL   ')" "$file" "$(head -n 1 "$results/vm.err")"
+    cat "$results/vm.err" >> "$results/${file//\//_}.out"
+    echo "$status 0 0 $([ "${CNM_LAB_VM:-}" = no ] && echo 0 || echo 1) $file" > "$results/${file//\//_}.result"
+  done
+}
+
+case ${1:-} in
+  --one) run_one "$2" "$3"; exit 0 ;;
+  --in-vm) shift; run_in_vm "$@"; exit 0 ;;
+esac
 
 if [ "$(id -u)" -ne 0 ]; then
   echo 'tests/run-lab.sh: these tests make network namespaces and run Docker Engines: they need root' >&2
@@ -59,11 +99,14 @@ trap 'rm -rf "$results"' EXIT
 # The managed plugin's image, built once by the first test that wants it.
 export CNM_LAB_PLUGIN="$results/plugin"
 
-together=() alone=()
+together=() alone=() vm=()
 for file in "${files[@]}"; do
-  if grep -q '^// lab: alone$' "$file"; then alone+=("$file"); else together+=("$file"); fi
+  if grep -q '^// lab: vm\b' "$file"; then vm+=("$file")
+  elif grep -q '^// lab: alone$' "$file"; then alone+=("$file")
+  else together+=("$file"); fi
 done
 [ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
+[ ${#vm[@]} -eq 0 ] || run_vm "$results" "${vm[@]}"
 for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
 
 passed=0 failed=0

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Cnm, EngineView } from '../cnm/cnm.ts';
 import { createCnm } from '../cnm/index.ts';
 import type { Log } from '../cnm/log.ts';
+import { createDns, type Dns, type DnsParts } from '../dns/service.ts';
 import { bridge } from '../drivers/bridge/index.ts';
 import { adminApp } from '../inspect/admin-api.ts';
 import { Client } from '../inspect/client.ts';
@@ -39,6 +40,8 @@ export interface DoubleOptions {
   readonly notices?: readonly string[];
   /** In the place of the real one, made from it. */
   readonly ipam?: (real: Ipam) => Ipam;
+  /** With a resolver, which no container asks: the kernel in memory has no sockets. There are no servers to forward to. */
+  readonly resolver?: true;
 }
 
 export async function standaloneDouble(options: DoubleOptions = {}): Promise<StandaloneDouble> {
@@ -48,6 +51,9 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
   const cnm = createCnm({ kernel, store, drivers: [bridge], log, runDir });
   const real = await createIpam({ store, log });
   const ipam = options.ipam?.(real) ?? real;
+  const dir = mkdtempSync(join(tmpdir(), 'cnm-admin-'));
+  const dns = options.resolver === true ? resolver({ cnm, ipam, log }, dir) : undefined;
+  await dns?.start();
   const app = adminApp({
     cnm,
     ipam,
@@ -56,10 +62,10 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
     version: '0.0.0-test',
     runDir,
     namespaces: () => cnm.sandboxes().map(({ path }) => path),
+    ...(dns && { dns }),
     ...(engine && { engine }),
     ...(notices && { notices }),
   });
-  const dir = mkdtempSync(join(tmpdir(), 'cnm-admin-'));
   const socket = join(dir, 'cnm.sock');
   const server = createServer(app);
   await new Promise<void>((resolve) => server.listen(socket, resolve));
@@ -75,10 +81,17 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
     close: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
+      await dns?.close();
       rmSync(dir, { recursive: true });
       await cnm.close();
     },
   };
+}
+
+function resolver(parts: Pick<DnsParts, 'cnm' | 'ipam' | 'log'>, dir: string): Dns {
+  const engine = { follow: () => () => undefined };
+  const resolvConf = join(dir, 'resolv.conf');
+  return createDns({ ...parts, engine, bind: () => [], resolvConf, runDir: dir, listen: [] });
 }
 
 function exchange(socketPath: string, method: string, path: string, body: string | undefined) {

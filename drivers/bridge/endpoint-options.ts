@@ -7,7 +7,7 @@ import type { EndpointSpec, NetworkSpec, StaticRoute } from '../../cnm/model.ts'
 import type { QdiscSet } from '../../kernel/step.ts';
 import { parseRate, parseSize } from './rates.ts';
 import { networkRoutes, staticRoutes } from '../../cnm/static-routes.ts';
-import { invalidValue, quote } from '../../cnm/option-values.ts';
+import { interfaceNameValue, invalidValue, quote } from '../../cnm/option-values.ts';
 
 export type Limit = Pick<QdiscSet, 'rate' | 'burst' | 'limit'>;
 
@@ -53,7 +53,7 @@ export function endpointOptions(
       : networkRoutes(ROUTES, network.options[ROUTES], network).filter((route) => isServed(route, endpoint)),
     limitIn: limitOf('in', all, own, mtu),
     limitOut: limitOf('out', all, own, mtu),
-    ifacePrefix: own[IFNAME] === undefined ? undefined : prefixOf(own[IFNAME]),
+    ifacePrefix: own[IFNAME] === undefined ? undefined : interfaceNameValue(IFNAME, own[IFNAME]),
   };
 }
 
@@ -68,17 +68,6 @@ function assertKnown(name: string): void {
 /** A network's route of a family that the endpoint has no address of leads it nowhere. */
 function isServed({ destination }: StaticRoute, endpoint: EndpointSpec): boolean {
   return (destination.includes(':') ? endpoint.addressV6 : endpoint.address) !== undefined;
-}
-
-/** dockerd appends the lowest number that is free, to a plugin's prefix: a name that ends in 0 is one that it can be asked for. */
-function prefixOf(name: string): string {
-  const prefix = /^([A-Za-z](?:[A-Za-z0-9_.-]{0,9}[A-Za-z_.-])?)0$/.exec(name)?.[1];
-  if (prefix !== undefined) return prefix;
-  throw invalidValue(
-    IFNAME,
-    name,
-    'a name of up to 12 characters that ends in 0, as lan0: for a plugin Docker itself appends the number, the lowest that is free',
-  );
 }
 
 /** 1 kB/s: at the default burst the kernel's 32 bits of ticks hold the bucket. 400 Gbit/s: its 32 bits of bytes hold the queue. */

@@ -10,6 +10,7 @@ import {
   assertSubnets,
 } from './checks.ts';
 import { assertDefaults } from './endpoint-options.ts';
+import { gatewaySkip } from './gateway-skip.ts';
 import { assertModesFit, parseOptions } from './options.ts';
 import { bridgeOf, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
 import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
@@ -31,6 +32,7 @@ export const bridge: Driver = {
     assertBridgeUsable(spec, bridgeOf(spec, options), facts, bridgesOf(others));
     return networkPlan(spec, options, facts);
   },
+  gatewaySkip,
   mac: (_network, endpoint) => macOf(endpoint),
   endpoint: endpointPlan,
   join: joinInfo,

@@ -1,5 +1,5 @@
 /** Names of the links that the bridge driver makes: at most 15 bytes (IFNAMSIZ - 1), the same for the same id. */
-import { createHash } from 'node:crypto';
+import { shortOf } from '../../cnm/short-name.ts';
 
 /** `cnm` and the 12 digits by which Docker shows the network's id. */
 export function bridgeNameOf(networkId: string): string {
@@ -24,12 +24,4 @@ export function ifbNameOf(endpointId: string): string {
 export function gateNamesOf(networkId: string): { readonly entrance: string; readonly exit: string } {
   const stem = `cnmg${shortOf(networkId)}`;
   return { entrance: `${stem}i`, exit: `${stem}o` };
-}
-
-function shortOf(id: string): string {
-  const digest = createHash('sha256').update(id).digest('hex');
-  return BigInt(`0x${digest.slice(0, 14)}`)
-    .toString(36)
-    .padStart(10, '0')
-    .slice(-10);
 }

@@ -37,6 +37,7 @@ t.test('the plan of an IPv4 network', async (t) => {
     'nft add element inet cnm same_bridge { cnm0123456789ab . cnm0123456789ab }',
     'nft add element inet cnm hairpin { cnm0123456789ab . cnm0123456789ab }',
     'nft add element inet cnm masquerade4 { cnm0123456789ab }',
+    'nft add element inet cnm dns4 { cnm0123456789ab . 10.1.0.1 }',
     'sysctl -w net.ipv4.ip_forward=1',
     `ip link add cnm0123456789ab ${(await macOfPlan()) ?? ''} type bridge`,
     'ip addr add 10.1.0.1/24 dev cnm0123456789ab',
@@ -158,4 +159,31 @@ t.test('V08: a host without IPv6 is not given it back by a network', async (t) =
     message: /IPv6 is switched off/,
   });
   t.doesNotThrow(() => bridge.network(spec(), facts, []));
+});
+
+t.test('where containers find the resolver', async (t) => {
+  const led = async (options: Record<string, string>, more: Partial<NetworkSpec> = {}) =>
+    (await described(spec({ options, enableIpv6: true, ipv6, ...more }))).filter((line) =>
+      / dns[46] /.test(line),
+    );
+  const both = [
+    'nft add element inet cnm dns4 { cnm0123456789ab . 10.1.0.1 }',
+    'nft add element inet cnm dns6 { cnm0123456789ab . fd00:1::1 }',
+  ];
+  t.same(await led({}), both, 'at the gateways');
+  t.same(await led({ dns: 'on' }), both);
+  t.same(await led({ dns: 'off' }), []);
+  t.same(await led({}, { internal: true }), both, 'internal networks too: their own names');
+  t.same(
+    await led({ 'com.docker.network.bridge.inhibit_ipv4': 'true' }),
+    both.slice(1),
+    'no gateway, no resolver',
+  );
+  const linkLocal = [
+    { addressSpace: 'LocalDefault', pool: prefix('fe80:9::/64'), gateway: prefix('fe80:9::1/64'), aux: {} },
+  ];
+  t.same(await led({}, { ipv6: linkLocal }), both.slice(0, 1));
+  await t.rejects(led({ dns: 'yes' }), /dns.*"yes".*gateway, on, off|dns/);
+  await t.rejects(led({ 'dns.servers': '10.0.0.53, example.com' }), /cannot be "example.com": .*10.0.0.53/);
+  t.ok(await led({ 'dns.servers': '10.0.0.53, 192.0.2.1#5353 fe80::1%eth0' }));
 });

@@ -20,6 +20,7 @@ export function networkPlan(spec: NetworkSpec, options: BridgeOptions, facts: Fa
   const mark: Mark = { network: spec.id };
   return [
     ...firewall(spec, options, bridge),
+    ...resolverElements(spec, options, bridge),
     ...forwarding(spec),
     ...bridgeLink(spec, options, bridge, facts),
     ...gateways(spec, options, bridge, facts).map((prefix): Step => ({
@@ -160,6 +161,29 @@ function gatewayElements(options: BridgeOptions, bridge: string, family: 4 | 6):
   return elements;
 }
 
+/** Gateways at which containers find the resolver. Not link-local ones, which mean nothing without their interface. */
+function resolverElements(spec: NetworkSpec, options: BridgeOptions, bridge: string): readonly NftElement[] {
+  if (options.dns === 'off') return [];
+  const addresses = subnetsWithGateway(spec, options).flatMap(({ gateway }) =>
+    gateway === undefined ? [] : [addressOf(gateway)],
+  );
+  return addresses
+    .filter((address) => !/^(?:fe[89ab]|169\.254\.)/.test(address))
+    .map((address) => ({
+      do: 'nft.element',
+      set: `dns${address.includes(':') ? 6 : 4}`,
+      key: [bridge, address],
+    }));
+}
+
+/** Those whose gateway address stands on the bridge. */
+function subnetsWithGateway(spec: NetworkSpec, options: BridgeOptions): readonly Subnet[] {
+  return [
+    ...(options.inhibitIpv4 || options.gatewayMode[4] === 'isolated' ? [] : spec.ipv4),
+    ...(options.gatewayMode[6] === 'isolated' ? [] : spec.ipv6),
+  ];
+}
+
 function familiesOf(spec: NetworkSpec): readonly (4 | 6)[] {
   return [...(spec.ipv4.length > 0 ? [4 as const] : []), ...(spec.ipv6.length > 0 ? [6 as const] : [])];
 }
@@ -233,11 +257,7 @@ function gateways(
   const there = ours
     ? []
     : facts.host.addresses.filter((address) => address.link === bridge).map((address) => address.prefix);
-  const subnets = [
-    ...(options.inhibitIpv4 || options.gatewayMode[4] === 'isolated' ? [] : spec.ipv4),
-    ...(options.gatewayMode[6] === 'isolated' ? [] : spec.ipv6),
-  ];
-  return subnets.flatMap(({ gateway }) =>
+  return subnetsWithGateway(spec, options).flatMap(({ gateway }) =>
     gateway === undefined || there.includes(gateway) ? [] : [gateway],
   );
 }

@@ -111,10 +111,14 @@ t.test('T02: sctp, on one address of each family', (t) => {
   t.same(described(published(132, 36412, 36412, '192.0.2.1'), published(132, 36412, 36412, '2001:db8::1')), [
     'hold sctp 192.0.2.1:36412',
     'hold sctp [2001:db8::1]:36412',
+    'conntrack -D -p sctp --orig-dst 192.0.2.1 --orig-port-dst 36412',
+    'conntrack -D -p sctp --orig-dst 2001:db8::1 --orig-port-dst 36412',
     'nft add element inet cnm publish4 { sctp . 192.0.2.1 . 36412 : 10.1.0.2 . 36412 }',
     'nft add element inet cnm publish6 { sctp . 2001:db8::1 . 36412 : fd00:1::2 . 36412 }',
     'nft add element inet cnm open4 { 10.1.0.2 . sctp . 36412 }',
     'nft add element inet cnm open6 { fd00:1::2 . sctp . 36412 }',
+    'conntrack -D -p sctp --orig-dst 192.0.2.1 --orig-port-dst 36412',
+    'conntrack -D -p sctp --orig-dst 2001:db8::1 --orig-port-dst 36412',
   ]);
   t.end();
 });

@@ -169,12 +169,14 @@ function hold({ proto, hostIp, hostPort, length }: Run): Step {
   };
 }
 
-/** Connections of tcp and sctp begin anew by themselves; a udp flow lives on in conntrack as long as its sender sends. */
-function forget({ proto, hostIp, hostPort, length }: Run): readonly Step[] {
-  if (proto !== 17) return [];
-  return [
-    { do: 'conntrack.forget', proto: 'udp', address: hostIp, port: hostPort, ...endOf(hostPort, length) },
-  ];
+/**
+ * Connections of tcp begin anew by themselves, from another port. A udp flow lives on in conntrack as long as its sender sends; and an
+ * sctp client, whose port is mostly a fixed one, starts anew from the same (RFC 9260 §5.2), for which conntrack keeps what it had.
+ */
+function forget({ proto: number, hostIp, hostPort, length }: Run): readonly Step[] {
+  const proto = protocolOf(number);
+  if (proto === 'tcp') return [];
+  return [{ do: 'conntrack.forget', proto, address: hostIp, port: hostPort, ...endOf(hostPort, length) }];
 }
 
 function endOf(port: number, length: number): { readonly portEnd?: number } {

@@ -1,6 +1,6 @@
 /** Runs a person's command in a namespace. No networking of ours: the kernel work is nsenter's and the command's. */
 import { spawn } from 'node:child_process';
-import { realpathSync, statfsSync } from 'node:fs';
+import { existsSync, realpathSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { CommandError } from '../client.ts';
@@ -13,7 +13,9 @@ const NSFS_MAGIC = 0x6e736673;
  * @returns Exit status of the command; 128 + n when signal n ended it, 127 when it was not found, as shells have it.
  */
 export async function execIn(path: string, [command = '', ...args]: readonly string[]): Promise<number> {
-  const child = spawn('nsenter', [`--net=${path}`, '--', command, ...args], { stdio: 'inherit' });
+  const own = join(dirname(dirname(path)), 'resolv', `${basename(path)}.conf`);
+  const words = existsSync(own) ? withResolvConf(own, [command, ...args]) : [command, ...args];
+  const child = spawn('nsenter', [`--net=${path}`, '--', ...words], { stdio: 'inherit' });
   // Ctrl-C reaches the command through the terminal's process group; what is sent to us alone is passed on.
   const pass = (signal: NodeJS.Signals) => child.kill(signal);
   const stay = () => undefined;
@@ -26,6 +28,12 @@ export async function execIn(path: string, [command = '', ...args]: readonly str
     resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
   });
   return promise;
+}
+
+/** In a mount namespace of its own, where /etc/resolv.conf is the sandbox's, as `ip netns exec` does with /etc/netns. */
+function withResolvConf(own: string, command: readonly string[]): readonly string[] {
+  const script = '[ ! -e /etc/resolv.conf ] || mount --bind -- "$0" /etc/resolv.conf; exec "$@"';
+  return ['unshare', '--mount', '--', 'sh', '-c', script, own, ...command];
 }
 
 /**

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { CommandError } from '../client.ts';
-import { addressTable, addressText, auditText, poolTable, releaseText } from '../render/ipam.ts';
+import { addressTable, addressText, auditText, hostTable, poolTable, releaseText } from '../render/ipam.ts';
 import type { AuditView, FindingView, ReleaseView } from '../views.ts';
 import { client, type Common, common, type Terminal } from './terminal.ts';
 
@@ -37,16 +37,43 @@ export function ipamCommands(ipam: Command, own: Terminal): void {
   });
   common(
     ipam
-      .command('release')
-      .description('release the leaks of a report, those that are still leaks')
-      .requiredOption('--from-report <file>', 'what cnm ipam check --json printed; - for standard input'),
-  ).action(async (options: Common & { readonly fromReport: string }) => {
-    const report = readReport(options.fromReport);
-    const answer = await release(report.findings, options);
-    if (options.json) own.json(answer);
-    else own.print(releaseText(answer));
-    own.status = answer.kept.length === 0 ? 0 : FOUND;
+      .command('hosts')
+      .description('list the hosts of the cluster, and those that are away and hold addresses still'),
+  ).action(async (options: Common) => {
+    const cluster = await client(options).cluster();
+    if (options.json) own.json(cluster);
+    else own.print(hostTable(cluster, own.paint));
   });
+  common(
+    ipam
+      .command('release')
+      .description('release the leaks of a report, those that are still leaks; or what a lost host holds')
+      .option('--from-report <file>', 'what cnm ipam check --json printed; - for standard input')
+      .option('--host <id>', 'all that a host of the cluster holds, which is away and gone for good'),
+  ).action(async (options: Release) => {
+    await release(options, own);
+  });
+}
+
+interface Release extends Common {
+  readonly fromReport?: string;
+  readonly host?: string;
+}
+
+async function release(options: Release, own: Terminal): Promise<void> {
+  const { fromReport, host } = options;
+  if ((fromReport === undefined) === (host === undefined))
+    throw new CommandError('Say what to release: --from-report FILE, or --host ID');
+  if (host !== undefined) {
+    const cluster = await client(options).forgetHost(host);
+    if (options.json) own.json(cluster);
+    else own.print(`released  all that the host ${host} held\n`);
+    return;
+  }
+  const answer = await releaseLeaks(readReport(fromReport ?? '').findings, options);
+  if (options.json) own.json(answer);
+  else own.print(releaseText(answer));
+  own.status = answer.kept.length === 0 ? 0 : FOUND;
 }
 
 async function list(pool: string | undefined, options: Common, own: Terminal): Promise<void> {
@@ -64,7 +91,7 @@ async function list(pool: string | undefined, options: Common, own: Terminal): P
 /** In portions that fit into a request. */
 const PORTION = 500;
 
-async function release(findings: readonly FindingView[], options: Common): Promise<ReleaseView> {
+async function releaseLeaks(findings: readonly FindingView[], options: Common): Promise<ReleaseView> {
   const answers: ReleaseView[] = [];
   for (let from = 0; from < findings.length; from += PORTION)
     answers.push(await client(options).releaseLeases(findings.slice(from, from + PORTION)));

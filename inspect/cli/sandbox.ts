@@ -15,6 +15,12 @@ interface JoinOptions extends Common {
   readonly mac?: string;
   readonly driverOpt: readonly string[];
   readonly publish: readonly string[];
+  readonly alias: readonly string[];
+}
+
+interface CreateOptions extends Common {
+  readonly dnsSearch: readonly string[];
+  readonly dnsOption: readonly string[];
 }
 
 export function sandboxCommands(sandbox: Command, own: Terminal): void {
@@ -55,13 +61,15 @@ function listCommands(sandbox: Command, own: Terminal): void {
 }
 
 function lifeCommands(sandbox: Command, own: Terminal): void {
-  common(
-    sandbox.command('create <name>').description('make a sandbox: a network namespace with a name'),
-  ).action(async (name: string, options: Common) => {
-    const made = await client(options).createSandbox(name);
-    if (options.json) own.json({ ...made, name });
-    else own.print(`${made.id}\n`);
-  });
+  common(sandbox.command('create <name>').description('make a sandbox: a network namespace with a name'))
+    .option('--dns-search <domain>', 'domain to search names in (repeatable)', collect, [])
+    .option('--dns-option <option>', 'option of resolv.conf, such as ndots:1 (repeatable)', collect, [])
+    .action(async (name: string, options: CreateOptions) => {
+      const { dnsSearch, dnsOption: dnsOptions } = options;
+      const made = await client(options).createSandbox(name, { dnsSearch, dnsOptions });
+      if (options.json) own.json({ ...made, name });
+      else own.print(`${made.id}\n`);
+    });
   common(
     sandbox.command('rm <sandbox...>').description('take sandboxes off their networks and remove them'),
   ).action(async (refs: readonly string[], options: Common) => {
@@ -82,12 +90,13 @@ function joinCommands(sandbox: Command, own: Terminal): void {
     .option('--ip6 <address>', 'IPv6 address (default: the next free one)')
     .option('--mac <address>', 'MAC address (default: chosen by the driver)')
     .option('--driver-opt <key=value>', 'option of the endpoint (repeatable)', collect, [])
+    .option('--alias <name>', 'further name on this network (repeatable)', collect, [])
     .option(PUBLISH_FLAG, 'port to publish on the host (repeatable)', collect, [])
     .addHelpText('after', PUBLISH_HELP)
     .action(async (ref: string, options: JoinOptions) => {
-      const { network, ip, ip6, mac } = options;
+      const { network, ip, ip6, mac, alias: aliases } = options;
       const driverOptions = pairs('--driver-opt', options.driverOpt);
-      const wanted = { network, ip, ip6, mac, options: driverOptions, ports: options.publish };
+      const wanted = { network, ip, ip6, mac, options: driverOptions, ports: options.publish, aliases };
       const endpoint = await client(options).join(ref, wanted);
       if (options.json) own.json(endpoint);
       else {

@@ -1,17 +1,43 @@
 /** Pools, addresses and the audit of them, in words. Pure. */
-import type { AddressView, AuditView, PoolSummary, ReleaseView } from '../views.ts';
+import type { AddressView, AuditView, ClusterSummary, PoolSummary, ReleaseView } from '../views.ts';
 import { table } from './table.ts';
 import { called, type Paint, printable } from './text.ts';
 
+/** In a cluster with two columns more: what the other hosts hold, and what none does. */
 export function poolTable(pools: readonly PoolSummary[], paint: Paint): string {
-  const rows = pools.map(({ pool, range, space, network, used, free, resting, reserved }) => [
+  const shared = pools.some(({ cluster }) => cluster !== undefined);
+  const rows = pools.map(({ pool, range, space, network, used, free, resting, reserved, cluster }) => [
     pool,
     range ?? '',
     space,
     network === undefined ? '' : called(network),
     ...[used, free, resting, reserved].map(count),
+    ...(shared ? sharedColumns(cluster) : []),
   ]);
-  return table(['POOL', 'RANGE', 'SPACE', 'NETWORK', 'USED', 'FREE', 'RESTING', 'RESERVED'], rows, paint);
+  const columns = ['POOL', 'RANGE', 'SPACE', 'NETWORK', 'USED', 'FREE', 'RESTING', 'RESERVED'];
+  return table([...columns, ...(shared ? ['HOSTS HOLD', 'UNHELD'] : [])], rows, paint);
+}
+
+function sharedColumns(cluster: PoolSummary['cluster']): readonly string[] {
+  if (cluster === undefined) return ['', ''];
+  const held = Object.values(cluster.held).reduce((sum, one) => sum + one, 0);
+  return [count(held), count(cluster.unheld)];
+}
+
+export function hostTable({ store, reachable, trouble, hosts }: ClusterSummary, paint: Paint): string {
+  if (store === undefined) return 'This host is in no cluster: cnmd --cluster says which.\n';
+  const rows = hosts.map(({ id, name, advertise, state, pools }) => [
+    id,
+    name ?? '',
+    advertise ?? '',
+    state === 'self' ? 'this host' : state,
+    count(pools),
+  ]);
+  const state = reachable ? paint.green('answers') : paint.red('does not answer');
+  const out = trouble === undefined ? [] : [paint.yellow(`This host is not in it: ${printable(trouble)}`)];
+  return [`${store} ${state}`, ...out, table(['ID', 'NAME', 'ADDRESS', 'STATE', 'POOLS'], rows, paint)].join(
+    '\n',
+  );
 }
 
 export function addressTable(addresses: readonly AddressView[], paint: Paint): string {
@@ -30,7 +56,7 @@ export function addressText(views: readonly AddressView[], paint: Paint): string
 }
 
 function one(view: AddressView, paint: Paint): string {
-  const { address, poolId, state, name, network, holder, since, seenIn = [] } = view;
+  const { address, poolId, state, name, network, holder, heldBy, since, seenIn = [] } = view;
   const free = ['free', 'resting', 'reserved', 'unusable'].includes(state);
   const lines: readonly (readonly [string, string | undefined])[] = [
     ['pool', poolId],
@@ -38,6 +64,7 @@ function one(view: AddressView, paint: Paint): string {
     ['network', network && called(network)],
     [free ? 'last name' : 'name', name],
     ['held by', holder && called(holder)],
+    ['cluster', heldBy],
     [free ? 'free since' : 'since', since],
     ['seen on', seenIn.join(', ') || 'no interface'],
   ];

@@ -16,11 +16,7 @@ import { type Branch, drawBranches } from './tree.ts';
 
 export function networkDrawing(network: NetworkView, paint: Paint): string {
   const { driver, origin, state, createdAt, internal, options } = network;
-  const root = network.bridge
-    ? `bridge ${linkLine(network.bridge)}`
-    : network.bridgeName === undefined
-      ? 'no device of its own'
-      : paint.red(`bridge ${network.bridgeName}  missing`);
+  const root = network.bridgeName === undefined ? 'no device of its own' : deviceLine(network, paint);
   const branches = (bridge?: string) =>
     network.members
       .filter(({ bridgeName }) => bridge === undefined || bridgeName === bridge)
@@ -33,8 +29,10 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       ['state', `${state}, since ${createdAt}`],
       ...network.subnets.map((subnet) => ['subnet', subnetLine(subnet)] as const),
       ['internal', internal ? 'yes: no way out' : 'no'],
+      ...(network.fields ?? []),
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
     ]),
+    ...(network.warnings ?? []).map((warning) => `  ${paint.yellow(`warning: ${printable(warning)}`)}`),
     '',
     ...(network.presence === undefined
       ? [`  ${root}`, ...drawBranches(branches(), '  ')]
@@ -89,7 +87,9 @@ export function endpointDrawing(endpoint: EndpointView, paint: Paint): string {
 /** From the bridge inwards: veth, then the interface in the namespace. */
 function fromOutside(endpoint: EndpointView, paint: Paint): Branch {
   const inner: Branch = { lines: insideLines(endpoint, `${whereabouts(endpoint)}, `, paint), children: [] };
-  return { lines: [outsideLine(endpoint, paint)], children: [inner] };
+  return endpoint.outsideName === undefined && endpoint.role === 'parent'
+    ? inner
+    : { lines: [outsideLine(endpoint, paint)], children: [inner] };
 }
 
 /** From the namespace outwards: interface, veth, bridge, network. */
@@ -98,9 +98,10 @@ function fromInside(endpoint: EndpointView, paint: Paint): Branch {
   const bridge: readonly Branch[] =
     endpoint.bridgeName === undefined
       ? [network]
-      : [{ lines: [bridgeLine(endpoint, paint)], children: [network] }];
-  const outside: Branch = { lines: [outsideLine(endpoint, paint)], children: bridge };
-  return { lines: insideLines(endpoint, '', paint), children: [outside] };
+      : [{ lines: [deviceLine(endpoint, paint)], children: [network] }];
+  const isGone = endpoint.outsideName === undefined && endpoint.role === 'parent';
+  const outside = isGone ? bridge : [{ lines: [outsideLine(endpoint, paint)], children: bridge }];
+  return { lines: insideLines(endpoint, '', paint), children: outside };
 }
 
 /** The interface, whose it is, and its ways out; from the record where the kernel's own view is not to be had. */
@@ -126,10 +127,12 @@ function outsideLine(endpoint: EndpointView, paint: Paint): string {
   return outsideName === undefined ? '(no link outside)' : paint.red(`${outsideName}  missing`);
 }
 
-function bridgeLine({ bridge, bridgeName }: EndpointView, paint: Paint): string {
-  return bridge === undefined
-    ? paint.red(`bridge ${bridgeName ?? ''}  missing`)
-    : `bridge ${linkLine(bridge)}`;
+function deviceLine(
+  { bridge, bridgeName = '', role }: Pick<NetworkView, 'bridge' | 'bridgeName' | 'role'>,
+  paint: Paint,
+): string {
+  const what = role ?? 'bridge';
+  return bridge === undefined ? paint.red(`${what} ${bridgeName}  missing`) : `${what} ${linkLine(bridge)}`;
 }
 
 function whereabouts({ attachment }: EndpointView): string {

@@ -5,7 +5,7 @@ import { addrAdd, routeAdd } from './address.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
 import { fdbAdd } from './forwarding.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
-import { linkAdd, linkMaster, linkMove, linkUp } from './link.ts';
+import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
 import { neighbourAnnounce } from './neighbour.ts';
 import { conntrackForget, portHold } from './port.ts';
@@ -16,6 +16,7 @@ const KINDS = {
   'link.add': linkAdd,
   'link.master': linkMaster,
   'link.up': linkUp,
+  'link.promisc': linkPromisc,
   'link.move': linkMove,
   'addr.add': addrAdd,
   'route.add': routeAdd,

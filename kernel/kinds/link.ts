@@ -8,9 +8,21 @@ import { changeLink, changePort, createBridge, createIfb, createVeth, createVxla
 import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
-import type { LinkAdd, LinkKind, LinkMaster, LinkMove, LinkUp, NetnsPath, Step } from '../step.ts';
+import { createMacvlan, createVlan } from '../sub-interface.ts';
+import type {
+  LinkAdd,
+  LinkKind,
+  LinkMaster,
+  LinkMove,
+  LinkPromisc,
+  LinkUp,
+  NetnsPath,
+  Step,
+} from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, Operation, Place, RtnetlinkOperation, View } from './kind.ts';
+import { isVlan, parentOf, wasTaken, whyNot } from './sub-interface.ts';
+import { isSameTunnel, portTaken, whyNoTunnel } from './tunnel.ts';
 
 /** ENODEV: the link went away between look and act, with whatever we wanted to take from it. */
 export function isGone(errno: string): boolean {
@@ -56,7 +68,10 @@ function peerNetns(
 }
 
 export const linkAdd: Kind<LinkAdd> = {
-  looks: (step) => endsOf(step).map((end) => ({ ...end, make: true })),
+  looks: (step) => [
+    ...endsOf(step).map((end) => ({ ...end, make: true as const })),
+    ...parentOf(step).map((name) => ({ netns: step.netns, name })),
+  ],
 
   apply(step, view) {
     for (const { name } of endsOf(step)) checkName(name);
@@ -70,7 +85,7 @@ export const linkAdd: Kind<LinkAdd> = {
   inverse(step, view) {
     const [found] = endsOf(step).flatMap(({ netns, name }) => {
       const link = view.link(netns, name);
-      return link?.kind === step.link.kind && mayBe(link.mark, step.mark) ? [{ netns, link }] : [];
+      return link !== undefined && mayBeMade(step, link) ? [{ netns, link }] : [];
     });
     if (found === undefined) return [];
     for (const { netns, name } of endsOf(step)) view.drop(netns, name);
@@ -78,7 +93,9 @@ export const linkAdd: Kind<LinkAdd> = {
   },
 
   satisfied(step, facts) {
-    return endsOf(step).some(({ netns, name }) => isMade(step, netnsFacts(facts, netns)?.links.get(name)));
+    if (endsOf(step).some(({ netns, name }) => isMade(step, netnsFacts(facts, netns)?.links.get(name))))
+      return true;
+    return step.link.kind === 'macvlan' && wasTaken(step, facts);
   },
 };
 
@@ -88,14 +105,9 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
     link.kind === step.link.kind &&
     sameMark(link.mark, step.mark) &&
     (step.mtu === undefined || step.mtu === link.mtu) &&
+    (step.link.kind !== 'vlan' || (link.parent === step.link.parent && isVlan(step.link, link.vlan))) &&
     isSameTunnel(step.link, link)
   );
-}
-
-function isSameTunnel(wanted: LinkKind, { vxlan }: Pick<LinkFact, 'vxlan'>): boolean {
-  if (wanted.kind !== 'vxlan') return true;
-  const { vni, local, port, learning } = wanted;
-  return vxlan?.vni === vni && vxlan.local === local && vxlan.port === port && vxlan.learning === learning;
 }
 
 function newSingle(step: LinkAdd, view: View): readonly Operation[] {
@@ -113,7 +125,7 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
       // A tunnel keeps to the namespace in which it was asked for.
       netns: step.link.kind === 'vxlan' ? undefined : step.netns,
       request: createSingle(step, link, view),
-      hint: (errno) => whyNot(step.link, errno),
+      hint: (errno) => whyNot(step, errno) ?? whyNoTunnel(step.link, errno),
       undo: { via: 'delete', netns: step.netns, link: made },
       creates: true,
     },
@@ -121,8 +133,14 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
   ];
 }
 
+/** @throws KernelError ENODEV when the parent is not there. */
 function createSingle(step: LinkAdd, link: NewLink, view: View): NetlinkRequest {
+  const parent = (name: string): number => linkOf(view, step.netns, name, step).index;
   switch (step.link.kind) {
+    case 'macvlan':
+      return createMacvlan(link, parent(step.link.parent), step.link);
+    case 'vlan':
+      return createVlan(link, parent(step.link.parent), step.link);
     case 'vxlan':
       return createVxlan(link, step.link, step.netns === undefined ? undefined : view.handle(step.netns));
     case 'ifb':
@@ -130,15 +148,6 @@ function createSingle(step: LinkAdd, link: NewLink, view: View): NetlinkRequest 
     default:
       return createBridge(link);
   }
-}
-
-/** What the kernel's bare number means here (rtnl_link_ops_get(), vxlan_config_validate()). */
-function whyNot(link: LinkKind, errno: string): string | undefined {
-  if (link.kind !== 'vxlan') return undefined;
-  if (errno === 'EOPNOTSUPP') return 'this kernel has no vxlan, or cannot load it: modprobe vxlan';
-  if (errno === 'EEXIST')
-    return `VNI ${link.vni} on UDP port ${link.port} is taken on this host: see ip -d link show type vxlan, in Docker's namespaces too`;
-  return undefined;
 }
 
 function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view: View): readonly Operation[] {
@@ -207,6 +216,8 @@ function put(
     mtu: mtu ?? step.mtu ?? 1500,
     up: false,
     carrier: false,
+    promisc: false,
+    promiscuity: 0,
     master: 0,
     peerElsewhere: false,
     mark: step.mark,
@@ -220,11 +231,7 @@ function put(
 
 /** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
 function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
-  if (
-    present.kind !== step.link.kind ||
-    !mayBe(present.mark, step.mark) ||
-    !isSameTunnel(step.link, present)
-  ) {
+  if (!mayBeMade(step, present) || !isOnParent(step, present, view) || !isSameTunnel(step.link, present)) {
     const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
     throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
   }
@@ -242,6 +249,17 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
       .toReversed()
       .flatMap(({ netns, end }) => (end === undefined ? [] : [change(netns, end, finish(step, view))])),
   ];
+}
+
+function mayBeMade({ link, mark }: LinkAdd, present: KernelLink): boolean {
+  const isKind = present.kind === link.kind && (link.kind !== 'vlan' || isVlan(link, present.vlan));
+  return isKind && mayBe(present.mark, mark);
+}
+
+function isOnParent(step: LinkAdd, present: KernelLink, view: View): boolean {
+  if (step.link.kind !== 'vlan') return true;
+  const parent = view.link(step.netns, step.link.parent);
+  return parent?.index === present.peerIndex && !present.peerElsewhere;
 }
 
 export const linkMaster: Kind<LinkMaster> = {
@@ -308,7 +326,8 @@ export const linkUp: Kind<LinkUp> = {
     const up = change(step.netns, link, { up: true }, { up: false });
     // A tunnel takes its port when it comes up (vxlan_open()).
     const hint = (errno: string) => (errno === 'EADDRINUSE' ? portTaken(link) : undefined);
-    return [link.kind === 'vxlan' ? { ...up, hint } : up];
+    if (link.kind === 'vxlan') return [{ ...up, hint }];
+    return [link.kind === 'vlan' ? { ...up, tolerates: (errno) => errno === 'ENETDOWN' } : up];
   },
 
   inverse(step, view) {
@@ -318,13 +337,34 @@ export const linkUp: Kind<LinkUp> = {
     return [{ ...change(step.netns, link, { up: false }), tolerates: isGone }];
   },
 
-  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.links.get(step.link)?.up === true,
+  satisfied(step, facts) {
+    const links = netnsFacts(facts, step.netns)?.links;
+    const link = links?.get(step.link);
+    if (link?.vlan === undefined || link.up) return link?.up === true;
+    return links?.get(link.parent ?? '')?.up === false;
+  },
 };
 
-function portTaken({ vxlan }: KernelLink): string {
-  const port = vxlan?.port ?? 0;
-  return `UDP port ${port} is held by another program: see ss -ulnp sport = :${port}`;
-}
+/** On whomsoever's link: it is the stranger's own that the plan is about. */
+export const linkPromisc: Kind<LinkPromisc> = {
+  looks: ({ link }) => [{ netns: undefined, name: link }],
+
+  apply(step, view) {
+    const link = linkOf(view, undefined, step.link, step);
+    if (link.promisc) return [];
+    view.put(undefined, { ...link, promisc: true });
+    return [change(undefined, link, { promisc: true }, { promisc: false })];
+  },
+
+  inverse(step, view) {
+    const link = view.link(undefined, step.link);
+    if (link?.promisc !== true) return [];
+    view.put(undefined, { ...link, promisc: false });
+    return [{ ...change(undefined, link, { promisc: false }), tolerates: isGone }];
+  },
+
+  satisfied: (step, { host }) => host.links.get(step.link)?.promisc === true,
+};
 
 export const linkMove: Kind<LinkMove> = {
   looks: ({ link, to, as }) => [

@@ -1,7 +1,7 @@
 /** What the acceptance tests look at from outside: Docker's answers, and packets where they arrive. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Running } from '../lab/command.ts';
-import { until } from '../lab/command.ts';
+import { PATIENCE, until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
 
@@ -51,7 +51,7 @@ export async function capture(
   await until('tcpdump to listen', 10_000, () => running.stderr.includes('listening on') || undefined);
   await act();
   // What was sent last has arrived: the ways here are microseconds long.
-  await sleep(100);
+  await sleep(100 * PATIENCE);
   await running.kill('SIGINT');
   return running.stdout;
 }

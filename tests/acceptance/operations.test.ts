@@ -40,12 +40,15 @@ async function examples(): Promise<readonly Example[]> {
 
 /** What no two runs have in common. A line is cut at these; what stands between them is held to the letter. */
 const VOLATILE =
-  /[0-9a-f]{64}|(?<=\bcnm|\b)[0-9a-f]{12}\b|\bveth\w+h\b|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|fe80::[0-9a-f:]+|\d+\.\d+(?:\/\d+\.\d+)+(?= ms)|(?<==)\d+\.\d+(?= ms)|(?<=time )\d+(?=ms)/g;
+  /[0-9a-f]{64}|(?<=\bcnm|\b)[0-9a-f]{12}\b|\bveth\w+h\b|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d+\.\d+(?:\/\d+\.\d+)+(?= ms)|(?<==)\d+\.\d+(?= ms)|(?<=time )\d+(?=ms)/g;
 
 /** Measured times are no names. */
 const MEASURED = /T[\d:.]+Z$|^\d+(\.\d+(\/|$)|$)/;
 
-const fixed = (line: string) => line.replace(VOLATILE, '…').replace(/ {2,}/g, '  ').trimEnd();
+/** The kernel makes link-local addresses in its own time: just after a join there may be none yet. */
+const settled = (line: string) => line.replace(/ {2}fe80::[0-9a-f:]+\/64/g, '');
+
+const fixed = (line: string) => settled(line).replace(VOLATILE, '…').replace(/ {2,}/g, '  ').trimEnd();
 
 /** The page's ids, and what they are here. */
 class Meanings {
@@ -53,8 +56,8 @@ class Meanings {
 
   /** @returns the page's words that had another meaning before. */
   learn(page: string, here: string): readonly string[] {
-    const theirs = here.match(VOLATILE) ?? [];
-    return (page.match(VOLATILE) ?? []).filter((word, n) => {
+    const theirs = settled(here).match(VOLATILE) ?? [];
+    return (settled(page).match(VOLATILE) ?? []).filter((word, n) => {
       if (MEASURED.test(word)) return false;
       const before = this.#here.get(word);
       this.#here.set(word, theirs[n] ?? '');

@@ -1,4 +1,5 @@
 /** What the tests of published ports look at: who answers whom, and what the host then holds. */
+import { GATEWAY_DNS_PORT } from '../../address/dns-port.ts';
 import type { Output } from '../lab/command.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
@@ -90,7 +91,7 @@ function text(value: unknown): string {
   return concat?.map(text).join(' . ') ?? range?.map(text).join('-') ?? JSON.stringify(value);
 }
 
-/** Ports that the daemon's sockets hold on the host, as `tcp 0.0.0.0:8080`. */
+/** Ports that the daemon's sockets hold on the host, as `tcp 0.0.0.0:8080`; not the resolver's own. */
 export async function held(h: DockerHost): Promise<readonly string[]> {
   const pid = await h.cnmd.pid();
   const lines = (await h.net('ss', '-Hlntup')).split('\n').filter((line) => line.includes(`pid=${pid},`));
@@ -99,6 +100,7 @@ export async function held(h: DockerHost): Promise<readonly string[]> {
       const [proto = '', , , , local = ''] = line.trim().split(/\s+/);
       return `${proto} ${local}`;
     })
+    .filter((one) => !one.endsWith(`:${GATEWAY_DNS_PORT}`))
     .sort();
 }
 

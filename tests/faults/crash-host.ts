@@ -1,6 +1,7 @@
 /** A host of the lab whose daemon can be told to die at a point, and what that host then holds. */
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { GATEWAY_DNS_PORT } from '../../address/dns-port.ts';
 import { openReader } from '../../store/reader.ts';
 import { Service } from '../lab/cnmd.ts';
 import { Hopeless, type Running, until } from '../lab/command.ts';
@@ -15,18 +16,20 @@ type Environment = Readonly<Record<string, string>>;
 export class CrashDaemon {
   readonly #host: CnmHost;
   readonly #env: Environment;
+  readonly #drivers: readonly string[];
   #running: Running | undefined;
   #log = '';
 
-  constructor(host: CnmHost, env: Environment = {}) {
+  constructor(host: CnmHost, env: Environment = {}, drivers: readonly string[] = ['bridge']) {
     this.#host = host;
     this.#env = env;
+    this.#drivers = drivers;
   }
 
   /** Waits until it is ready: its control socket listens after the first reconcile is over. */
   async start(env: Environment = {}): Promise<void> {
     this.#keepLog();
-    const [node = '', , ...rest] = new Service(this.#host, {}).argv();
+    const [node = '', , ...rest] = new Service(this.#host, { drivers: this.#drivers }).argv();
     await this.#host.sh(`rm -f ${CONTROL}`);
     const running = this.#host.spawn([node, CRASH_DAEMON, ...rest], {
       env: { ...COMPILED, CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },
@@ -115,7 +118,8 @@ for file in /run/cnm/netns/* /run/netns/*; do
 done
 echo "nft host $(nft -j list table inet cnm 2>/dev/null)"
 { iptables-save -t filter; ip6tables-save -t filter; } | grep cnm | sed 's/^/text iptables /'
-ss -Hlntu | while read -r proto _ _ _ address _; do echo "text held $proto $address"; done
+# The resolver opens its own after the daemon says that it is ready.
+ss -Hlntu | grep -v ':${GATEWAY_DNS_PORT} ' | while read -r proto _ _ _ address _; do echo "text held $proto $address"; done
 true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {

@@ -38,7 +38,7 @@ export type Case = (world: World) => Promise<Seen>;
 export const NETWORK = 'n'.repeat(64);
 export const ENDPOINT = 'e'.repeat(64);
 export const MARK = { network: NETWORK, endpoint: ENDPOINT };
-const OTHER = { network: 'o'.repeat(64) };
+export const OTHER = { network: 'o'.repeat(64) };
 
 export function prefix(text: string): Prefix {
   return text as Prefix;
@@ -156,7 +156,7 @@ function link({
   mark,
   ...port
 }: LinkFact): unknown {
-  const { isolated, hairpin, suppress, vxlan, bucket, redirectedTo } = port;
+  const { isolated, hairpin, suppress, vxlan, bucket, redirectedTo, parent, macvlanMode, vlan } = port;
   // The burst comes back as the kernel's ticks of 64 ns have it; what matters is that `missing` takes it for the same.
   const limit = bucket && { rate: bucket.rate, limit: bucket.limit };
   return {
@@ -174,6 +174,9 @@ function link({
     mark,
     limit,
     redirectedTo,
+    parent,
+    macvlanMode,
+    vlan,
   };
 }
 

@@ -13,7 +13,7 @@ export interface Output {
 export interface CommandOptions {
   /** Written to the command's standard input, which is then closed. Default: empty. */
   readonly input?: string | Buffer;
-  /** Milliseconds; then SIGKILL. Default 120 000. */
+  /** Milliseconds, times PATIENCE; then SIGKILL. Default 120 000. */
   readonly timeout?: number;
   /** Added to the lab's small clean environment. */
   readonly env?: Readonly<Record<string, string>>;
@@ -21,11 +21,15 @@ export interface CommandOptions {
   readonly cwd?: string;
 }
 
+/** Time limits of the lab are for machines like CI's. In one that is emulated (vm-guest.sh) everything may take so many times longer. */
+export const PATIENCE = Number(process.env['CNM_LAB_PATIENCE'] ?? 1);
+
 /**
  * The environment of everything the lab starts: small and fixed, so that nothing of the test runner (NODE_OPTIONS,
  * TAP_*, DOCKER_HOST) reaches a daemon under test.
  */
 function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const compiled = process.env['NODE_COMPILE_CACHE'];
   return {
     PATH: '/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
@@ -33,6 +37,8 @@ function environment(extra: Readonly<Record<string, string>> = {}): Record<strin
     // What bash reads from here is a socket, by which it takes itself for one that rshd started, and runs ~/.bashrc, whatever
     // that waits for (bash's shell.c, run_startup_files). Not when it is told that another shell stands above it.
     SHLVL: '1',
+    // Where compiling takes longer than all the rest of a start, it was done before (vm.sh).
+    ...(compiled !== undefined && { NODE_COMPILE_CACHE: compiled }),
     ...extra,
   };
 }
@@ -113,7 +119,7 @@ export class Running {
    */
   async pid(): Promise<number> {
     const outer = this.outerPid;
-    for (let tries = 0; tries < 200 && this.alive; tries += 1) {
+    for (let tries = 0; tries < 200 * PATIENCE && this.alive; tries += 1) {
       const comm = await readFile(`/proc/${outer}/comm`, 'utf8').catch(() => '');
       if (!['setpriv', 'nsenter', 'unshare'].includes(comm.trim())) return outer;
       const children = await readFile(`/proc/${outer}/task/${outer}/children`, 'utf8').catch(() => '');
@@ -152,7 +158,7 @@ export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
 /** Runs a command to its end. Rejects only when it cannot be started at all. */
 export async function tryRun(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
   const running = new Running(argv, options);
-  const limit = options.timeout ?? 120_000;
+  const limit = (options.timeout ?? 120_000) * PATIENCE;
   const timer = setTimeout(() => {
     running.kill('SIGKILL').catch(() => undefined);
   }, limit);
@@ -175,13 +181,13 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 /** Thrown inside `until` when waiting on makes no sense, as when the daemon that should answer has ended. */
 export class Hopeless extends Error {}
 
-/** Asks until `ask` gives a value; throws after `limit` milliseconds with the last error. */
+/** Asks until `ask` gives a value; throws after `limit` milliseconds, times PATIENCE, with the last error. */
 export async function until<T>(
   what: string,
   limit: number,
   ask: () => T | undefined | Promise<T | undefined>,
 ): Promise<T> {
-  const deadline = performance.now() + limit;
+  const deadline = performance.now() + limit * PATIENCE;
   let last: unknown;
   do {
     try {
@@ -191,9 +197,13 @@ export async function until<T>(
       if (error instanceof Hopeless) throw error;
       last = error;
     }
-    await sleep(25);
+    // Asking takes longer there, too, and must leave time to what is waited for.
+    await sleep(25 * PATIENCE);
   } while (performance.now() < deadline);
-  throw new Error(`waited ${limit} ms for ${what}${last instanceof Error ? `: ${last.message}` : ''}`, {
-    cause: last,
-  });
+  throw new Error(
+    `waited ${limit * PATIENCE} ms for ${what}${last instanceof Error ? `: ${last.message}` : ''}`,
+    {
+      cause: last,
+    },
+  );
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Service } from './cnmd.ts';
@@ -149,8 +149,8 @@ export class Lab {
     return segment;
   }
 
-  /** One more host on a segment (`uplink`, or what `segment` gave). */
-  async attach(segment: string, { host, link, addresses = [], mtu }: Attachment): Promise<void> {
+  /** One more host on a segment (`uplink`, or what `segment` gave). Gives the name of its port there, in the world's namespace. */
+  async attach(segment: string, { host, link, addresses = [], mtu }: Attachment): Promise<string> {
     const port = `${host.name}-${link}`.slice(-15);
     const size = mtu === undefined ? [] : ['mtu', String(mtu)];
     const there = ['netns', String(host.pid)];
@@ -170,6 +170,7 @@ export class Lab {
     await this.#world.net('ip', 'link', 'set', port, 'master', segment, 'up');
     await host.net('ip', 'link', 'set', link, 'up');
     for (const address of addresses) await addAddress(host, link, address);
+    return port;
   }
 
   /** A cable between two hosts. */
@@ -209,11 +210,20 @@ function explain(t: Owner, lab: Lab): void {
   process.stderr.write(`${lines.slice(-150).join('\n')}\n`);
 }
 
+/** A file that asks for the virtual machine would fail elsewhere without telling why. */
+async function assertMachine(): Promise<void> {
+  const file = process.argv[1] ?? '';
+  if (process.env['CNM_LAB_VM'] === 'inside') return;
+  if (/^\/\/ lab: vm\b/m.test(await readFile(file, 'utf8').catch(() => '')))
+    throw new Error(`this test needs the virtual machine: bash tests/run-lab.sh ${file}`);
+}
+
 /**
  * Opens a lab, which is taken away when the test ends. Fails the test when anything of it is then still on the
  * machine. First removes what labs of killed tests left.
  */
 export async function openLab(t: Owner): Promise<Lab> {
+  await assertMachine();
   await sweep();
   const name = await labName(randomBytes(3).toString('hex'));
   const folder = join(tmpdir(), name);

@@ -2,7 +2,7 @@ import { readFile, readdir, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { signalIfThere, tryRun } from './command.ts';
+import { PATIENCE, signalIfThere, tryRun } from './command.ts';
 
 /** Everything that a lab makes outside its own namespaces bears a name with this prefix: folders, cgroups, processes. */
 export const PREFIX = 'cnmlab-';
@@ -55,7 +55,7 @@ async function cgroupsOf(names: readonly string[]): Promise<string[]> {
 
 /** A cgroup is busy for a moment after the last process of it has died. */
 async function removeCgroups(names: readonly string[]): Promise<void> {
-  for (let tries = 0; tries < 40; tries += 1) {
+  for (let tries = 0; tries < 40 * PATIENCE; tries += 1) {
     const paths = await cgroupsOf(names);
     if (paths.length === 0) return;
     for (const path of paths) await rmdir(path).catch(() => undefined);
@@ -65,7 +65,7 @@ async function removeCgroups(names: readonly string[]): Promise<void> {
 
 /** Ends and removes all that a lab left outside its namespaces. The namespaces go with their processes. */
 export async function takeAway(name: string): Promise<void> {
-  for (let tries = 0; tries < 40; tries += 1) {
+  for (let tries = 0; tries < 40 * PATIENCE; tries += 1) {
     const pids = await processesOf(name);
     if (pids.length === 0) break;
     for (const pid of pids) signalIfThere(pid, 'SIGKILL');

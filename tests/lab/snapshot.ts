@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PATIENCE } from './command.ts';
 import { CnmHost } from './docker-host.ts';
 import type { Host } from './host.ts';
 import { unixHttp } from './unix-http.ts';
@@ -197,7 +198,8 @@ async function descriptors(host: CnmHost): Promise<string[]> {
 async function records(host: CnmHost, subject: string): Promise<unknown> {
   const { status, body, text } = await unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
   if (status !== 200) throw new Error(`the admin API does not list ${subject}: ${status} ${text}`);
-  return body;
+  // Without names: those of Docker's objects are there when its Engine answers in time.
+  return JSON.parse(JSON.stringify(body, (key, value: unknown) => (key === 'name' ? undefined : value)));
 }
 
 /** The host's state now. Of our daemon only where it runs. */
@@ -239,7 +241,7 @@ export async function assertRestored(
   before: Snapshot,
   limit = 3000,
 ): Promise<boolean> {
-  const deadline = performance.now() + limit;
+  const deadline = performance.now() + limit * PATIENCE;
   let after = await snapshot(host);
   while (!isDeepStrictEqual(before, after) && performance.now() < deadline) {
     await sleep(100);

@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { request } from 'node:http';
 import { basename, dirname } from 'node:path';
 import { Readable } from 'node:stream';
+import { PATIENCE } from './command.ts';
 
 export interface Reply {
   readonly status: number;
@@ -16,7 +17,7 @@ export async function unixHttp(
   method: string,
   path: string,
   body?: unknown,
-  timeout = 60_000,
+  timeout = 60_000 * PATIENCE,
 ): Promise<Reply> {
   // sun_path has 108 bytes (unix(7)), and a managed plugin's socket seen from outside has more: go by its open folder.
   const folder = await open(dirname(socketPath));

@@ -104,6 +104,17 @@ t.test('the image', async (t) => {
     t.match(await h.exec('c2', 'ping', '-c1', '-W1', 'c1'), '1 received', 'by name');
   });
 
+  t.test('names are answered at the gateway, and inside of containers', async (t) => {
+    await h.docker('network', 'create', '-d', DRIVER, '--subnet', '10.6.0.0/24', '-o', 'dns=on', 'n6');
+    await h.container('c6', 'n6', '--ip', '10.6.0.10');
+    const ask = async (door: string) =>
+      (await h.tryInContainer('c6', {}, 'dig', '+short', '+tries=1', '+time=1', door, 'c6.n6')).stdout.trim();
+    for (const door of ['@10.6.0.1', '@127.0.0.12'])
+      t.ok(await until(door, 10_000, async () => (await ask(door)) === '10.6.0.10' || undefined), door);
+    await h.docker('rm', '-f', 'c6');
+    await h.docker('network', 'rm', 'n6');
+  });
+
   t.test('it publishes ports, also below 1024', async (t) => {
     const page = ['cnm-lab', 'httpd', '-f', '-p', '80', '-h', '/www'];
     await h.docker('run', '-d', '--name', 'web', '--network', 'n1', '-p', '81:80', ...page);

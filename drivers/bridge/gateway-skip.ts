@@ -1,13 +1,9 @@
-/** Which gateway addresses Docker shall not allocate (Engine ≥ 28, GwAllocCheck). */
-import type { NetworkSpec } from '../cnm/model.ts';
+/** For which families a network needs no gateway address unless the user names one. Pure. */
+import type { GatewaySkip } from '../../cnm/driver.ts';
+import type { NetworkSpec } from '../../cnm/model.ts';
 
 const BRIDGE = 'com.docker.network.bridge';
 const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
-
-export interface GatewaySkip {
-  readonly SkipIPv4: boolean;
-  readonly SkipIPv6: boolean;
-}
 
 /**
  * The rule of Docker's own bridge driver (moby pull requests 49261 and 49262): no gateway where the bridge gets no address
@@ -15,11 +11,11 @@ export interface GatewaySkip {
  * for IPv4 also an internal one with inhibit_ipv4. An internal network without either keeps its gateway: the host talks to
  * its containers there, and the question carries no subnet by which a /31 could be told.
  *
- * A value that is none (inhibit_ipv4=maybe) skips nothing here: CreateNetwork follows, and refuses it by name.
+ * A value that is none (inhibit_ipv4=maybe) skips nothing here: the network's creation follows, and refuses it by name.
  */
 export function gatewaySkip(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip {
   const { options, internal } = network;
   const isolated = (family: 4 | 6): boolean => options[`${BRIDGE}.gateway_mode_ipv${family}`] === 'isolated';
   const inhibited = internal && TRUE.has(options[`${BRIDGE}.inhibit_ipv4`] ?? '');
-  return { SkipIPv4: isolated(4) || inhibited, SkipIPv6: isolated(6) };
+  return { 4: isolated(4) || inhibited, 6: isolated(6) };
 }

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { gatewaySkip } from './gateway-allocation.ts';
+import { gatewaySkip } from './gateway-skip.ts';
 
 const BRIDGE = 'com.docker.network.bridge';
 
@@ -19,7 +19,7 @@ t.test('P19 which gateways Docker shall not allocate, as its own bridge driver a
   for (const [internal, options, SkipIPv4, SkipIPv6] of table) {
     t.same(
       gatewaySkip({ internal, options }),
-      { SkipIPv4, SkipIPv6 },
+      { 4: SkipIPv4, 6: SkipIPv6 },
       `${internal} ${JSON.stringify(options)}`,
     );
   }

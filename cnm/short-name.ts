@@ -1,0 +1,11 @@
+/** A piece of a link's name: at most 15 bytes has the whole (IFNAMSIZ - 1). */
+import { createHash } from 'node:crypto';
+
+/** Ten characters of a hash of the whole id (50 bits, so that ids which begin alike differ); the same for the same id. */
+export function shortOf(id: string): string {
+  const digest = createHash('sha256').update(id).digest('hex');
+  return BigInt(`0x${digest.slice(0, 14)}`)
+    .toString(36)
+    .padStart(10, '0')
+    .slice(-10);
+}

@@ -1,0 +1,102 @@
+/** The members of an etcd cluster: which of them is asked, and what its failures mean. */
+import type { CallOptions, ChannelOptions } from '@grpc/grpc-js';
+import { noop } from 'cockatiel';
+import { Etcd3, EtcdLeaseInvalidError } from 'etcd3';
+import type { Failure, Result } from './cluster.ts';
+
+export interface Member {
+  readonly client: Etcd3;
+  /** With the deadline of this call. */
+  readonly options: CallOptions;
+}
+
+export interface MembersOptions {
+  readonly hosts: readonly string[];
+  /** Milliseconds, of a call, whichever members are tried. */
+  readonly deadline: number;
+  readonly channel: ChannelOptions;
+}
+
+export class Members {
+  readonly name: string;
+  readonly #clients: readonly Etcd3[];
+  readonly #deadline: number;
+  #current = 0;
+  #closed = false;
+
+  constructor({ hosts, deadline, channel }: MembersOptions) {
+    this.name = `etcd://${hosts.join(',')}`;
+    this.#deadline = deadline;
+    // One client for each: etcd3 would choose one at random for each call, also one that is known to be gone.
+    this.#clients = hosts.map(
+      (host) =>
+        new Etcd3({ hosts: host, grpcOptions: channel, faultHandling: { host: () => noop, global: noop } }),
+    );
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The member that answered last, for streams. */
+  get current(): Etcd3 {
+    const client = this.#clients[this.#current];
+    if (client === undefined) throw new RangeError('an etcd cluster has at least one member');
+    return client;
+  }
+
+  /** It does not answer: the next one is asked from now on, unless somebody has seen to that already. */
+  giveUp(client: Etcd3): void {
+    if (this.current === client) this.#current = (this.#current + 1) % this.#clients.length;
+  }
+
+  /** One member after another while nothing can have been done; a read is done again in any case. */
+  async call<T>(what: 'read' | 'change', work: (member: Member) => Promise<Result<T>>): Promise<Result<T>> {
+    const end = Date.now() + this.#deadline;
+    // A member that is cut off takes all the time that it is given: leave some for another one.
+    const share = this.#deadline / Math.min(2, this.#clients.length);
+    let failed: Failure | undefined;
+    for (let tried = 0; tried < this.#clients.length && Date.now() < end; tried++) {
+      if (this.#closed) return this.#failure('closed', 'the connection to the cluster is closed', false);
+      const client = this.current;
+      try {
+        return await work({ client, options: { deadline: Math.min(end, Date.now() + share) } });
+      } catch (error) {
+        failed = this.failureOf(error);
+        if (failed.reason !== 'unreachable') return failed;
+        this.giveUp(client);
+        if (what === 'change' && failed.uncertain) return failed;
+      }
+    }
+    const last = failed ?? this.#failure('unreachable', `${this.name} did not answer in time`, false);
+    return what === 'read' ? { ...last, uncertain: false } : last;
+  }
+
+  failureOf(error: unknown): Failure {
+    if (this.#closed) return this.#failure('closed', 'the connection to the cluster is closed', true);
+    const text = error instanceof Error ? error.message : String(error);
+    if (error instanceof EtcdLeaseInvalidError) return this.#failure('lease-lost', text, false);
+    if (REFUSED.test(text)) return this.#failure('refused', `${this.name} refused: ${text}`, false);
+    return this.#failure('unreachable', `${this.name} does not answer: ${text}`, !NOT_SENT.test(text));
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const client of this.#clients) client.close();
+  }
+
+  #failure(reason: Failure['reason'], message: string, uncertain: boolean): Failure {
+    return { ok: false, reason, message, uncertain };
+  }
+}
+
+/**
+ * gRPC's codes, which etcd3 leaves in the text, for answers of etcd itself that say that nothing was done: INVALID_ARGUMENT,
+ * NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, OUT_OF_RANGE, UNAUTHENTICATED.
+ */
+const REFUSED =
+  /^(3|5|7|8|9|11|16) [A-Z]|^etcdserver: (mvcc: )?(database space exceeded|too many|request is too large|permission denied)/;
+
+/** What grpc-js says of a call that never left this host (internal-channel.ts, resolving-call.ts). */
+const NOT_SENT =
+  /No connection established|Waiting for LB pick|Name resolution failed|Channel closed before call started|Channel has been shut down/;

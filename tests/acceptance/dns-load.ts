@@ -1,0 +1,41 @@
+/**
+ * `dns-load.ts SERVER COUNT NAME`: sends COUNT questions for different names that nobody answers, then asks 200 times for NAME, and prints
+ * the milliseconds: { answered, median, p99 }.
+ */
+import { createSocket } from 'node:dgram';
+import * as packet from 'dns-packet';
+
+const [server = '', count = '0', local = ''] = process.argv.slice(2);
+const socket = createSocket('udp4');
+const question = (name: string, id: number) =>
+  packet.encode({ type: 'query', id, flags: packet.RECURSION_DESIRED, questions: [{ type: 'A', name }] });
+const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
+
+for (let n = 0; n < Number(count); n += 1) {
+  socket.send(question(`hang${n}.example`, n), 53, server);
+  // As fast as a receive buffer takes it.
+  if (n % 100 === 99) await pause(10);
+}
+const times: number[] = [];
+for (let n = 0; n < 200; n += 1) {
+  const id = 40_000 + n;
+  const began = performance.now();
+  const answered = new Promise<boolean>((resolve) => {
+    const timer = setTimeout(() => {
+      resolve(false);
+    }, 2_000);
+    const hear = (reply: Buffer) => {
+      if (reply.readUInt16BE(0) !== id) return;
+      socket.off('message', hear);
+      clearTimeout(timer);
+      resolve(true);
+    };
+    socket.on('message', hear);
+  });
+  socket.send(question(local, id), 53, server);
+  if (await answered) times.push(performance.now() - began);
+}
+times.sort((a, b) => a - b);
+const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))];
+process.stdout.write(`${JSON.stringify({ answered: times.length, median: at(0.5), p99: at(0.99) })}\n`);
+socket.close();
