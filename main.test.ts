@@ -242,10 +242,10 @@ function cnmd(...argv: string[]) {
 t.test('the command line', (t) => {
   t.match(cnmd('--version'), { status: 0, stdout: /^cnmd \d+\.\d+\.\d+\n$/, stderr: '' });
   t.match(cnmd('--help'), { status: 0, stdout: /--state-dir/, stderr: '' });
-  t.match(cnmd('--drivers', 'overlay'), {
+  t.match(cnmd('--drivers', 'ipvlan'), {
     status: 2,
     stdout: '',
-    stderr: /^cnmd: --drivers: the driver 'overlay' is not in this version.*\n$/,
+    stderr: /^cnmd: --drivers: there is no driver 'ipvlan'.*\n$/,
   });
   t.end();
 });

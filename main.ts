@@ -2,7 +2,7 @@
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
 import { readFileSync, realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import type { Cnm, EngineView } from './cnm/cnm.ts';
@@ -47,6 +47,9 @@ export interface Overrides {
 const READY_BOUND_MS = 25_000;
 /** For requests under way when we are told to stop. Docker kills a plugin 10 s after the signal. */
 const DRAIN_MS = 6_000;
+
+/** Beside this file, in whichever form it is. */
+const VTEP_WORKER = new URL(`vtep-worker${extname(import.meta.filename)}`, import.meta.url);
 
 /** Given back in the opposite order, at the end or when a later part cannot be had. */
 type Held = (() => Promise<void>)[];
@@ -100,7 +103,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -109,11 +112,17 @@ async function assemble(
   }
   const kernel =
     overrides.kernel ??
-    (await openKernel({ netnsDir: join(runDir, 'netns'), ownMounts: form === 'managed', log }));
+    (await openKernel({
+      netnsDir: join(runDir, 'netns'),
+      ownMounts: form === 'managed',
+      log,
+      vtepWorker: VTEP_WORKER,
+    }));
   held.push(() => kernel.close());
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine });
+  const host = advertise === undefined ? {} : { advertise };
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const cluster = await openCluster(configuration, held);

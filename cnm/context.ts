@@ -3,7 +3,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { KernelError } from '../kernel/kernel.ts';
 import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
-import type { Driver } from './driver.ts';
+import type { Driver, HostSettings } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
@@ -18,11 +18,14 @@ export interface Context {
   readonly log: Log;
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
+  readonly host: HostSettings;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
   readonly now: () => Date;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;
+  /** How many endpoints of a network are being made and have no record yet: see presence.ts. */
+  readonly entering: Map<NetworkId, number>;
   /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
   readonly ephemeral: { next: number };
 }

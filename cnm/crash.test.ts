@@ -4,7 +4,9 @@
  * the real daemon, killed with SIGKILL, is tests/faults/.
  */
 import t from 'tap';
+import type { Test } from 'tap';
 import { prefix } from '../address/prefix.ts';
+import { drivers } from '../drivers/index.ts';
 import { bridge } from '../drivers/bridge/index.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
@@ -40,9 +42,22 @@ const standalone: EndpointSpec = {
   addressV6: prefix('fd00:1::3/64'),
 };
 
+/** The same network as the other driver makes it: nothing of it is in the kernel but for its endpoints. */
+const WORLDS: readonly { readonly network: NetworkSpec; readonly kernel: () => FakeKernel }[] = [
+  { network, kernel: fakeKernel },
+  {
+    network: {
+      ...network,
+      driver: 'cnm-overlay',
+      options: { vni: '4097', peers: '192.0.2.1,192.0.2.2', 'ip-range': 'any' },
+    },
+    kernel: () => fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] }),
+  },
+];
+
 /** The whole life, each operation with its name. */
-const life: readonly (readonly [string, (cnm: Cnm) => Promise<unknown>])[] = [
-  ['createNetwork', (cnm) => cnm.createNetwork(network)],
+const life: readonly (readonly [string, (cnm: Cnm, network: NetworkSpec) => Promise<unknown>])[] = [
+  ['createNetwork', (cnm, network) => cnm.createNetwork(network)],
   ['createEndpoint', (cnm) => cnm.createEndpoint(ofDocker)],
   ['join', (cnm) => cnm.join(network.id, ofDocker.id, '/var/run/docker/netns/x')],
   ['createSandbox', (cnm) => cnm.createSandbox('web')],
@@ -71,6 +86,7 @@ class Death {
   #points = 0;
   /** What the last point was that it lived through. */
   last = 'nothing';
+  dead = false;
   readonly #at: number;
   constructor(at: number) {
     this.#at = at;
@@ -79,7 +95,8 @@ class Death {
     return this.#points;
   }
   point(what: string): void {
-    if (this.#points >= this.#at) throw new Killed();
+    this.dead = this.#points >= this.#at;
+    if (this.dead) throw new Killed();
     this.last = what;
     this.#points += 1;
   }
@@ -106,13 +123,15 @@ function born(kernel: FakeKernel, store: Store, death?: Death): Cnm {
       death.point(phase);
     });
   const used = death ? mortal(store, death) : store;
-  return createCnm({ kernel, store: used, drivers: [bridge], log: silent, runDir: '/run/cnm' });
+  return createCnm({ kernel, store: used, drivers, log: silent, runDir: '/run/cnm' });
 }
 
-async function live(cnm: Cnm, from = 0): Promise<number> {
+/** Who is killed goes no further, whatever would have been made of it. */
+async function live(cnm: Cnm, from = 0, spec = network, death?: Death): Promise<number> {
   for (let step = from; step < life.length; step += 1) {
     try {
-      await life[step]?.[1](cnm);
+      await life[step]?.[1](cnm, spec);
+      if (death?.dead === true) return step;
     } catch {
       return step;
     }
@@ -120,17 +139,24 @@ async function live(cnm: Cnm, from = 0): Promise<number> {
   return life.length;
 }
 
-t.test('killed at every point, started again, the life goes on to its end and leaves nothing', async (t) => {
+for (const world of WORLDS)
+  t.test(
+    `${world.network.driver}: killed at every point, started again, it goes on and leaves nothing`,
+    (t) => killedEverywhere(t, world),
+  );
+
+async function killedEverywhere(t: Test, { network, kernel: host }: (typeof WORLDS)[number]): Promise<void> {
   const whole = new Death(Infinity);
-  t.equal(await live(born(fakeKernel(), memoryStore(), whole)), life.length, 'the undisturbed life ends');
+  const undisturbed = await live(born(host(), memoryStore(), whole), 0, network);
+  t.equal(undisturbed, life.length, 'the undisturbed life ends');
   t.ok(whole.points > 60, `there are ${whole.points} points to die at`);
 
   for (let at = 0; at < whole.points; at += 1) {
-    const kernel = fakeKernel();
+    const kernel = host();
     const store = memoryStore();
     const before = JSON.stringify(kernel.snapshot(), withoutSysctls);
     const death = new Death(at);
-    const cut = await live(born(kernel, store, death));
+    const cut = await live(born(kernel, store, death), 0, network, death);
     const where = `point ${at}, in ${life[cut]?.[0] ?? 'nothing'}`;
 
     const cnm = born(kernel, store);
@@ -152,7 +178,7 @@ t.test('killed at every point, started again, the life goes on to its end and le
     // An endpoint whose join was cut off is undone as a whole; who asked for it asks again.
     const resume = life[cut]?.[0] === 'join' && cnm.endpoints().length === 0 ? cut - 1 : cut;
     t.equal(
-      await live(cnm, resume),
+      await live(cnm, resume, network),
       life.length,
       `${where}: the same request again succeeds, and so does the rest`,
     );
@@ -163,7 +189,7 @@ t.test('killed at every point, started again, the life goes on to its end and le
     );
     t.same(store.list(''), [], `${where}: nothing is left in the store`);
   }
-});
+}
 
 t.test(
   'killed while a sandbox leaves the network with its default route: another one carries it',

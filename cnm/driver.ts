@@ -12,6 +12,7 @@ import type {
   JoinInfo,
   NetworkRecord,
   NetworkSpec,
+  NetworkWithPresence,
   PlannedNetwork,
   PortBinding,
   PublishedPort,
@@ -19,6 +20,14 @@ import type {
 
 /** The sysctl by which a host is without IPv6; `Driver.network` finds it in the facts. */
 export const IPV6_DISABLED = 'net.ipv6.conf.all.disable_ipv6';
+
+/** What the daemon was told about the host it runs on. */
+export interface HostSettings {
+  /** Where namespaces of ours live; a plan's `netns.add` names a file in it. */
+  readonly netnsDir: string;
+  /** The address by which other hosts reach this one (`--advertise`). */
+  readonly advertise?: Ip;
+}
 
 /**
  * The mark of a link that several networks may need, for example a VLAN interface: each one's plan makes it, in exactly the same words, and
@@ -40,6 +49,14 @@ export interface Driver {
    */
   network(spec: NetworkSpec, facts: Facts, others: readonly NetworkRecord[]): Plan;
 
+  /**
+   * What this host holds of the network for its endpoints: made before the first and removed after the last, so that a host where
+   * nothing runs holds nothing. Planned from the facts of that moment, and once when the network is created, so that what cannot be is
+   * said then. Absent = all of a network is in its own plan.
+   * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`.
+   */
+  presence?(network: NetworkSpec, facts: Facts, host: HostSettings): Plan;
+
   /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
   found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
 
@@ -51,10 +68,10 @@ export interface Driver {
 
   /**
    * The plan of an endpoint, made in the daemon's namespace. Must not rely on facts (it is on the hot path), must not
-   * touch a sandbox. After it is applied, the link that `join` names exists.
+   * touch a sandbox. After it is applied, the link that `join` names exists. The network has its presence, where the driver has one.
    * @throws CnmError `option-invalid` or `address-invalid`.
    */
-  endpoint(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
+  endpoint(network: NetworkWithPresence, endpoint: EndpointSpec & { readonly mac: Mac }): Plan;
 
   /** Which link goes into the sandbox, and what it needs there. Must have no kernel work of its own. */
   join(network: PlannedNetwork, endpoint: EndpointSpec): JoinInfo;

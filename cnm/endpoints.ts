@@ -16,6 +16,7 @@ import {
   revert,
 } from './context.ts';
 import { CnmError } from './errors.ts';
+import { enter, vacate } from './presence.ts';
 import type {
   Attachment,
   EndpointId,
@@ -54,7 +55,8 @@ export async function establishEndpoint(
   const release = claimAddresses(context, spec);
   try {
     await assertAddressFree(context, spec);
-    return await makeEndpoint(context, network, spec, attachment);
+    const { network: present, entered } = await enter(context, spec.network);
+    return await makeEndpoint(context, present, spec, attachment).finally(entered);
   } finally {
     release();
   }
@@ -96,6 +98,7 @@ export async function dismantleEndpoint(context: Context, endpoint: EndpointReco
   if (endpoint.state !== 'removing') await context.records.putEndpoint({ ...endpoint, state: 'removing' });
   await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholePlan(endpoint));
   await context.records.dropEndpoint(endpoint.network, endpoint.id);
+  await vacate(context, endpoint.network);
 }
 
 /** Docker moves the link into its sandbox itself after this has answered. */
@@ -247,9 +250,13 @@ export function dockersKey({ attachment, left }: EndpointRecord): string | undef
 
 /** As isAlive; the facts must have the endpoint's whereabouts. */
 export function isHeld({ id, plan }: EndpointRecord, { host, netns }: Facts): boolean {
-  const isAway = plan.some(
-    (step) => step.do === 'link.add' && host.links.get(step.name)?.peerElsewhere === true,
-  );
+  const isAway = plan.some((step) => {
+    if (step.do !== 'link.add') return false;
+    // Where the other end is made in the daemon's namespace it is elsewhere from the start.
+    const isHome = step.link.kind === 'veth' && host.links.get(step.link.peer.name)?.mark !== undefined;
+    const links = step.netns === undefined ? host.links : netns.get(step.netns)?.links;
+    return links?.get(step.name)?.peerElsewhere === true && !isHome;
+  });
   return (
     isAway ||
     [...netns.values()].some(({ links }) => [...links.values()].some((link) => link.mark?.endpoint === id))

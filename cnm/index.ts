@@ -1,4 +1,5 @@
 /** The Container Network Model: `createCnm` builds its operations on a kernel, a store and a list of drivers. */
+import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import type { Cnm, EngineView } from './cnm.ts';
@@ -22,12 +23,14 @@ export interface CnmOptions {
   /** Namespaces of our sandboxes are files in `<runDir>/netns`. */
   readonly runDir: string;
   readonly engine?: EngineView;
+  /** The address by which other hosts reach this one; absent = each driver finds out. */
+  readonly advertise?: Ip;
   readonly now?: () => Date;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -37,8 +40,10 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
+    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
     now,
     claimed: new Set(),
+    entering: new Map(),
     ephemeral: { next: 0 },
   };
   const gate = new Gate();

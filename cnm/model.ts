@@ -43,13 +43,18 @@ export interface NetworkSpec {
   readonly pools?: readonly string[];
 }
 
+export interface NetworkWithPresence extends NetworkSpec {
+  /** What this host holds of it while it has endpoints on it (`Driver.presence`); absent while it has none. */
+  readonly presence?: Plan;
+}
+
 /** A network that was planned. */
 export interface PlannedNetwork extends NetworkSpec {
   /** What its driver remembers of the host as it was then (Driver.found). */
   readonly found?: Readonly<Record<string, string>>;
 }
 
-export interface NetworkRecord extends PlannedNetwork {
+export interface NetworkRecord extends NetworkWithPresence, PlannedNetwork {
   readonly state: State;
   readonly createdAt: string;
   readonly plan: Plan;

@@ -6,6 +6,7 @@ import { abandon, apply, type Context, driverOf, PLANNING, revert } from './cont
 import { dismantleEndpoint } from './endpoints.ts';
 import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
+import { dismantlePresence } from './presence.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
 import { ownSteps, sharing } from './shared.ts';
 
@@ -22,20 +23,26 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
   });
 }
 
+/** What the network needs at once, and what it will need on this host with its first endpoint. */
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
-  return (await planned(context, spec)).plan;
+  const { plan, presence } = await planned(context, spec);
+  return [...plan, ...presence];
 }
 
+/** @throws what the driver says against it. */
 async function planned(
   context: Context,
   spec: NetworkSpec,
-): Promise<Pick<NetworkRecord, 'plan' | 'found'> & { readonly warnings: readonly string[] }> {
+): Promise<
+  Pick<NetworkRecord, 'plan' | 'found'> & { readonly warnings: readonly string[]; readonly presence: Plan }
+> {
   const facts = await context.kernel.facts({ firewall: false, sysctls: [IPV6_DISABLED] });
   const driver = driverOf(context, spec.driver);
   const plan = driver.network(spec, facts, context.records.networks());
   const found = driver.found?.(spec, facts);
   const { warnings = [] } = driver.appearance?.(spec, facts) ?? {};
-  return { plan, ...(found && { found }), warnings };
+  const presence = driver.presence?.(spec, facts, context.host) ?? [];
+  return { plan, ...(found && { found }), warnings, presence };
 }
 
 /** Docker's deletes take the endpoints with them: it has forgotten them, and ignores an error (libnetwork.md §0.2). */
@@ -59,7 +66,9 @@ export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
 /** To be called in the network's queue. Brings a record of any state to nothing. */
 export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
   for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
-  if (network.state !== 'removing') await context.records.putNetwork({ ...network, state: 'removing' });
+  const left = context.records.network(network.id) ?? network;
+  if (left.state !== 'removing') await context.records.putNetwork({ ...left, state: 'removing' });
+  await dismantlePresence(context, { ...left, state: 'removing' });
   await sharing(context, network.plan, async () => {
     const own = ownSteps(context, network.id, network.plan);
     await revert(context, `delete network ${network.id.slice(0, 12)}`, own);
@@ -69,10 +78,10 @@ export async function dismantleNetwork(context: Context, network: NetworkRecord)
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */
 async function planNetwork(context: Context, spec: NetworkSpec): Promise<NetworkRecord> {
-  const { warnings, ...known } = await planned(context, spec);
+  const { warnings, plan, found } = await planned(context, spec);
   for (const warning of warnings) context.log.warn({ network: spec.id.slice(0, 12) }, warning);
   const createdAt = context.now().toISOString();
-  const record: NetworkRecord = { ...spec, ...known, state: 'applying', createdAt };
+  const record: NetworkRecord = { ...spec, plan, ...(found && { found }), state: 'applying', createdAt };
   await context.records.putNetwork(record);
   return record;
 }

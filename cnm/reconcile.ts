@@ -4,13 +4,14 @@
  */
 import type { Facts } from '../kernel/facts.ts';
 import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
-import type { NftElement, Plan, Step } from '../kernel/step.ts';
+import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, dockersKey, whereabouts, wholePlan } from './endpoints.ts';
-import type { EndpointRecord, State } from './model.ts';
+import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
 import { singly } from './ports.ts';
+import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
@@ -120,6 +121,9 @@ async function settle(context: Context, failed: string[]): Promise<{ undone: str
       }),
     );
   }
+  for (const { id } of context.records.networks().filter((network) => network.presence !== undefined)) {
+    await attempt(failed, () => context.queues.run(id, () => leaveIfEmpty(context, id, finished)));
+  }
   for (const { id } of context.records.sandboxes().filter((sandbox) => sandbox.state !== 'ready')) {
     await attempt(failed, () =>
       context.queues.run(id, async () => {
@@ -131,6 +135,14 @@ async function settle(context: Context, failed: string[]): Promise<{ undone: str
     );
   }
   return { undone, finished };
+}
+
+/** Its last endpoint went, and a crash came before what it had left behind here went too. In the network's queue. */
+async function leaveIfEmpty(context: Context, id: NetworkId, finished: string[]): Promise<void> {
+  const network = context.records.network(id);
+  if (network?.presence === undefined || isHeld(context, id)) return;
+  await dismantlePresence(context, network);
+  finished.push(`network ${id}`);
 }
 
 /** An endpoint whose join or publishing was cut off is undone as a whole: whoever asked got no answer and asks again. */
@@ -235,7 +247,7 @@ function desired(context: Context): readonly Desired[] {
     ...records
       .networks()
       .filter(ready)
-      .map(({ id, plan }) => ({ object: 'network' as const, id, plan })),
+      .map((network) => ({ object: 'network' as const, id: network.id, plan: wholeNetwork(network) })),
     ...records
       .endpoints()
       .filter((endpoint) => !isCutOff(endpoint))
@@ -247,6 +259,11 @@ function desired(context: Context): readonly Desired[] {
         endpoint,
       })),
   ];
+}
+
+/** Everything that exists in the kernel for a network, in the order in which it was made. */
+function wholeNetwork({ plan, presence = [] }: NetworkRecord): Plan {
+  return [...plan, ...presence];
 }
 
 function query(wanted: readonly Desired[]): FactsQuery {
@@ -266,11 +283,17 @@ function difference(context: Context, wanted: Desired, facts: Facts): Difference
 }
 
 function orphans(context: Context, facts: Facts): readonly Orphan[] {
+  const { records } = context;
   const found: Orphan[] = [];
   for (const link of facts.host.links.values()) {
     if (link.mark !== undefined) found.push({ kind: 'link', name: link.name });
   }
   for (const path of facts.ourNetns) found.push({ kind: 'netns', path });
+  // In a namespace that a network has; in a sandbox stands what was moved into it.
+  for (const netns of records.networks().flatMap(namespacesOf)) {
+    for (const link of facts.netns.get(netns)?.links.values() ?? [])
+      if (link.mark !== undefined) found.push({ kind: 'link', name: link.name, netns });
+  }
   for (const [set, elements] of facts.elements ?? []) {
     for (const [key, data] of elements) found.push({ kind: 'element', step: element(set, key, data) });
   }
@@ -279,10 +302,14 @@ function orphans(context: Context, facts: Facts): readonly Orphan[] {
   return found.filter((candidate) => !known.has(nameOf(candidate)));
 }
 
+function namespacesOf(network: NetworkRecord): readonly NetnsPath[] {
+  return wholeNetwork(network).flatMap((step) => (step.do === 'netns.add' ? [step.path] : []));
+}
+
 /** Names of everything that a stored plan, in whatever state, accounts for. */
 function accountedFor(context: Context): ReadonlySet<string> {
   const { records } = context;
-  const networks = records.networks().flatMap((network) => network.plan);
+  const networks = records.networks().flatMap(wholeNetwork);
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
   const endpoints = records.endpoints().flatMap(wholePlan);
   return new Set([...networks, ...sandboxes, ...endpoints].flatMap(namesOf));
@@ -291,7 +318,7 @@ function accountedFor(context: Context): ReadonlySet<string> {
 function namesOf(step: Step): readonly string[] {
   switch (step.do) {
     case 'link.add':
-      return [`link ${step.name}`, ...(step.link.kind === 'veth' ? [`link ${step.link.peer.name}`] : [])];
+      return [linkName(step.name, step.netns), ...peerNames(step)];
     case 'netns.add':
       return [`netns ${step.path}`];
     case 'nft.element':
@@ -303,10 +330,19 @@ function namesOf(step: Step): readonly string[] {
   }
 }
 
+function peerNames({ netns, link }: LinkAdd): readonly string[] {
+  if (link.kind !== 'veth') return [];
+  return [linkName(link.peer.name, link.peer.home === true ? undefined : netns)];
+}
+
+function linkName(name: string, netns: NetnsPath | undefined): string {
+  return `link ${name} ${netns ?? ''}`;
+}
+
 function nameOf(orphan: Orphan): string {
   switch (orphan.kind) {
     case 'link':
-      return `link ${orphan.name}`;
+      return linkName(orphan.name, orphan.netns);
     case 'netns':
       return `netns ${orphan.path}`;
     case 'element':

@@ -88,12 +88,11 @@ t.test('help and version win over everything else', (t) => {
 
 t.test('a bad value names the flag and what would be right', (t) => {
   const cases: readonly [argv: string[], env: Record<string, string>, says: RegExp][] = [
-    [['--drivers', 'bridge,overlay'], {}, /^--drivers: .*'overlay' is not in this version.*bridge/],
     [['--drivers', 'brigde'], {}, /^--drivers: there is no driver 'brigde'.*bridge/],
     [['--drivers', ''], {}, /^--drivers: there is no driver ''/],
     [['--drivers', 'bridge,cnm-bridge'], {}, /^--drivers: 'bridge' is named twice/],
     [[], { CNM_DRIVERS: 'x' }, /^CNM_DRIVERS: there is no driver 'x'/],
-    [[], { DRIVER: 'overlay' }, /^DRIVER: .*not in this version/],
+    [[], { DRIVER: 'ipvlan' }, /^DRIVER: there is no driver 'ipvlan'/],
     [['--drivers', 'bridge'], { DRIVER: 'bridge' }, /^Both --drivers and DRIVER/],
     [['--state-dir', 'cnm'], {}, /^--state-dir: 'cnm' is not an absolute path/],
     [[], { CNM_PLUGIN_DIR: './p' }, /^CNM_PLUGIN_DIR: '\.\/p' is not an absolute path/],
@@ -107,8 +106,9 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--cluster', 'etcd://h:2379/x'], {}, /^--cluster: 'h:2379\/x' is not a host/],
     [['--cluster', 'etcd://fd00::1'], {}, /^--cluster: 'fd00::1' is not a host/],
     [[], { CNM_CLUSTER: 'consul://h' }, /^CNM_CLUSTER: 'consul:/],
-    [['--advertise', 'eth0'], {}, /^--advertise: 'eth0' is not an IP address/],
+    [['--advertise', 'eth0'], {}, /^--advertise: 'eth0' must be an address/],
     [[], { CNM_ADVERTISE: '10.0.0.1/24' }, /^CNM_ADVERTISE: /],
+    [[], { CNM_ADVERTISE: '127.0.0.1' }, /^CNM_ADVERTISE: '127\.0\.0\.1' must be/],
     [['--verbose'], {}, /--verbose.*cnmd --help/],
     [['--state-dir'], {}, /--state-dir.*cnmd --help/],
     [['start'], {}, /start.*cnmd --help/],
@@ -124,6 +124,12 @@ t.test('a bad value names the flag and what would be right', (t) => {
 
 t.test('a managed plugin serves one driver', (t) => {
   t.throws(() => run([], { DRIVER: 'bridge,macvlan' }, ['bridge', 'macvlan']), ConfigurationError);
+  t.end();
+});
+
+t.test('by which address other hosts reach this one', (t) => {
+  t.equal(run(['--advertise', '2001:DB8::1']).advertise, '2001:db8::1');
+  t.notOk('advertise' in run([]));
   t.end();
 });
 

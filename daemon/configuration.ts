@@ -1,7 +1,15 @@
 /** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
-import { hasHostBits, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
 import { type Ip, parseIp } from '../address/ip.ts';
+import {
+  hasHostBits,
+  isMulticast,
+  lengthOf,
+  networkOf,
+  parsePrefix,
+  type Prefix,
+  sizeOf,
+} from '../address/prefix.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -32,7 +40,7 @@ export interface Configuration {
   readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
   /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
   readonly cluster?: readonly string[];
-  /** Where the other hosts of a cluster reach this one. */
+  /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -53,9 +61,6 @@ interface Setting {
   readonly default: string;
   readonly help: string;
 }
-
-/** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
-const PLANNED = ['overlay'];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
   {
@@ -128,7 +133,7 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     flag: 'advertise',
     value: 'ADDRESS',
     default: '',
-    help: 'address that the other hosts of a cluster reach this one at',
+    help: 'address of this host by which the other hosts of overlay networks reach it; found out where it is not given',
   },
   { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
   { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
@@ -184,7 +189,7 @@ export function parseConfiguration(
   };
 
   const cluster = etcdMembers(value('cluster'));
-  const advertise = ownAddress(value('advertise'));
+  const advertise = advertised(value('advertise'));
   return {
     do: 'run',
     configuration: {
@@ -237,10 +242,6 @@ function driverNames({ from, text }: Value, available: readonly string[], one: b
   const names = text.split(',').map((name) => name.trim().replace(/^cnm-/, ''));
   const choice = `one of ${available.join(', ')}`;
   for (const [position, name] of names.entries()) {
-    if (PLANNED.includes(name) && !available.includes(name))
-      throw new ConfigurationError(
-        `${from}: the driver '${name}' is not in this version; it must be ${choice}.`,
-      );
     if (!available.includes(name))
       throw new ConfigurationError(`${from}: there is no driver '${name}'; it must be ${choice}.`);
     if (names.indexOf(name) !== position)
@@ -325,6 +326,16 @@ function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): 
   return choice;
 }
 
+function advertised({ from, text }: Value): Ip | undefined {
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined || /^(?:0\.|127\.|::1?$)/.test(address) || isMulticast(address))
+    throw new ConfigurationError(
+      `${from}: '${text}' must be an address of this host that other hosts reach, as 192.0.2.1 or 2001:db8::1.`,
+    );
+  return address;
+}
+
 const ETCD_PORT = 2379;
 
 /** `etcd://` and hosts, each with its port or etcd's own; an IPv6 address is in brackets, as in any URL. */
@@ -345,13 +356,3 @@ function etcdMembers({ from, text }: Value): readonly string[] | undefined {
 
 const MEMBER =
   /^(?<host>[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::(?<port>\d{1,5}))?$/;
-
-function ownAddress({ from, text }: Value): Ip | undefined {
-  if (text === '') return undefined;
-  const address = parseIp(text);
-  if (address === undefined)
-    throw new ConfigurationError(
-      `${from}: '${text}' is not an IP address; write it as 192.0.2.10 or 2001:db8::10.`,
-    );
-  return address;
-}

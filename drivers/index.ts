@@ -2,5 +2,6 @@
 import type { Driver } from '../cnm/driver.ts';
 import { bridge } from './bridge/index.ts';
 import { macvlan } from './macvlan/index.ts';
+import { overlay } from './overlay/index.ts';
 
-export const drivers: readonly Driver[] = [bridge, macvlan];
+export const drivers: readonly Driver[] = [bridge, macvlan, overlay];

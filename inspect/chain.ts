@@ -8,8 +8,9 @@ import type { Prefix } from '../address/prefix.ts';
 import type { Appearance, Driver } from '../cnm/driver.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { NetnsPath, Plan } from '../kernel/step.ts';
 import { portViews } from './port-views.ts';
+import { presenceNetns, presenceView } from './presence.ts';
 import { endpointSummary, networkSummary } from './summaries.ts';
 import type { Names } from './summaries.ts';
 import type {
@@ -30,9 +31,12 @@ export interface Picture {
   readonly names: Names;
 }
 
-/** Namespace files that the view of these endpoints looks into. */
+/** Namespace files that the view of these endpoints looks into: where they are, and those of their networks. */
 export function netnsPaths(endpoints: readonly EndpointRecord[], names: Names): readonly string[] {
-  const paths = endpoints.map((endpoint) => endpointSummary(endpoint, names).attachment?.path);
+  const paths = endpoints.flatMap((endpoint) => {
+    const network = names.networks.get(endpoint.network);
+    return [endpointSummary(endpoint, names).attachment?.path, network && presenceNetns(network)];
+  });
   return [...new Set(paths.filter((path) => path !== undefined))];
 }
 
@@ -42,6 +46,7 @@ export function networkView(
   picture: Picture,
 ): NetworkView {
   const { facts, differences, names } = picture;
+  const presence = presenceView(network, facts);
   const appearance = appearanceOf(network, picture);
   const device = appearance?.device ?? deviceOf(network.plan);
   const bridge = device === undefined ? undefined : linkView(facts.host, device);
@@ -53,6 +58,7 @@ export function networkView(
     ...(appearance && { fields: appearance.fields, warnings: appearance.warnings, role: 'parent' as const }),
     ...(device !== undefined && { bridgeName: device }),
     ...(bridge && { bridge }),
+    ...(presence && { presence }),
     rules: device === undefined ? [] : rulesOf(device, facts),
     members: endpoints.map((endpoint) => endpointView(endpoint, network, picture)).sort(byAddress),
     differences: differences.filter((one) => one.object === 'network' && one.id === network.id),
@@ -72,9 +78,10 @@ export function endpointView(
   const appearance = network && appearanceOf(network, picture);
   const summary = endpointSummary(endpoint, names);
   const ends = linksOf(endpoint.plan, facts.host);
-  const outside = ends.outside === undefined ? undefined : linkView(facts.host, ends.outside);
+  const place = ends.netns === undefined ? facts.host : facts.netns.get(ends.netns);
+  const outside = ends.outside === undefined ? undefined : place && linkView(place, ends.outside);
   const bridgeName = ends.master ?? appearance?.device ?? (network && deviceOf(network.plan));
-  const bridge = bridgeName === undefined ? undefined : linkView(facts.host, bridgeName);
+  const bridge = bridgeName === undefined ? undefined : place && linkView(place, bridgeName);
   const path = summary.attachment?.path;
   return {
     ...summary,
@@ -88,7 +95,7 @@ export function endpointView(
     ...(bridgeName !== undefined && { bridgeName }),
     ...(bridge && { bridge }),
     ...(appearance && { role: 'parent' as const }),
-    rules: bridgeName === undefined ? [] : rulesOf(bridgeName, facts),
+    rules: bridgeName === undefined || ends.netns !== undefined ? [] : rulesOf(bridgeName, facts),
     differences: differences.filter((one) => one.object === 'endpoint' && one.id === endpoint.id),
   };
 }
@@ -163,9 +170,15 @@ function findInside(
 }
 
 /** The end of the endpoint's link that stays outside, and the device that it is a port of. A macvlan link is outside only while it waits. */
-function linksOf(plan: Plan, host: NetnsFacts): { readonly outside?: string; readonly master?: string } {
+function linksOf(
+  plan: Plan,
+  host: NetnsFacts,
+): { readonly netns?: NetnsPath; readonly outside?: string; readonly master?: string } {
   const port = plan.find((step) => step.do === 'link.master');
-  if (port !== undefined) return { outside: port.link, master: port.master };
+  if (port !== undefined) {
+    const { link, master, netns } = port;
+    return { outside: link, master, ...(netns !== undefined && { netns }) };
+  }
   const link = plan.find((step) => step.do === 'link.add');
   const isAway = link?.link.kind === 'macvlan' && !host.links.has(link.name);
   return link === undefined || isAway ? {} : { outside: link.name };
@@ -181,7 +194,7 @@ export function deviceOf(plan: Plan): string | undefined {
   return undefined;
 }
 
-function linkView(netns: NetnsFacts, name: string): LinkView | undefined {
+export function linkView(netns: NetnsFacts, name: string): LinkView | undefined {
   const link = netns.links.get(name);
   if (link === undefined) return undefined;
   const { index, kind, mac, mtu, up, carrier } = link;

@@ -8,6 +8,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Origin, State } from '../cnm/model.ts';
+import type { VxlanFact } from '../kernel/facts.ts';
 import type { ClusterHost } from '../ipam/ipam.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { PacketCount } from '../kernel/kernel.ts';
@@ -95,7 +96,7 @@ export interface EndpointView extends EndpointSummary {
   /** Why `inside` is absent although the endpoint is joined. */
   readonly insideNote?: string;
   readonly routes: readonly RouteView[];
-  /** The end that stays in the daemon's namespace. */
+  /** The end that stays outside: in the daemon's namespace, or in the network's own. */
   readonly outside?: LinkView;
   readonly outsideName?: string;
   /** The device of the network that `outside` is a port of; with `role` parent: the link of the host's that the endpoint's link is on. */
@@ -161,7 +162,31 @@ export interface RouteView {
   readonly via?: Ip;
 }
 
+/** What this host holds of a network in a namespace of its own, while it has endpoints on it. */
+export interface PresenceView {
+  readonly netns: string;
+  /** False when the namespace file is not a namespace (any more). */
+  readonly exists: boolean;
+  readonly segments: readonly SegmentView[];
+}
+
+/** One layer 2 of the network: a bridge, and the tunnels to the other hosts. */
+export interface SegmentView {
+  readonly bridgeName: string;
+  readonly bridge?: LinkView;
+  readonly tunnels: readonly TunnelView[];
+}
+
+export interface TunnelView {
+  readonly name: string;
+  readonly link?: LinkView;
+  readonly settings?: VxlanFact;
+  /** The hosts that everything goes to whose place is not known. */
+  readonly peers: readonly Ip[];
+}
+
 export interface NetworkView extends NetworkSummary {
+  readonly presence?: PresenceView;
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;
   readonly enableIpv6: boolean;

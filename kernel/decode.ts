@@ -10,6 +10,7 @@ import type { Prefix } from '../address/prefix.ts';
 import { markOf } from './mark.ts';
 import { IFA_PROTO, MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
 import type { NewRoute } from './rtnetlink.ts';
+import type { VxlanFact } from './facts.ts';
 import { MACVLAN_MODES, VLAN_PROTOCOLS } from './sub-interface.ts';
 import type { MacvlanMode, Mark, VlanProtocol } from './step.ts';
 
@@ -26,12 +27,18 @@ const IFLA_PROMISCUITY = 30;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
+const IFLA_VXLAN_ID = 1;
+const IFLA_VXLAN_LOCAL = 4;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_LOCAL6 = 17;
 const IFLA_MACVLAN_MODE = 1;
 const IFLA_VLAN_ID = 1;
 const IFLA_VLAN_PROTOCOL = 5;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
+const IFLA_BRPORT_NEIGH_SUPPRESS = 32;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFF_UP = 0x1;
 const IFF_PROMISC = 0x100;
@@ -57,6 +64,8 @@ export interface KernelLink {
   /** Of a bridge's port: whether it is isolated from other isolated ones, and whether frames may leave as they came in. */
   readonly isolated?: boolean;
   readonly hairpin?: boolean;
+  readonly suppress?: boolean;
+  readonly vxlan?: VxlanFact;
   /** IFLA_LINK: index of the veth peer or of the lower device. */
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID is there: that index is one of another namespace. */
@@ -137,11 +146,24 @@ function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
   let master = '';
   for (const { type, start, end } of attributes(data, from, to)) {
     if (type === IFLA_INFO_KIND) seen.kind = textAt(data, start, end);
+    if (type === IFLA_INFO_DATA && seen.kind === 'vxlan') seen.vxlan = vxlanAt(data, start, end);
     if (type === IFLA_INFO_DATA && seen.kind === 'macvlan') takeMacvlan(seen, data, start, end);
     if (type === IFLA_INFO_DATA && seen.kind === 'vlan') takeVlan(seen, data, start, end);
     if (type === IFLA_INFO_SLAVE_KIND) master = textAt(data, start, end);
     if (type === IFLA_INFO_SLAVE_DATA && master === 'bridge') takePort(seen, data, start, end);
   }
+}
+
+function vxlanAt(data: Buffer, from: number, to: number): VxlanFact {
+  const seen: { -readonly [K in keyof VxlanFact]: VxlanFact[K] } = { vni: 0, port: 0, learning: false };
+  for (const { type, start, end } of attributes(data, from, to)) {
+    if (type === IFLA_VXLAN_ID) seen.vni = data.readUInt32LE(start);
+    if (type === IFLA_VXLAN_PORT) seen.port = data.readUInt16BE(start);
+    if (type === IFLA_VXLAN_LEARNING) seen.learning = data[start] === 1;
+    if (type === IFLA_VXLAN_LOCAL || type === IFLA_VXLAN_LOCAL6)
+      seen.local = ipFromBytes(data.subarray(start, end));
+  }
+  return seen;
 }
 
 function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
@@ -170,11 +192,12 @@ function takePort(seen: Seen, data: Buffer, from: number, to: number): void {
   for (const { type, start } of attributes(data, from, to)) {
     if (type === IFLA_BRPORT_ISOLATED) seen.isolated = data[start] === 1;
     if (type === IFLA_BRPORT_MODE) seen.hairpin = data[start] === 1;
+    if (type === IFLA_BRPORT_NEIGH_SUPPRESS) seen.suppress = data[start] === 1;
   }
 }
 
 /** struct rtattr: length with its own 4 bytes, type, payload, padding to 4. */
-function* attributes(
+export function* attributes(
   data: Buffer,
   from: number,
   to: number,

@@ -19,9 +19,12 @@ function command(step: Step): string {
     case 'link.master':
       return words(
         `ip link set ${step.link} master ${step.master}`,
-        step.isolated === true || step.hairpin === true ? `&& bridge link set dev ${step.link}` : undefined,
+        step.isolated === true || step.hairpin === true || step.suppress === true
+          ? `&& bridge link set dev ${step.link}`
+          : undefined,
         step.isolated === true ? 'isolated on' : undefined,
         step.hairpin === true ? 'hairpin on' : undefined,
+        step.suppress === true ? 'neigh_suppress on' : undefined,
       );
     case 'link.up':
       return `ip link set ${step.link} up`;
@@ -56,6 +59,10 @@ function command(step: Step): string {
       );
     case 'neigh.announce':
       return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
+    case 'fdb.add':
+      return `bridge fdb append ${step.mac} dev ${step.link} dst ${step.dst}`;
+    case 'vtep.run':
+      return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} peers ${step.peers.join(',')}`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }
@@ -73,7 +80,9 @@ function linkAdd(step: LinkAdd): string {
 function settings(link: LinkKind): string | undefined {
   switch (link.kind) {
     case 'veth':
-      return `peer name ${link.peer.name}`;
+      return `peer name ${link.peer.name}${link.peer.home === true ? ' netns HOME' : ''}`;
+    case 'vxlan':
+      return `id ${link.vni} local ${link.local} dstport ${link.port} ${link.learning ? 'learning' : 'nolearning'}`;
     case 'macvlan':
       return words(`mode ${link.mode}`, link.promisc === false ? 'nopromisc' : undefined);
     case 'vlan':

@@ -5,7 +5,8 @@ import type { NetlinkSocket } from './netlink.ts';
 import { decodeAddress, decodeLink, decodeRoute } from './decode.ts';
 import { dumpAddresses, dumpLinks, dumpRoutes } from './rtnetlink.ts';
 import type { KernelLink, KernelRoute } from './decode.ts';
-import type { Step } from './step.ts';
+import { decodeForwarding, dumpForwarding } from './forwarding.ts';
+import type { NetnsPath, Step } from './step.ts';
 import { decodeBucket, decodeRedirect, dumpIngressFilters, dumpQdiscs } from './traffic-control.ts';
 
 /** `sysctls` are read elsewhere: through files, and from inside the namespace. */
@@ -44,6 +45,22 @@ export function withTraffic(facts: NetnsFacts, socket: NetlinkSocket, steps: rea
     if (redirectedTo !== undefined) put(name, { redirectedTo });
   }
   return { ...facts, links };
+}
+
+/** The permanent entries of tunnels' forwarding tables, where steps of this namespace ask for them. */
+export function withForwarding(
+  facts: NetnsFacts,
+  socket: NetlinkSocket,
+  steps: readonly Step[],
+  netns?: NetnsPath,
+): NetnsFacts {
+  if (!steps.some((step) => step.do === 'fdb.add' && step.netns === netns)) return facts;
+  const names = new Map([...facts.links.values()].map(({ index, name }) => [index, name]));
+  const forwarding = socket.dump(dumpForwarding(), decodeForwarding).flatMap(({ index, mac, dst }) => {
+    const link = names.get(index);
+    return link === undefined ? [] : [{ link, mac, dst }];
+  });
+  return { ...facts, forwarding };
 }
 
 function linkFact(

@@ -24,6 +24,9 @@ export interface LinkFact {
   /** Of a bridge's port, as in LinkMaster; absent for other links. */
   readonly isolated?: boolean;
   readonly hairpin?: boolean;
+  readonly suppress?: boolean;
+  /** Of a VXLAN link. `local` absent: the kernel chooses a source address for each datagram. */
+  readonly vxlan?: VxlanFact;
   /** The token bucket that is its root qdisc, and the link that all that comes in is sent to. Read only of links that plans ask about. */
   readonly bucket?: Omit<QdiscSet, 'do' | 'link'>;
   readonly redirectedTo?: string;
@@ -36,6 +39,20 @@ export interface LinkFact {
   readonly vlan?: { readonly id: number; readonly protocol: VlanProtocol };
   /** Present when the link is ours: read from its alias. A link of our group without an alias has `mark.network` ''. */
   readonly mark?: Mark;
+}
+
+export interface VxlanFact {
+  readonly vni: number;
+  readonly port: number;
+  readonly local?: Ip;
+  readonly learning: boolean;
+}
+
+/** A permanent entry of a VXLAN link's forwarding table. */
+export interface ForwardingFact {
+  readonly link: string;
+  readonly mac: Mac;
+  readonly dst: Ip;
 }
 
 export interface AddressFact {
@@ -59,6 +76,8 @@ export interface NetnsFacts {
   readonly routes: readonly RouteFact[];
   /** The sysctls that the plans asked about; a key that does not exist is absent. */
   readonly sysctls: ReadonlyMap<string, string>;
+  /** Read only where plans ask about it. */
+  readonly forwarding?: readonly ForwardingFact[];
 }
 
 export interface AcceptRule {
@@ -83,5 +102,7 @@ export interface Facts {
   readonly accepts: readonly AcceptRule[];
   /** Ports that this daemon holds, as `proto address port`. */
   readonly heldPorts: ReadonlySet<string>;
+  /** Tunnel endpoints in user space that run, by vtepName(). */
+  readonly vteps?: ReadonlySet<string>;
   readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
 }

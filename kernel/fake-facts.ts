@@ -1,6 +1,8 @@
 /** The facts of a fake host: what a dump of the real kernel would say. */
 import { familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
-import type { Facts, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
+import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
+import type { Facts, ForwardingFact, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { sysctlSlot } from './fake-host.ts';
 import type { FakeState } from './fake-steps.ts';
@@ -29,6 +31,7 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
     accepts: firewall ? [...state.accepts] : [],
     acceptChain: firewall ? { ...state.acceptChain } : { v4: false, v6: false },
     heldPorts: state.ports.ours(),
+    vteps: new Set(state.vteps),
   };
 }
 
@@ -45,14 +48,26 @@ function netnsFacts(netns: FakeNetns, steps: readonly Step[], sysctls: readonly 
     addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
     routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
     sysctls: sysctlFacts(netns, [...sysctls, ...sysctlsOf(steps, netns.path)]),
+    ...(asksForwarding(steps, netns.path) && { forwarding: links.flatMap(forwardingFacts) }),
   };
 }
 
-const NO_FLAGS = { isolated: false, hairpin: false };
+function asksForwarding(steps: readonly Step[], path: NetnsPath | undefined): boolean {
+  return steps.some((step) => step.do === 'fdb.add' && step.netns === path);
+}
+
+function forwardingFacts({ name, forwarding }: FakeLink): readonly ForwardingFact[] {
+  return [...forwarding].map((entry) => {
+    const [mac = '', dst = ''] = entry.split(' ');
+    return { link: name, mac: mac as Mac, dst: dst as Ip };
+  });
+}
+
+const NO_FLAGS = { isolated: false, hairpin: false, suppress: false };
 
 function linkFact(link: FakeLink): LinkFact {
   const { name, index, kind, mtu, mac, up, master, port = NO_FLAGS, peer, mark, bucket, redirectedTo } = link;
-  const { parent, macvlanMode, vlan } = link;
+  const { parent, macvlanMode, vlan, vxlan } = link;
   // A bridge has a carrier when a port has one, a veth when both ends are up.
   const carrier =
     kind === 'bridge'
@@ -76,6 +91,9 @@ function linkFact(link: FakeLink): LinkFact {
     ...(macvlanMode !== undefined && { macvlanMode }),
     ...(vlan !== undefined && { vlan }),
     ...(mark !== undefined && { mark }),
+    ...(vxlan !== undefined && { vxlan }),
+    // Its own index and that of the namespace which it sends from (vxlan_get_link_net()).
+    ...(vxlan !== undefined && link.netns.path !== undefined && { peerIndex: index, peerElsewhere: true }),
     ...(bucket !== undefined && { bucket }),
     ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
   };

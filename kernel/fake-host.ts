@@ -5,7 +5,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { LinkFact } from './facts.ts';
+import type { LinkFact, VxlanFact } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
 import type { LinkKind, MacvlanMode, Mark, NetnsPath, QdiscSet, VlanProtocol } from './step.ts';
@@ -32,10 +32,13 @@ export interface FakeLink {
   mark?: Mark;
   master?: FakeLink;
   /** Of the port that it is; without a master they mean nothing. */
-  port?: { readonly isolated: boolean; readonly hairpin: boolean };
+  port?: { readonly isolated: boolean; readonly hairpin: boolean; readonly suppress: boolean };
   peer?: FakeLink;
   bucket?: Omit<QdiscSet, 'do' | 'link'>;
   redirectedTo?: FakeLink;
+  vxlan?: VxlanFact;
+  /** Permanent entries of a tunnel's, as `mac dst`. */
+  readonly forwarding: Set<string>;
   /** Of a macvlan or VLAN link. */
   parent?: FakeLink;
   macvlanMode?: MacvlanMode;
@@ -98,6 +101,7 @@ export function addLink(
     mac?: Mac;
     mark?: Mark;
     linkLocal?: boolean;
+    vxlan?: VxlanFact;
     promisc?: boolean;
     nic?: NonNullable<LinkFact['nic']>;
   },
@@ -115,6 +119,7 @@ export function addLink(
     addresses: new Set(),
     ownAddresses: new Set(),
     sysctls: new Map(),
+    forwarding: new Set(),
   };
   netns.links.set(link.name, made);
   return made;

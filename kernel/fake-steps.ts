@@ -1,7 +1,6 @@
 /** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
-import { addressOf, contains, familyOfPrefix, networkOf } from '../address/prefix.ts';
-import type { Ip } from '../address/ip.ts';
-import { connectedRoutes } from './fake-facts.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
 import {
   addLink,
@@ -16,9 +15,19 @@ import {
 } from './fake-host.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import type { FakePorts } from './fake-ports.ts';
+import { routeAdd, undoRouteAdd } from './fake-routes.ts';
 import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
-import { ingressRedirect, neighbourAnnounce, qdiscSet, undoTraffic } from './fake-traffic.ts';
+import {
+  fdbAdd,
+  ingressRedirect,
+  neighbourAnnounce,
+  qdiscSet,
+  undoFdbAdd,
+  undoTraffic,
+} from './fake-traffic.ts';
+import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
+import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
 import type {
   AddrAdd,
@@ -32,10 +41,11 @@ import type {
   NftElement,
   NftSetName,
   PortHold,
-  RouteAdd,
   Step,
   SysctlSet,
+  VtepRun,
 } from './step.ts';
+import { vtepName } from './vtep-name.ts';
 
 /** The whole of a fake kernel's state. */
 export interface FakeState {
@@ -46,6 +56,7 @@ export interface FakeState {
   accepts: AcceptRule[];
   readonly acceptChain: { v4: boolean; v6: boolean };
   readonly ports: FakePorts;
+  readonly vteps: Set<string>;
   readonly readOnlySysctls: boolean;
 }
 
@@ -68,7 +79,7 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'addr.add':
       return addrAdd(state, step);
     case 'route.add':
-      return routeAdd(state, step);
+      return routeAdd(netnsAt(state, step.netns), step);
     case 'sysctl.set':
       return sysctlSet(state, step);
     case 'nft.element':
@@ -85,7 +96,11 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'ingress.redirect':
       return ingressRedirect(state.host, step);
     case 'neigh.announce':
-      return neighbourAnnounce(state.host, step);
+      return neighbourAnnounce(netnsAt(state, step.netns), step);
+    case 'fdb.add':
+      return fdbAdd(netnsAt(state, step.netns), step);
+    case 'vtep.run':
+      return vtepRun(state, step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -122,7 +137,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     }
     case 'route.add':
-      undoRouteAdd(state, step);
+      undoRouteAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
     case 'port.hold':
       state.ports.release(step);
@@ -130,6 +145,12 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'qdisc.set':
     case 'ingress.redirect':
       undoTraffic(state.host, step);
+      return;
+    case 'fdb.add':
+      undoFdbAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
+      return;
+    case 'vtep.run':
+      state.vteps.delete(vtepName(step));
       return;
     case 'conntrack.forget':
     case 'neigh.announce':
@@ -153,6 +174,7 @@ export function undoStep(state: FakeState, step: Step): void {
 
 export function removeNetns(state: FakeState, netns: FakeNetns): void {
   if (netns.path !== undefined) state.netns.delete(netns.path);
+  for (const name of state.vteps) if (name.startsWith(`${netns.path ?? ''} `)) state.vteps.delete(name);
   emptyNetns(netns, state.host);
 }
 
@@ -184,15 +206,17 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const present = netns.links.get(step.name);
   if (present !== undefined) return adjust(present, step);
   const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
+  const there = peer?.home === true ? state.host : netns;
   const parent = parentFor(netns, step);
   // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
   if (peer !== undefined) {
     checkName(peer.name);
     checkMac(peer.name, peer.mac);
-    if (netns.links.has(peer.name) || peer.name === step.name) {
+    if (there.links.has(peer.name) || (there === netns && peer.name === step.name)) {
       throw new KernelError(`link add ${peer.name}`, 'EEXIST');
     }
   }
+  if (step.link.kind === 'vxlan') checkVni(everyLink(state), step.name, step.link);
   const common = {
     kind: step.link.kind,
     mtu: step.mtu ?? parent?.mtu ?? 1500,
@@ -204,10 +228,12 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
     ...common,
     name: step.name,
     ...(step.mac !== undefined && { mac: step.mac }),
+    ...(step.link.kind === 'vxlan' && { vxlan: tunnelOf(step.link) }),
   });
   putOn(link, parent, step.link);
   if (peer !== undefined) {
-    link.peer = addLink(netns, { ...common, ...peer });
+    const { name, mac } = peer;
+    link.peer = addLink(there, { ...common, name, ...(mac !== undefined && { mac }) });
     link.peer.peer = link;
   }
   return () => {
@@ -215,9 +241,16 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
   };
 }
 
+function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
+  return [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
+}
+
 /** A link of ours that is there already gets the MTU and MAC that the step asks for. */
 function adjust(link: FakeLink, step: LinkAdd): Undo {
-  const isIt = link.kind === step.link.kind && isVlanOf(link, step.link);
+  const isIt =
+    link.kind === step.link.kind &&
+    isVlanOf(link, step.link) &&
+    (step.link.kind !== 'vxlan' || isDeepStrictEqual(link.vxlan, tunnelOf(step.link)));
   if (!sameMark(link.mark, step.mark) || !isIt) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
@@ -235,9 +268,8 @@ function adjust(link: FakeLink, step: LinkAdd): Undo {
 }
 
 function undoLinkAdd(state: FakeState, step: LinkAdd): void {
-  const names = step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
-  for (const name of names) {
-    const link = findLink(state, step.netns, name);
+  for (const { netns, name } of endsOf(step)) {
+    const link = findLink(state, netns, name);
     if (link !== undefined && sameMark(link.mark, step.mark) && isVlanOf(link, step.link)) removeLink(link);
   }
 }
@@ -246,9 +278,9 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
   const link = linkAt(state, step.netns, step.link);
   const master = linkAt(state, step.netns, step.master);
   const { master: before, port } = link;
-  const flags = { isolated: step.isolated ?? false, hairpin: step.hairpin ?? false };
-  if (before === master && port?.isolated === flags.isolated && port.hairpin === flags.hairpin)
-    return undefined;
+  const { isolated = false, hairpin = false, suppress = false } = step;
+  const flags = { isolated, hairpin, suppress };
+  if (before === master && isDeepStrictEqual(port, flags)) return undefined;
   if (before !== master) enslave(link, master);
   link.port = flags;
   return () => {
@@ -302,57 +334,6 @@ function holdsAddress(link: FakeLink, { prefix }: AddrAdd): boolean {
   return [...link.addresses].some((held) => addressOf(held) === addressOf(prefix));
 }
 
-function routeAdd(state: FakeState, step: RouteAdd): Undo {
-  const netns = netnsAt(state, step.netns);
-  const operation = `route add ${step.to}`;
-  const link = step.link === undefined ? undefined : linkAt(state, step.netns, step.link);
-  if (link?.up === false) throw new KernelError(operation, 'ENETDOWN');
-  const to = networkOf(step.to);
-  const rival = netns.routes.find((route) => route.to === to);
-  const connected = [...netns.links.values()].flatMap(connectedRoutes).some((route) => route.to === to);
-  // fib_table_insert() with NLM_F_EXCL: the route that an address brings along is in the way like any other.
-  if (rival === undefined && connected) throw new KernelError(operation, 'EEXIST');
-  if (rival !== undefined) {
-    if (rival.ours && rival.via === step.via && (link === undefined || rival.link === link)) return undefined;
-    throw new KernelError(operation, 'EEXIST');
-  }
-  const out = link ?? (step.via && onLink(netns, step.via));
-  if (out === undefined || (step.via !== undefined && onLink(netns, step.via, link) === undefined)) {
-    throw new KernelError(operation, 'ENETUNREACH', 'Nexthop has invalid gateway');
-  }
-  const route = { to, link: out, ours: true, ...(step.via !== undefined && { via: step.via }) };
-  netns.routes.push(route);
-  return () => {
-    const at = netns.routes.indexOf(route);
-    if (at >= 0) netns.routes.splice(at, 1);
-  };
-}
-
-/** The link that reaches `via` directly, by its addresses or by a route without a next hop. */
-function onLink(netns: FakeNetns, via: Ip, only?: FakeLink): FakeLink | undefined {
-  const reaches = (link: FakeLink): boolean =>
-    link.up &&
-    (only === undefined || link === only) &&
-    ([...link.addresses].some((own) => contains(own, via)) ||
-      netns.routes.some(
-        (route) => route.link === link && route.via === undefined && contains(route.to, via),
-      ));
-  return [...netns.links.values()].find(reaches);
-}
-
-function undoRouteAdd(state: FakeState, step: RouteAdd): void {
-  const routes = (step.netns === undefined ? state.host : state.netns.get(step.netns))?.routes ?? [];
-  const to = networkOf(step.to);
-  const at = routes.findIndex(
-    (route) =>
-      route.ours &&
-      route.to === to &&
-      route.via === step.via &&
-      (step.link === undefined || route.link?.name === step.link),
-  );
-  if (at >= 0) routes.splice(at, 1);
-}
-
 function sysctlSet(state: FakeState, step: SysctlSet): Undo {
   const slot = sysctlSlot(netnsAt(state, step.netns), step.key);
   if (slot === undefined) throw new KernelError(`sysctl ${step.key}`, 'ENOENT');
@@ -388,6 +369,18 @@ function nftElement(state: FakeState, step: NftElement): Undo {
   set.set(key, data);
   return () => {
     set.delete(key);
+  };
+}
+
+function vtepRun(state: FakeState, step: VtepRun): Undo {
+  const name = vtepName(step);
+  if (state.vteps.has(name)) return undefined;
+  const link = linkAt(state, step.netns, step.link);
+  if (link.kind !== 'tun') throw new KernelError(`tap ${step.link}`, 'EINVAL');
+  checkPort(state.ports, step);
+  state.vteps.add(name);
+  return () => {
+    state.vteps.delete(name);
   };
 }
 

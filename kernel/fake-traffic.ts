@@ -1,7 +1,8 @@
-/** What qdisc.set, ingress.redirect and neigh.announce do to a fake host. */
+/** What qdisc.set, ingress.redirect, neigh.announce and fdb.add do to a fake host. */
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
-import type { IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
+import { ANY_MAC } from './forwarding.ts';
+import type { FdbAdd, IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
 
 type Undo = (() => void) | undefined;
 
@@ -24,6 +25,25 @@ export function ingressRedirect(host: FakeNetns, step: IngressRedirect): Undo {
 export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce): Undo {
   linkAt(host, link);
   return undefined;
+}
+
+/** Only a tunnel has a forwarding table of its own: ndo_dflt_fdb_add() takes no `dst`. */
+export function fdbAdd(netns: FakeNetns, { link: name, mac, dst }: FdbAdd): Undo {
+  const link = linkAt(netns, name);
+  if (link.vxlan === undefined) throw new KernelError(`bridge fdb add ${mac} dev ${name}`, 'EINVAL');
+  const entry = `${mac} ${dst}`;
+  if (link.forwarding.has(entry)) return undefined;
+  const former = mac === ANY_MAC ? [] : [...link.forwarding].filter((one) => one.startsWith(`${mac} `));
+  for (const one of former) link.forwarding.delete(one);
+  link.forwarding.add(entry);
+  return () => {
+    link.forwarding.delete(entry);
+  };
+}
+
+export function undoFdbAdd(netns: FakeNetns | undefined, { link: name, mac, dst }: FdbAdd): void {
+  const link = netns?.links.get(name);
+  if (link?.mark !== undefined) link.forwarding.delete(`${mac} ${dst}`);
 }
 
 export function undoTraffic(host: FakeNetns, { do: kind, link: name }: QdiscSet | IngressRedirect): void {

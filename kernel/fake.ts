@@ -96,6 +96,7 @@ class MemoryKernel implements FakeKernel {
       accepts: [],
       acceptChain: { ...(options.acceptChain ?? { v4: false, v6: false }) },
       ports: new FakePorts(),
+      vteps: new Set(),
       readOnlySysctls: options.readOnlySysctls ?? false,
     };
     const { host } = this.#state;
@@ -287,7 +288,7 @@ class MemoryKernel implements FakeKernel {
   }
 
   snapshot(): unknown {
-    const { host, netns, elements, accepts, acceptChain, ports } = this.#state;
+    const { host, netns, elements, accepts, acceptChain, ports, vteps } = this.#state;
     return {
       host: netnsSnapshot(host),
       netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
@@ -299,6 +300,7 @@ class MemoryKernel implements FakeKernel {
       accepts: sorted(accepts.map(({ family, bridge, network }) => [family, bridge, network])),
       acceptChain: { ...acceptChain },
       heldPorts: sorted([...ports.ours()]),
+      vteps: sorted([...vteps]),
     };
   }
 
@@ -352,6 +354,8 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           peer,
           bucket,
           redirectedTo,
+          vxlan,
+          forwarding,
           parent,
           macvlanMode,
           vlan,
@@ -365,6 +369,7 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           ...(master !== undefined && { port }),
           ...(bucket !== undefined && { bucket }),
           ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
+          ...(vxlan !== undefined && { vxlan, forwarding: sorted([...forwarding]) }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

@@ -1,12 +1,15 @@
 /** Ethernet frames sent as they are, by a packet socket (packet(7)) of the daemon's namespace that hears nothing. */
-import { closeSync } from 'node:fs';
+import { close, closeSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { KernelError } from './kernel.ts';
 import type { KernelLog } from './linux.ts';
+import { withNetns } from './netns.ts';
+import type { NetnsPath } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 
 export interface FrameSender {
-  /** By the link with that index, soon. Lost where it is down or gone: nobody is there to hear. */
-  send(index: number, frames: readonly Uint8Array[]): void;
+  /** By the link with that index, soon. Lost where it is down or gone: nobody is there to hear. `netns` absent: in the daemon's namespace. */
+  send(index: number, frames: readonly Uint8Array[], netns?: NetnsPath): void;
   close(): Promise<void>;
 }
 
@@ -23,12 +26,13 @@ export function openFrameSender(sys: Syscalls, log: KernelLog): FrameSender {
   const fd = open(sys, log);
   const underWay = new Set<Promise<void>>();
   return {
-    send(index, frames) {
+    send(index, frames, netns) {
       if (fd === undefined) return;
       const to = Buffer.alloc(SOCKADDR_LL_LENGTH);
       to.writeUInt16LE(AF_PACKET, 0);
       to.writeInt32LE(index, INDEX_AT);
-      const sent = sendAll(sys, fd, frames, to).finally(() => underWay.delete(sent));
+      const sending = netns === undefined ? sendAll(sys, fd, frames, to) : sendIn(sys, netns, frames, to);
+      const sent = sending.finally(() => underWay.delete(sent));
       underWay.add(sent);
     },
     async close() {
@@ -47,6 +51,23 @@ function open(sys: Syscalls, log: KernelLog): number | undefined {
       throw error;
     log.warn({ error: error.message }, 'no packet socket (CAP_NET_RAW): addresses are not announced');
     return undefined;
+  }
+}
+
+/** By a socket that is not kept, because it would keep the namespace. It is closed on another thread, which has to wait there. */
+async function sendIn(
+  sys: Syscalls,
+  netns: NetnsPath,
+  frames: readonly Uint8Array[],
+  to: Uint8Array,
+): Promise<void> {
+  try {
+    const fd = withNetns(sys, netns, () => sys.socket(AF_PACKET, SOCK_RAW_CLOEXEC, NO_PROTOCOL));
+    await sendAll(sys, fd, frames, to);
+    await promisify(close)(fd);
+  } catch (error) {
+    // The namespace has ended meanwhile.
+    if (!(error instanceof KernelError)) throw error;
   }
 }
 

@@ -4,7 +4,7 @@ import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
-import { dumpNetns, withTraffic } from './dump.ts';
+import { dumpNetns, withForwarding, withTraffic } from './dump.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
@@ -32,6 +32,7 @@ import type { NetnsPath, Plan, Step } from './step.ts';
 import { loadSyscalls } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 import { makeProcSysWritable, readSysctl } from './sysctl.ts';
+import { Vteps } from './vteps.ts';
 
 /** What the kernel says of its work; `cnm/log.ts` has the same shape. */
 export interface KernelLog {
@@ -47,6 +48,8 @@ export interface KernelOptions {
   readonly log: KernelLog;
   /** The process has a mount namespace of its own (a managed plugin): a read-only /proc/sys may be made writable in it. */
   readonly ownMounts?: boolean;
+  /** What a thread runs for tunnel endpoints in user space: see vteps.ts. Absent: there can be none. */
+  readonly vtepWorker?: URL;
   /** Called before each step, which then goes out alone, and after the last of a plan without one: for tests that kill the process there. */
   readonly beforeStep?: BeforeStep;
 }
@@ -90,6 +93,7 @@ class LinuxKernel implements Kernel {
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
+  readonly #vteps: Vteps;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -108,6 +112,9 @@ class LinuxKernel implements Kernel {
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#frames = openFrameSender(ground.sys, options.log);
+    this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
+      for (const listen of this.#listeners) listen({ what: 'links' });
+    });
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -132,6 +139,7 @@ class LinuxKernel implements Kernel {
       ports: this.#ports,
       conntrack: this.#conntrack,
       frames: this.#frames,
+      vteps: this.#vteps,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -146,18 +154,23 @@ class LinuxKernel implements Kernel {
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
-      host: withNics(
-        withTraffic(
-          dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
-          this.#ground.home,
-          steps,
+      host: withForwarding(
+        withNics(
+          withTraffic(
+            dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
+            this.#ground.home,
+            steps,
+          ),
         ),
+        this.#ground.home,
+        steps,
       ),
       netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
       heldPorts: this.#ports.held(),
+      vteps: this.#vteps.running(),
     };
   }
 
@@ -178,7 +191,7 @@ class LinuxKernel implements Kernel {
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
-      return [[path, dumpNetns(socket, sysctls)]];
+      return [[path, withForwarding(dumpNetns(socket, sysctls), socket, steps, path)]];
     } finally {
       socket.close();
     }
@@ -260,6 +273,7 @@ class LinuxKernel implements Kernel {
     this.#accepts.close();
     this.#conntrack.close();
     await this.#frames.close();
+    await this.#vteps.close();
     this.#ports.close();
     this.#ground.home.close();
   }

@@ -1,6 +1,7 @@
 /** The one place that acts on operations, in as few system calls as their order allows. */
 import type { ForwardAccepts } from './accept.ts';
 import type { Conntrack } from './conntrack.ts';
+import { decodeLink } from './decode.ts';
 import { describe } from './describe.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { KernelError } from './kernel.ts';
@@ -10,6 +11,8 @@ import type {
   PortOperation,
   RtnetlinkOperation,
   SysctlOperation,
+  TapOperation,
+  VtepOperation,
 } from './kinds/kind.ts';
 import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
 import { createNetns, removeNetns, withNetns } from './netns.ts';
@@ -17,10 +20,13 @@ import type { Firewall } from './nftables.ts';
 import type { PortHolder } from './port-holder.ts';
 import { deleteNow } from './reaper.ts';
 import type { Reaper } from './reaper.ts';
+import { changeLink, dumpLinks, getLink } from './rtnetlink.ts';
 import type { Session } from './session.ts';
 import type { NetnsPath, Step } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 import { writeSysctl } from './sysctl.ts';
+import { createTap } from './tap.ts';
+import type { Vteps } from './vteps.ts';
 
 /** What operations are performed with. */
 export interface Means {
@@ -34,6 +40,7 @@ export interface Means {
   readonly ports: Pick<PortHolder, 'hold' | 'release'>;
   readonly conntrack: Pick<Conntrack, 'forget'>;
   readonly frames: Pick<FrameSender, 'send'>;
+  readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn'>;
 }
 
 export interface Task {
@@ -125,9 +132,15 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
       case 'conntrack':
         return forget(batch, means);
       case 'frames':
-        means.frames.send(operation.index, operation.frames);
+        means.frames.send(operation.index, operation.frames, operation.netns);
         return one(task, undefined);
+      case 'tap':
+        makeTap(operation, means);
+        return one(task, 'inverse');
+      case 'vtep':
+        return one(task, (await changeVtep(operation, means)) ? 'inverse' : undefined);
       case 'netns':
+        if (operation.verb === 'remove') await means.vteps.stopIn(operation.path);
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
       case 'sysctl':
         return one(task, setSysctl(operation, means));
@@ -165,12 +178,45 @@ function one(task: Task, undo: Done['undo']): Performed {
   return { done: [{ task, undo }], failures: [] };
 }
 
+function makeTap({ netns, name, change }: TapOperation, { sys, session, quietly }: Means): void {
+  quietly(() => {
+    if (netns === undefined) createTap(sys, name);
+    else
+      withNetns(sys, netns, () => {
+        createTap(sys, name);
+      });
+    const socket = session.socket(netns);
+    const found = socket.transact([getLink(name)]).replies.get(0);
+    const index = found === undefined ? 0 : decodeLink(found).index;
+    const [failure] = socket.transact([changeLink(index, change)]).failures;
+    if (failure === undefined) return;
+    deleteNow(socket, index);
+    throw new KernelError(`ip link set ${name}`, failure.errno, failure.detail);
+  });
+}
+
+/** Whether there was something to do. */
+async function changeVtep({ verb, vtep }: VtepOperation, { vteps, session }: Means): Promise<boolean> {
+  const changed = await vteps[verb](vtep);
+  // Others may have changed links while we waited.
+  session.forget();
+  return changed;
+}
+
 /** Whether there was something to do. */
 function changeNetns({ verb, path }: NetnsOperation, { sys, session }: Means): boolean {
   session.forget();
   if (verb === 'create') return createNetns(sys, path);
+  if (session.exists(path)) endTunnels(session.socket(path));
   removeNetns(sys, path);
   return true;
+}
+
+/** The kernel ends a namespace some time later, and until then a tunnel in it keeps its VNI: the next one would not find it free. */
+function endTunnels(socket: NetlinkSocket): void {
+  for (const { kind, index } of socket.dump(dumpLinks(), decodeLink)) {
+    if (kind === 'vxlan') deleteNow(socket, index);
+  }
 }
 
 /** @returns What restores the former value, when it was another. */

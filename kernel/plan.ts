@@ -38,6 +38,7 @@ class Gone {
       case 'link.up':
       case 'addr.add':
       case 'route.add':
+      case 'fdb.add':
         return this.#inNetns(step.netns) || this.#links.has(placeOf(step.netns, step.link ?? ''));
       case 'qdisc.set':
       case 'ingress.redirect':
@@ -55,7 +56,7 @@ class Gone {
     if (step.do === 'link.add') {
       const ends = endsOf(step);
       const link = { here: ends.length };
-      for (const name of ends) this.#links.set(placeOf(step.netns, name), link);
+      for (const { netns, name } of ends) this.#links.set(placeOf(netns, name), link);
     }
     if (step.do === 'link.move') {
       const link = this.#links.get(placeOf(undefined, step.link)) ?? { here: 0 };

@@ -1,11 +1,12 @@
 /**
  * Golden bytes are those of ip(8) of iproute2 6.1 (6.15 where it says `addr add … proto`), taken with `strace -e trace=sendmsg -e write=3` in a namespace where
- * br0 has index 1001 and v0 1002; each message without its length, sequence number and port, and without the flags REQUEST and ACK.
+ * br0 has index 1001, v0 1002, and vx0 (Linux 6.18) 1005; each message without its length, sequence number and port, and without the flags REQUEST and ACK.
  */
 import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
+import { addForwarding, ANY_MAC, deleteForwarding } from './forwarding.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import * as rt from './rtnetlink.ts';
 
@@ -53,6 +54,42 @@ const MESSAGES: readonly (readonly [command: string, request: NetlinkRequest, he
     'neigh change fd00::2 lladdr 02:42:0a:00:00:02 nud stale dev v0',
     rt.changeNeighbour(1001, ip('fd00::2'), mac('02:42:0a:00:00:02')),
     '3c0000001c0005011da9016b000000000a000000e90300000400000014000100fd0000000000000000000000000000020a00020002420a0000020000',
+  ],
+  [
+    'link add index 1005 name vx0 group 6516333 address 02:42:00:00:00:0a type vxlan id 4097 local 192.0.2.1 learning dstport 4789',
+    rt.createVxlan(
+      { index: 1005, name: 'vx0', mac: mac('02:42:00:00:00:0a') },
+      { vni: 4097, local: ip('192.0.2.1'), port: 4789, learning: true },
+    ),
+    '70000000100005067df8016b0000000000000000ed030000000000000000000008001b006d6e63000a00010002420000000a00000800030076783000340012000900010076786c616e00000024000200080001000110000008000400c0000201050007000100000006000f0012b50000',
+  ],
+  [
+    'link add index 1006 name vx1 group 6516333 type vxlan id 4098 local 2001:db8::1 nolearning dstport 4789',
+    rt.createVxlan(
+      { index: 1006, name: 'vx1' },
+      { vni: 4098, local: ip('2001:db8::1'), port: 4789, learning: false },
+    ),
+    '70000000100005067df8016b0000000000000000ee030000000000000000000008001b006d6e63000800030076783100400012000900010076786c616e0000003000020008000100021000001400110020010db8000000000000000000000001050007000000000006000f0012b50000',
+  ],
+  [
+    'bridge fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.2',
+    addForwarding(1005, ANY_MAC, ip('192.0.2.2')),
+    '300000001c00050c7ef8016b0000000007000000ed030000c00002000a000200000000000000000008000100c0000202',
+  ],
+  [
+    'bridge fdb append 00:00:00:00:00:00 dev vx1 dst 2001:db8::2',
+    addForwarding(1006, ANY_MAC, ip('2001:db8::2')),
+    '3c0000001c00050c7ff8016b0000000007000000ee030000c00002000a00020000000000000000001400010020010db8000000000000000000000002',
+  ],
+  [
+    'bridge fdb replace 02:42:0a:01:00:03 dev vx0 dst 192.0.2.3',
+    addForwarding(1005, mac('02:42:0a:01:00:03'), ip('192.0.2.3')),
+    '300000001c0005057ef8016b0000000007000000ed030000c00002000a00020002420a010003000008000100c0000203',
+  ],
+  [
+    'bridge fdb del 02:42:0a:01:00:03 dev vx0 dst 192.0.2.3',
+    deleteForwarding(1005, mac('02:42:0a:01:00:03'), ip('192.0.2.3')),
+    '300000001d0005007ef8016b0000000007000000ed030000c00002000a00020002420a010003000008000100c0000203',
   ],
   [
     'link set dev v0 master br0',
@@ -173,5 +210,10 @@ t.test('settings of a port as ip(8) sends them, under the name that the kernel g
   // ip(8) calls the link's kind `bridge_slave`, which there is none of; IFLA_INFO_SLAVE_KIND is what dumps have.
   const settings = (hex: string): string => hex.slice(hex.indexOf('14000500'));
   t.equal(settings(data), settings(ips.data));
+  const suppressed = ours(rt.changePort(1005, { isolated: false, hairpin: false, suppress: true })).data;
+  t.equal(
+    suppressed.slice(suppressed.indexOf('1c000500')),
+    '1c000500050021000000000005000400000000000500200001000000',
+  );
   t.end();
 });

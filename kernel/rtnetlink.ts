@@ -37,8 +37,14 @@ const IFLA_INFO_DATA = 2;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
+const IFLA_BRPORT_NEIGH_SUPPRESS = 32;
 const IFLA_BRPORT_ISOLATED = 33;
 const VETH_INFO_PEER = 1;
+const IFLA_VXLAN_ID = 1;
+const IFLA_VXLAN_LOCAL = 4;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_LOCAL6 = 17;
 const AF_INET = 2;
 const AF_INET6 = 10;
 /** The codec's type lists the numbers that have names; others pass through it as they are. */
@@ -89,9 +95,42 @@ export function createIfb(link: NewLink): NetlinkRequest {
   return newLink(link, { linkinfo: linkInfo('ifb') });
 }
 
-/** Both ends in one message; each has our group from its first moment. */
-export function createVeth(link: NewLink, peer: NewLink): NetlinkRequest {
-  const peerInfo = padded(linkBytes(peer.index, {}, identity(peer)));
+export interface VxlanSettings {
+  readonly vni: number;
+  readonly local: Ip;
+  readonly port: number;
+  readonly learning: boolean;
+}
+
+/**
+ * To be sent in the namespace whose addresses the tunnel uses: it keeps to that for ever (vxlan_newlink(), `src_net`). The link itself is
+ * made in the namespace of `netnsFd`, where that is given.
+ */
+export function createVxlan(
+  link: NewLink,
+  { vni, local, port, learning }: VxlanSettings,
+  netnsFd?: number,
+): NetlinkRequest {
+  const settings = bytes((out) => {
+    out.push(IFLA_VXLAN_ID, uint32(vni));
+    out.push(familyOf(local) === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, Buffer.from(ipBytes(local)));
+    out.push(IFLA_VXLAN_LEARNING, Buffer.of(Number(learning)));
+    out.push(IFLA_VXLAN_PORT, Buffer.of(port >> 8, port & 0xff));
+  });
+  const linkinfo = linkInfo('vxlan', padded(settings));
+  return newLink(link, { ...(netnsFd !== undefined && { netNsFd: netnsFd }), linkinfo });
+}
+
+function uint32(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32LE(value);
+  return out;
+}
+
+/** Both ends in one message; each has our group from its first moment. The peer in the namespace of `peerNetnsFd`, where that is given. */
+export function createVeth(link: NewLink, peer: NewLink, peerNetnsFd?: number): NetlinkRequest {
+  const elsewhere = peerNetnsFd === undefined ? {} : { netNsFd: peerNetnsFd };
+  const peerInfo = padded(linkBytes(peer.index, {}, { ...identity(peer), ...elsewhere }));
   return newLink(link, {
     linkinfo: linkInfo('veth', (out) => {
       out.push(VETH_INFO_PEER, peerInfo);
@@ -145,16 +184,19 @@ export function changeLink(index: number, change: LinkChange): NetlinkRequest {
 export interface PortFlags {
   readonly isolated: boolean;
   readonly hairpin: boolean;
+  /** Absent: as it is. */
+  readonly suppress?: boolean;
 }
 
 /**
  * Settings of a bridge's port. In a message of its own: rtnl_newlink() looks for the master that understands them before it sets
  * IFLA_MASTER (EOPNOTSUPP for a link that is no port yet).
  */
-export function changePort(index: number, { isolated, hairpin }: PortFlags): NetlinkRequest {
+export function changePort(index: number, { isolated, hairpin, suppress }: PortFlags): NetlinkRequest {
   const settings = bytes((out) => {
     out.push(IFLA_BRPORT_ISOLATED, Buffer.of(Number(isolated)));
     out.push(IFLA_BRPORT_MODE, Buffer.of(Number(hairpin)));
+    if (suppress !== undefined) out.push(IFLA_BRPORT_NEIGH_SUPPRESS, Buffer.of(Number(suppress)));
   });
   const linkinfo = bytes((out) => {
     out.push(IFLA_INFO_SLAVE_KIND, Buffer.from('bridge'));

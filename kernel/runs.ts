@@ -17,15 +17,18 @@ export function runsOf(plan: Plan, alone: boolean): readonly (readonly Step[])[]
 function laneOf(step: Step): string | undefined {
   switch (step.do) {
     case 'link.add':
+      // Whoever makes a TAP device does not choose its index: it has to be looked up.
+      return step.link.kind === 'tun' ? undefined : `netns ${step.netns ?? ''}`;
     case 'link.master':
     case 'link.up':
     case 'addr.add':
     case 'route.add':
+    case 'fdb.add':
+    case 'neigh.announce':
       return `netns ${step.netns ?? ''}`;
     case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
-    case 'neigh.announce':
       return 'netns ';
     case 'nft.element':
       return 'elements';
@@ -37,6 +40,7 @@ function laneOf(step: Step): string | undefined {
     case 'link.move':
     case 'sysctl.set':
     case 'forward.accept':
+    case 'vtep.run':
     case 'netns.add':
       return undefined;
   }
@@ -56,7 +60,6 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
-    case 'neigh.announce':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

@@ -34,7 +34,25 @@ export type LinkKind =
   | { readonly kind: 'bridge' }
   /** What comes in here is handed back as if it had come in where it came from: a place for a qdisc on what comes in by a link. */
   | { readonly kind: 'ifb' }
-  | { readonly kind: 'veth'; readonly peer: { readonly name: string; readonly mac?: Mac } }
+  /** `home`: the other end is made in the daemon's namespace, wherever the step's own is. */
+  | {
+      readonly kind: 'veth';
+      readonly peer: { readonly name: string; readonly mac?: Mac; readonly home?: true };
+    }
+  /**
+   * A VXLAN tunnel endpoint (RFC 7348). Wherever the link is, its datagrams go out and come in by the daemon's namespace: from `local`,
+   * to UDP `port` and on it. Within one namespace and port a VNI is taken once (EEXIST). `learning`: where a MAC address is, is learned
+   * from what comes in.
+   */
+  | {
+      readonly kind: 'vxlan';
+      readonly vni: number;
+      readonly local: Ip;
+      readonly port: number;
+      readonly learning: boolean;
+    }
+  /** A TAP device that stays while nobody has it open (TUNSETPERSIST): what is sent to it, a program reads. */
+  | { readonly kind: 'tun' }
   /**
    * A MAC of its own on the wire of `parent`, a link of the same namespace, whose MTU it has by default. With mode passthru it takes
    * over the parent's MAC when it is made, and the parent its when that changes. `promisc` false: passthru does not make the parent
@@ -75,10 +93,15 @@ export interface LinkMaster {
   readonly netns?: NetnsPath;
   readonly link: string;
   readonly master: string;
-  /** Absent: false, for both. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
+  /** Absent: false, for all. No frames to or from other isolated ports (IFLA_BRPORT_ISOLATED): what `icc=false` means, without br_netfilter. */
   readonly isolated?: boolean;
   /** Frames may leave by the port that they came in by (IFLA_BRPORT_MODE): a container reaches its own published port. */
   readonly hairpin?: boolean;
+  /**
+   * Nobody behind this port is asked for the bridge's own addresses, nor for one that its host knows the answer to
+   * (IFLA_BRPORT_NEIGH_SUPPRESS, net/bridge/br_arp_nd_proxy.c).
+   */
+  readonly suppress?: boolean;
 }
 
 /** A VLAN whose parent is down cannot be up: that is success, for the kernel takes it up with its parent (vlan_device_event()). */
@@ -268,9 +291,37 @@ export interface IngressRedirect {
  */
 export interface NeighbourAnnounce {
   readonly do: 'neigh.announce';
+  readonly netns?: NetnsPath;
   readonly link: string;
   readonly addresses: readonly Ip[];
   readonly mac: Mac;
+}
+
+/**
+ * Frames to `mac` leave the VXLAN link `link` for the tunnel endpoint at `dst`: a permanent entry of its own forwarding table
+ * (`bridge fdb`, NTF_SELF). The MAC of all zeros stands for every destination that has no entry, broadcast and multicast included:
+ * there may be many entries for it, and each of their endpoints gets a copy. Another MAC has one: an older entry is replaced.
+ */
+export interface FdbAdd {
+  readonly do: 'fdb.add';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mac: Mac;
+  readonly dst: Ip;
+}
+
+/**
+ * A tunnel endpoint in user space, run by a thread of the daemon as long as the step stands: frames that are sent to the TAP device
+ * `link` go to `peers` in VXLAN, from UDP `port` of `local` in the daemon's namespace, and come back likewise. Floods and learns.
+ */
+export interface VtepRun {
+  readonly do: 'vtep.run';
+  readonly netns: NetnsPath;
+  readonly link: string;
+  readonly vni: number;
+  readonly local: Ip;
+  readonly port: number;
+  readonly peers: readonly Ip[];
 }
 
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
@@ -295,6 +346,8 @@ export type Step =
   | QdiscSet
   | IngressRedirect
   | NeighbourAnnounce
+  | FdbAdd
+  | VtepRun
   | NetnsAdd;
 
 export type StepKind = Step['do'];

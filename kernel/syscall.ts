@@ -25,6 +25,15 @@ export interface Syscalls {
    * when there is none. The sender's address is written to `from`.
    */
   receive(fd: number, into: Uint8Array, from: Uint8Array): number | undefined;
+  /** Now or not at all: false when the socket has no room. */
+  sendTo(fd: number, data: Uint8Array, address: Uint8Array): boolean;
+  /** Of descriptors that do not wait. Undefined, or false: there is nothing, there is no room. */
+  read(fd: number, into: Uint8Array): number | undefined;
+  write(fd: number, data: Uint8Array): boolean;
+  /** `fds`: an array of `struct pollfd`. How many have something; waits for `timeout` ms at most. */
+  poll(fds: Uint8Array, timeout: number): number;
+  /** `argument`: what the request takes a pointer to, or a number. */
+  ioctl(fd: number, request: number, argument: Uint8Array | number): void;
   setns(fd: number, type: number): void;
   unshare(flags: number): void;
   mount(source: string, target: string, flags: number): void;
@@ -32,6 +41,8 @@ export interface Syscalls {
 }
 
 const MSG_TRUNC = 0x20;
+/** struct pollfd: descriptor, events asked for, events seen. */
+export const POLLFD_BYTES = 8;
 const MSG_DONTWAIT = 0x40;
 
 type Native = (...args: readonly unknown[]) => number;
@@ -118,6 +129,15 @@ function bindings(
   const setsockopt = checked('setsockopt', 'int setsockopt(int, int, int, const void *, uint32_t)');
   const send = checked('send', 'int64_t send(int, const void *, size_t, int)');
   const recvfrom = attempted('recvfrom', 'int64_t recvfrom(int, void *, size_t, int, void *, void *)');
+  const sendto = attempted(
+    'sendto',
+    'int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)',
+  );
+  const read = attempted('read', 'int64_t read(int, void *, size_t)');
+  const write = attempted('write', 'int64_t write(int, const void *, size_t)');
+  const poll = checked('poll', 'int poll(void *, ulong, int)');
+  const ioctlPointer = checked('ioctl', 'int ioctl(int, ulong, void *)');
+  const ioctlNumber = checked('ioctl', 'int ioctl(int, ulong, long)');
   const setns = checked('setns', 'int setns(int, int)');
   const unshare = checked('unshare', 'int unshare(int)');
   const mount = checked('mount', 'int mount(const char *, const char *, const char *, ulong, const void *)');
@@ -132,6 +152,15 @@ function bindings(
     receive(fd, into, from) {
       const flags = MSG_DONTWAIT | MSG_TRUNC;
       return recvfrom(fd, into, into.length, flags, from, Uint32Array.of(from.length));
+    },
+    sendTo: (fd, data, address) =>
+      sendto(fd, data, data.length, MSG_DONTWAIT, address, address.length) !== undefined,
+    read: (fd, into) => read(fd, into, into.length),
+    write: (fd, data) => write(fd, data, data.length) !== undefined,
+    poll: (fds, timeout) => poll(fds, fds.length / POLLFD_BYTES, timeout),
+    ioctl(fd, request, argument) {
+      if (typeof argument === 'number') ioctlNumber(fd, request, argument);
+      else ioctlPointer(fd, request, argument);
     },
     setns: (fd, type) => void setns(fd, type),
     unshare: (flags) => void unshare(flags),

@@ -7,7 +7,8 @@ import type { Cnm } from '../cnm/cnm.ts';
 import type { Driver } from '../cnm/driver.ts';
 import { createCnm } from '../cnm/index.ts';
 import { silent } from '../cnm/log.ts';
-import type { EndpointSpec, NetworkSpec } from '../cnm/model.ts';
+import type { EndpointSpec, NetworkRecord, NetworkSpec } from '../cnm/model.ts';
+import type { Plan } from '../kernel/step.ts';
 import { isUnicast, macBytes } from '../address/mac.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
@@ -24,6 +25,9 @@ export interface ComplianceFixture {
   /** A host on which the driver can work, for example with the parent link that it needs. */
   readonly kernel?: () => FakeKernel;
 }
+
+/** As createCnm has it from its run directory. */
+const HOST = { netnsDir: '/run/cnm/netns' };
 
 interface Bench {
   readonly kernel: FakeKernel;
@@ -68,9 +72,13 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     const facts = await kernel.facts();
     const before = kernel.snapshot();
     t.same(driver.network(network, facts, []), driver.network(network, facts, []));
+    const presence = driver.presence?.(network, facts, HOST);
+    t.same(driver.presence?.(network, facts, HOST), presence);
     const mac = driver.mac(network, first);
     t.equal(driver.mac(network, first), mac);
-    t.same(driver.endpoint(network, { ...first, mac }), driver.endpoint(network, { ...first, mac }));
+    const present = { ...network, ...(presence !== undefined && { presence }) };
+    t.same(driver.endpoint(present, { ...first, mac }), driver.endpoint(present, { ...first, mac }));
+    t.same(JSON.parse(JSON.stringify([presence])), [presence ?? null], 'plans survive JSON');
     t.same(
       JSON.parse(JSON.stringify(driver.network(network, facts, []))),
       driver.network(network, facts, []),
@@ -160,8 +168,8 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     const quiet = await b.cnm.reconcile();
     t.same(quiet, { undone: [], finished: [], repaired: [], removed: [], failed: [] });
     t.same(b.kernel.snapshot(), whole);
-    for (const step of b.cnm.networks().flatMap((record) => record.plan))
-      if (step.do === 'link.add') b.kernel.destroyLink(step.name);
+    for (const step of b.cnm.networks().flatMap(wholePlan))
+      if (step.do === 'link.add') b.kernel.destroyLink(step.name, step.netns);
     const report = await b.cnm.reconcile();
     t.same(report.failed, []);
     t.same(
@@ -197,8 +205,12 @@ function withoutKept(snapshot: unknown): unknown {
 async function countSteps(bench: Bench, network: NetworkSpec, endpoint: EndpointSpec): Promise<number> {
   await bench.cnm.createNetwork(network);
   await bench.cnm.createEndpoint(endpoint);
-  const plans = [bench.cnm.networks()[0]?.plan ?? [], bench.cnm.endpoints()[0]?.plan ?? []];
+  const plans = [...bench.cnm.networks().map(wholePlan), bench.cnm.endpoints()[0]?.plan ?? []];
   return plans.flat().length;
+}
+
+function wholePlan({ plan, presence = [] }: NetworkRecord): Plan {
+  return [...plan, ...presence];
 }
 
 function escape(text: string): string {

@@ -9,6 +9,7 @@ import type {
 } from '../views.ts';
 import { differenceLines } from './doctor.ts';
 import { publishedRuns } from './ports.ts';
+import { presenceDrawing } from './presence.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
@@ -16,6 +17,10 @@ import { type Branch, drawBranches } from './tree.ts';
 export function networkDrawing(network: NetworkView, paint: Paint): string {
   const { driver, origin, state, createdAt, internal, options } = network;
   const root = network.bridgeName === undefined ? 'no device of its own' : deviceLine(network, paint);
+  const branches = (bridge?: string) =>
+    network.members
+      .filter(({ bridgeName }) => bridge === undefined || bridgeName === bridge)
+      .map((member) => fromOutside(member, paint));
   return lines([
     heading('network', network, paint),
     ...fields([
@@ -29,11 +34,9 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
     ]),
     ...(network.warnings ?? []).map((warning) => `  ${paint.yellow(`warning: ${printable(warning)}`)}`),
     '',
-    `  ${root}`,
-    ...drawBranches(
-      network.members.map((member) => fromOutside(member, paint)),
-      '  ',
-    ),
+    ...(network.presence === undefined
+      ? [`  ${root}`, ...drawBranches(branches(), '  ')]
+      : presenceDrawing(network.presence, branches, paint)),
     ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),

@@ -3,12 +3,14 @@ import type { Facts } from '../facts.ts';
 import type { Step, StepKind, StepOf } from '../step.ts';
 import { addrAdd, routeAdd } from './address.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
+import { fdbAdd } from './forwarding.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
 import { neighbourAnnounce } from './neighbour.ts';
 import { conntrackForget, portHold } from './port.ts';
 import { ingressRedirect, qdiscSet } from './qdisc.ts';
+import { vtepRun } from './vtep.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -26,6 +28,8 @@ const KINDS = {
   'qdisc.set': qdiscSet,
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
+  'fdb.add': fdbAdd,
+  'vtep.run': vtepRun,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

@@ -4,7 +4,8 @@ import type { Facts, NetnsFacts } from '../facts.ts';
 import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { Ports } from '../ports.ts';
-import type { ForwardAccept, NetnsPath, NftElement, Step } from '../step.ts';
+import type { LinkChange } from '../rtnetlink.ts';
+import type { ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
 
 export interface Kind<S extends Step> {
   /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
@@ -55,7 +56,9 @@ export type Operation =
   | AcceptOperation
   | PortOperation
   | ConntrackOperation
-  | FrameOperation;
+  | FrameOperation
+  | TapOperation
+  | VtepOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -122,9 +125,24 @@ export interface ConntrackOperation {
   readonly ports: Ports;
 }
 
+/** A TAP device is made, and gets what no link can be made with. */
+export interface TapOperation {
+  readonly via: 'tap';
+  readonly netns: NetnsPath | undefined;
+  readonly name: string;
+  readonly change: LinkChange;
+}
+
+export interface VtepOperation {
+  readonly via: 'vtep';
+  readonly verb: 'start' | 'stop';
+  readonly vtep: VtepRun;
+}
+
 /** Whole Ethernet frames that leave by a link; lost where it is down. */
 export interface FrameOperation {
   readonly via: 'frames';
+  readonly netns: NetnsPath | undefined;
   readonly index: number;
   readonly frames: readonly Uint8Array[];
 }

@@ -3,16 +3,26 @@ import { describe, markText } from '../describe.ts';
 import type { Facts, LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
-import { mayBe, sameMark } from '../mark.ts';
-import { changeLink, changePort, createBridge, createIfb, createVeth } from '../rtnetlink.ts';
+import { LINK_GROUP, mayBe, sameMark } from '../mark.ts';
+import { changeLink, changePort, createBridge, createIfb, createVeth, createVxlan } from '../rtnetlink.ts';
 import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
 import { createMacvlan, createVlan } from '../sub-interface.ts';
-import type { LinkAdd, LinkMaster, LinkMove, LinkPromisc, LinkUp, NetnsPath, Step } from '../step.ts';
+import type {
+  LinkAdd,
+  LinkKind,
+  LinkMaster,
+  LinkMove,
+  LinkPromisc,
+  LinkUp,
+  NetnsPath,
+  Step,
+} from '../step.ts';
 import { netnsFacts } from './kind.ts';
-import type { Kind, Operation, RtnetlinkOperation, View } from './kind.ts';
+import type { Kind, Operation, Place, RtnetlinkOperation, View } from './kind.ts';
 import { isVlan, parentOf, wasTaken, whyNot } from './sub-interface.ts';
+import { isSameTunnel, portTaken, whyNoTunnel } from './tunnel.ts';
 
 /** ENODEV: the link went away between look and act, with whatever we wanted to take from it. */
 export function isGone(errno: string): boolean {
@@ -44,37 +54,47 @@ function change(
   };
 }
 
-/** The names of what one link.add makes. */
-export function endsOf(step: LinkAdd): readonly string[] {
-  return step.link.kind === 'veth' ? [step.name, step.link.peer.name] : [step.name];
+/** Where what one link.add makes is, and under which names. */
+export function endsOf({ netns, name, link }: LinkAdd): readonly Place[] {
+  const own = { netns, name };
+  return link.kind === 'veth' ? [own, { netns: peerNetns(netns, link), name: link.peer.name }] : [own];
+}
+
+function peerNetns(
+  netns: NetnsPath | undefined,
+  { peer }: Extract<LinkKind, { kind: 'veth' }>,
+): NetnsPath | undefined {
+  return peer.home === true ? undefined : netns;
 }
 
 export const linkAdd: Kind<LinkAdd> = {
   looks: (step) => [
-    ...endsOf(step).map((name) => ({ netns: step.netns, name, make: true as const })),
+    ...endsOf(step).map((end) => ({ ...end, make: true as const })),
     ...parentOf(step).map((name) => ({ netns: step.netns, name })),
   ],
 
   apply(step, view) {
-    for (const name of endsOf(step)) checkName(name);
+    for (const { name } of endsOf(step)) checkName(name);
     const present = view.link(step.netns, step.name);
     if (present !== undefined) return adjusted(step, present, view);
-    return step.link.kind === 'veth' ? newVeth(step, step.link.peer, view) : newSingle(step, view);
+    if (step.link.kind === 'tun') return newTap(step, view);
+    return step.link.kind === 'veth' ? newVeth(step, step.link, view) : newSingle(step, view);
   },
 
   /** Both names: one end may have gone into a sandbox, and takes the other with it when it is deleted. */
   inverse(step, view) {
-    const link = endsOf(step)
-      .map((name) => view.link(step.netns, name))
-      .find((found) => found !== undefined && mayBeMade(step, found));
-    if (link === undefined) return [];
-    for (const name of endsOf(step)) view.drop(step.netns, name);
-    return [{ via: 'delete', netns: step.netns, link }];
+    const [found] = endsOf(step).flatMap(({ netns, name }) => {
+      const link = view.link(netns, name);
+      return link !== undefined && mayBeMade(step, link) ? [{ netns, link }] : [];
+    });
+    if (found === undefined) return [];
+    for (const { netns, name } of endsOf(step)) view.drop(netns, name);
+    return [{ via: 'delete', ...found }];
   },
 
   satisfied(step, facts) {
-    const links = netnsFacts(facts, step.netns)?.links;
-    if (endsOf(step).some((name) => isMade(step, links?.get(name)))) return true;
+    if (endsOf(step).some(({ netns, name }) => isMade(step, netnsFacts(facts, netns)?.links.get(name))))
+      return true;
     return step.link.kind === 'macvlan' && wasTaken(step, facts);
   },
 };
@@ -85,7 +105,8 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
     link.kind === step.link.kind &&
     sameMark(link.mark, step.mark) &&
     (step.mtu === undefined || step.mtu === link.mtu) &&
-    (step.link.kind !== 'vlan' || (link.parent === step.link.parent && isVlan(step.link, link.vlan)))
+    (step.link.kind !== 'vlan' || (link.parent === step.link.parent && isVlan(step.link, link.vlan))) &&
+    isSameTunnel(step.link, link)
   );
 }
 
@@ -101,9 +122,10 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
   return [
     {
       via: 'rtnetlink',
-      netns: step.netns,
+      // A tunnel keeps to the namespace in which it was asked for.
+      netns: step.link.kind === 'vxlan' ? undefined : step.netns,
       request: createSingle(step, link, view),
-      hint: (errno) => whyNot(step, errno),
+      hint: (errno) => whyNot(step, errno) ?? whyNoTunnel(step.link, errno),
       undo: { via: 'delete', netns: step.netns, link: made },
       creates: true,
     },
@@ -119,6 +141,8 @@ function createSingle(step: LinkAdd, link: NewLink, view: View): NetlinkRequest 
       return createMacvlan(link, parent(step.link.parent), step.link);
     case 'vlan':
       return createVlan(link, parent(step.link.parent), step.link);
+    case 'vxlan':
+      return createVxlan(link, step.link, step.netns === undefined ? undefined : view.handle(step.netns));
     case 'ifb':
       return createIfb(link);
     default:
@@ -126,12 +150,10 @@ function createSingle(step: LinkAdd, link: NewLink, view: View): NetlinkRequest 
   }
 }
 
-function newVeth(
-  step: LinkAdd,
-  { name, mac }: { readonly name: string; readonly mac?: NewLink['mac'] & string },
-  view: View,
-): readonly Operation[] {
-  if (view.link(step.netns, name) !== undefined || name === step.name) {
+function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view: View): readonly Operation[] {
+  const { name, mac } = kind.peer;
+  const there = peerNetns(step.netns, kind);
+  if (view.link(there, name) !== undefined || (there === step.netns && name === step.name)) {
     throw new KernelError(describe(step), 'EEXIST', `a link ${name} is there already`);
   }
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
@@ -141,24 +163,33 @@ function newVeth(
     ...mtu,
     ...(step.mac !== undefined && { mac: step.mac }),
   };
-  const peer = { name, index: view.newIndex(step.netns), ...mtu, ...(mac !== undefined && { mac }) };
-  const inner = put(view, step, peer);
+  const peer = { name, index: view.newIndex(there), ...mtu, ...(mac !== undefined && { mac }) };
+  const inner = put(view, step, peer, there);
   const outer = put(view, step, link);
   return [
     {
       via: 'rtnetlink',
       netns: step.netns,
-      request: createVeth(link, peer),
+      request: createVeth(link, peer, there === step.netns ? undefined : view.handle(there)),
       undo: { via: 'delete', netns: step.netns, link: outer },
       creates: true,
     },
     // The peer first: an outer end that has its alias is then complete.
-    ...[inner, outer].map((end) => change(step.netns, end, finish(step, view))),
+    change(there, inner, finish(step, view)),
+    change(step.netns, outer, finish(step, view)),
   ];
 }
 
 /** include/uapi/linux/ipv6.h: IPV6_MIN_MTU. A link below it has no IPv6 at all (addrconf_notify(), RFC 8200 section 5). */
 const IPV6_MIN_MTU = 1280;
+
+function newTap(step: LinkAdd, view: View): readonly Operation[] {
+  view.unknow(step.netns, step.name);
+  const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
+  const mac = step.mac === undefined ? {} : { mac: step.mac };
+  const change = { group: LINK_GROUP, ...mtu, ...mac, ...finish(step, view) };
+  return [{ via: 'tap', netns: step.netns, name: step.name, change }];
+}
 
 /** What no create message takes: IFLA_IFALIAS and IFLA_AF_SPEC are for existing links only. And flags, which a veth's peer would not get. */
 function finish(step: LinkAdd, view: View): LinkChange {
@@ -172,7 +203,12 @@ function finish(step: LinkAdd, view: View): LinkChange {
   };
 }
 
-function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): KernelLink {
+function put(
+  view: View,
+  step: LinkAdd,
+  { name, index, mac, mtu }: NewLink,
+  netns: NetnsPath | undefined = step.netns,
+): KernelLink {
   const link: KernelLink = {
     name,
     index,
@@ -187,26 +223,31 @@ function put(view: View, step: LinkAdd, { name, index, mac, mtu }: NewLink): Ker
     mark: step.mark,
     made: true,
     ...(mac !== undefined && { mac }),
+    ...(step.link.kind === 'vxlan' && { vxlan: step.link }),
   };
-  view.put(step.netns, link);
+  view.put(netns, link);
   return link;
 }
 
 /** A link of ours is there: after an earlier call, or after a crash in the middle of one. */
 function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Operation[] {
-  if (!mayBeMade(step, present) || !isOnParent(step, present, view)) {
+  if (!mayBeMade(step, present) || !isOnParent(step, present, view) || !isSameTunnel(step.link, present)) {
     const whose = present.mark === undefined ? 'not one of ours' : `marked '${markText(present.mark)}'`;
     throw new KernelError(describe(step), 'EEXIST', `a link ${step.name} is there already, ${whose}`);
   }
-  const peer = step.link.kind === 'veth' ? view.link(step.netns, step.link.peer.name) : undefined;
-  const unfinished = [peer, present].filter((end) => end?.mark?.network === '');
+  const unfinished = endsOf(step)
+    .map(({ netns, name }) => ({ netns, end: view.link(netns, name) }))
+    .filter(({ end }) => end?.kind === step.link.kind && end.mark?.network === '');
   const mtu = step.mtu !== undefined && step.mtu !== present.mtu ? { mtu: step.mtu } : {};
   const mac = step.mac !== undefined && step.mac !== present.mac ? { mac: step.mac } : {};
   const before = { mtu: present.mtu, ...(present.mac !== undefined && { mac: present.mac }) };
   view.put(step.netns, { ...present, ...mtu, ...mac, mark: step.mark });
   return [
     ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
-    ...unfinished.flatMap((end) => (end === undefined ? [] : [change(step.netns, end, finish(step, view))])),
+    // The peer first: an outer end that has its alias is then complete.
+    ...unfinished
+      .toReversed()
+      .flatMap(({ netns, end }) => (end === undefined ? [] : [change(netns, end, finish(step, view))])),
   ];
 }
 
@@ -232,18 +273,15 @@ export const linkMaster: Kind<LinkMaster> = {
     const master = linkOf(view, step.netns, step.master, step);
     const former = link.master === master.index ? portFlags(link) : NO_FLAGS;
     const flags = portFlags(step);
-    view.put(step.netns, { ...link, master: master.index, ...flags });
+    view.put(step.netns, { ...link, master: master.index, suppress: false, ...flags });
     const join = change(step.netns, link, { master: master.index }, { master: link.master });
     const set: Operation = {
       via: 'rtnetlink',
       netns: step.netns,
-      request: changePort(link.index, flags),
-      undo: changePort(link.index, former),
+      request: changePort(link.index, { ...off(former), ...flags }),
+      undo: changePort(link.index, { ...off(flags), ...former }),
     };
-    return [
-      ...(link.master === master.index ? [] : [join]),
-      ...(flags.isolated === former.isolated && flags.hairpin === former.hairpin ? [] : [set]),
-    ];
+    return [...(link.master === master.index ? [] : [join]), ...(sameFlags(flags, former) ? [] : [set])];
   },
 
   inverse(step, view) {
@@ -257,16 +295,25 @@ export const linkMaster: Kind<LinkMaster> = {
   satisfied(step, facts) {
     const link = netnsFacts(facts, step.netns)?.links.get(step.link);
     if (link?.master !== step.master) return false;
-    const [is, wanted] = [portFlags(link), portFlags(step)];
-    return is.isolated === wanted.isolated && is.hairpin === wanted.hairpin;
+    return sameFlags(portFlags(link), portFlags(step));
   },
 };
 
-/** A port that has just joined its bridge has neither (new_nbp()). */
+/** A port that has just joined its bridge has none (new_nbp()). */
 const NO_FLAGS: PortFlags = { isolated: false, hairpin: false };
 
-function portFlags({ isolated, hairpin }: { isolated?: boolean; hairpin?: boolean }): PortFlags {
-  return { isolated: isolated ?? false, hairpin: hairpin ?? false };
+function portFlags({ isolated, hairpin, suppress }: Partial<PortFlags>): PortFlags {
+  // Left out where it is off: a kernel that does not know it (before 4.15) need not.
+  return { isolated: isolated ?? false, hairpin: hairpin ?? false, ...(suppress === true && { suppress }) };
+}
+
+/** What has to be said for a flag that is to be off again. */
+function off({ suppress }: PortFlags): Partial<PortFlags> {
+  return suppress === true ? { suppress: false } : {};
+}
+
+function sameFlags(a: PortFlags, b: PortFlags): boolean {
+  return a.isolated === b.isolated && a.hairpin === b.hairpin && a.suppress === b.suppress;
 }
 
 export const linkUp: Kind<LinkUp> = {
@@ -277,6 +324,9 @@ export const linkUp: Kind<LinkUp> = {
     if (link.up) return [];
     view.put(step.netns, { ...link, up: true });
     const up = change(step.netns, link, { up: true }, { up: false });
+    // A tunnel takes its port when it comes up (vxlan_open()).
+    const hint = (errno: string) => (errno === 'EADDRINUSE' ? portTaken(link) : undefined);
+    if (link.kind === 'vxlan') return [{ ...up, hint }];
     return [link.kind === 'vlan' ? { ...up, tolerates: (errno) => errno === 'ENETDOWN' } : up];
   },
 

@@ -6,20 +6,20 @@ import type { Kind, Operation } from './kind.ts';
 import { linkOf } from './link.ts';
 
 export const neighbourAnnounce: Kind<NeighbourAnnounce> = {
-  looks: ({ link }) => [{ netns: undefined, name: link }],
+  looks: ({ netns, link }) => [{ netns, name: link }],
 
   apply(step, view) {
-    const { index } = linkOf(view, undefined, step.link, step);
+    const { index } = linkOf(view, step.netns, step.link, step);
     // What a packet socket sends is not heard by the host itself.
     const own = step.addresses.map((address): Operation => ({
       via: 'rtnetlink',
-      netns: undefined,
+      netns: step.netns,
       request: changeNeighbour(index, address, step.mac),
       // ENOENT: it never asked for the address. The table is an aid, whatever may be wrong with it.
       tolerates: () => true,
     }));
     const frames = step.addresses.map((address) => announcement(address, step.mac));
-    return [...own, { via: 'frames', index, frames }];
+    return [...own, { via: 'frames', netns: step.netns, index, frames }];
   },
 
   inverse: () => [],

@@ -126,7 +126,7 @@ export async function state({ kernel }: World, ...plans: readonly Plan[]): Promi
   };
 }
 
-function netns({ links, addresses, routes, sysctls }: NetnsFacts): unknown {
+function netns({ links, addresses, routes, sysctls, forwarding }: NetnsFacts): unknown {
   return {
     links: [...links.values()]
       .filter(({ name }) => name !== 'lo')
@@ -141,6 +141,7 @@ function netns({ links, addresses, routes, sysctls }: NetnsFacts): unknown {
       .map((route) => ({ ...route }))
       .sort(byText),
     sysctls: [...sysctls].sort(byText),
+    forwarding: forwarding?.map((entry) => ({ ...entry })).sort(byText),
   };
 }
 
@@ -155,7 +156,7 @@ function link({
   mark,
   ...port
 }: LinkFact): unknown {
-  const { isolated, hairpin, bucket, redirectedTo, parent, macvlanMode, vlan } = port;
+  const { isolated, hairpin, suppress, vxlan, bucket, redirectedTo, parent, macvlanMode, vlan } = port;
   // The burst comes back as the kernel's ticks of 64 ns have it; what matters is that `missing` takes it for the same.
   const limit = bucket && { rate: bucket.rate, limit: bucket.limit };
   return {
@@ -167,6 +168,8 @@ function link({
     master,
     isolated,
     hairpin,
+    suppress,
+    vxlan,
     peerElsewhere,
     mark,
     limit,
@@ -201,7 +204,7 @@ export async function back(world: World, before: unknown, ...plans: readonly Pla
   assert.deepEqual(await state(world, ...plans), before);
 }
 
-function at(plan: Plan, index: number, step: Step): Plan {
+export function at(plan: Plan, index: number, step: Step): Plan {
   return [...plan.slice(0, index), step, ...plan.slice(index)];
 }
 

@@ -1,0 +1,133 @@
+/** What a host holds of a network for its endpoints: there exactly as long as there are some, however they come and go. */
+import t from 'tap';
+import { ip } from '../address/ip.ts';
+import { prefix } from '../address/prefix.ts';
+import { overlay } from '../drivers/overlay/index.ts';
+import { fakeKernel } from '../kernel/fake.ts';
+import { memoryStore } from '../store/memory.ts';
+import { createCnm } from './index.ts';
+import { silent } from './log.ts';
+import type { EndpointSpec, NetworkSpec } from './model.ts';
+
+const network: NetworkSpec = {
+  id: 'a1'.repeat(32),
+  driver: 'cnm-overlay',
+  origin: 'docker',
+  options: { vni: '4097', peers: '192.0.2.2', 'ip-range': 'any' },
+  internal: false,
+  enableIpv4: true,
+  enableIpv6: false,
+  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
+  ipv6: [],
+};
+const NETNS = `/run/cnm/netns/ov-${network.id.slice(0, 12)}`;
+
+function endpoint(n: number): EndpointSpec {
+  return {
+    id: `e${String(n).padStart(63, '0')}`,
+    network: network.id,
+    address: prefix(`10.1.0.${n}/24`),
+    options: {},
+    ports: [],
+  };
+}
+
+function bench() {
+  const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] });
+  const store = memoryStore();
+  const make = () => createCnm({ kernel, store, drivers: [overlay], log: silent, runDir: '/run/cnm' });
+  return { kernel, store, make, cnm: make() };
+}
+
+t.test('with the first endpoint, until the last', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  const empty = kernel.snapshot();
+  await cnm.createEndpoint(endpoint(2));
+  await cnm.createEndpoint(endpoint(3));
+  await cnm.deleteEndpoint(network.id, endpoint(2).id);
+  t.same((await kernel.facts()).ourNetns, [NETNS]);
+  await cnm.deleteEndpoint(network.id, endpoint(3).id);
+  t.same(kernel.snapshot(), empty);
+  t.equal(cnm.network(network.id)?.presence, undefined);
+});
+
+t.test('endpoints that come and go at once', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  const empty = kernel.snapshot();
+  for (let round = 0; round < 30; round += 1) {
+    const stays = round % 3 === 0;
+    const coming = [2, 3, 4, 5].map(async (n) => {
+      await cnm.createEndpoint(endpoint(n));
+      if (n > 2 || !stays) await cnm.deleteEndpoint(network.id, endpoint(n).id);
+    });
+    await Promise.all(coming);
+    t.same((await kernel.facts()).ourNetns, stays ? [NETNS] : [], `round ${round}`);
+    t.same((await cnm.drift()).differences, []);
+    await cnm.deleteEndpoint(network.id, endpoint(2).id);
+    t.same(kernel.snapshot(), empty);
+  }
+});
+
+t.test('the last one goes while the next one comes: it stands on what it needs', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint(2));
+  for (let n = 3; n < 40; n += 1) {
+    await Promise.all([cnm.deleteEndpoint(network.id, endpoint(n - 1).id), cnm.createEndpoint(endpoint(n))]);
+    t.same((await kernel.facts()).ourNetns, [NETNS]);
+    t.same(await cnm.drift(), { differences: [], orphans: [], rulesetCurrent: true });
+  }
+});
+
+t.test('what cannot be made is an error of the endpoint, and leaves nothing', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  const empty = kernel.snapshot();
+  kernel.failAt((step, phase) => phase === 'apply' && step.do === 'fdb.add', 'ENOMEM', 1);
+  await t.rejects(cnm.createEndpoint(endpoint(2)), { code: 'kernel', message: /join network a1a1.*ENOMEM/ });
+  t.same(kernel.snapshot(), empty);
+  t.equal(cnm.network(network.id)?.presence, undefined);
+  await cnm.createEndpoint(endpoint(2));
+  t.same((await kernel.facts()).ourNetns, [NETNS]);
+});
+
+t.test('what cannot be removed is removed at the next start', async (t) => {
+  const { kernel, cnm, make } = bench();
+  await cnm.createNetwork(network);
+  const empty = kernel.snapshot();
+  await cnm.createEndpoint(endpoint(2));
+  const stop = kernel.failAt((step, phase) => phase === 'revert' && step.do === 'netns.add', 'EBUSY');
+  await cnm.deleteEndpoint(network.id, endpoint(2).id);
+  t.same((await kernel.facts()).ourNetns, [NETNS]);
+  stop();
+  const report = await make().reconcile();
+  t.same(report.finished, [`network ${network.id}`]);
+  t.same(report.failed, []);
+  t.same(kernel.snapshot(), empty);
+});
+
+t.test('a link of ours in it that no record tells of is an orphan', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint(2));
+  const mark = { network: network.id, endpoint: 'f'.repeat(64) };
+  kernel.addLink({ name: 'vethlost', kind: 'veth', mark }, NETNS);
+  kernel.addLink({ name: 'theirs', kind: 'veth' }, NETNS);
+  t.same((await cnm.drift()).orphans, [{ kind: 'link', name: 'vethlost', netns: NETNS }]);
+  const { removed } = await cnm.reconcile();
+  t.equal(removed.length, 1);
+  t.ok((await kernel.facts({ netns: [NETNS] })).netns.get(NETNS)?.links.has('theirs'));
+});
+
+t.test('a daemon that is told by which address others reach it', async (t) => {
+  const { kernel, store } = bench();
+  kernel.addLink({ name: 'eth1', addresses: [prefix('203.0.113.7/24')] });
+  const options = { kernel, store, drivers: [overlay], log: silent, runDir: '/run/cnm' };
+  const cnm = createCnm({ ...options, advertise: ip('203.0.113.7') });
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint(2));
+  const { netns } = await kernel.facts({ netns: [NETNS] });
+  t.equal(netns.get(NETNS)?.links.get('vx0')?.vxlan?.local, '203.0.113.7');
+});

@@ -1,0 +1,89 @@
+/**
+ * What this host holds of a network for the sake of its endpoints: made with the first of them, gone with the last (`Driver.presence`).
+ * A driver without one has everything in the network's own plan. To be called in an endpoint's queue, or in the network's.
+ */
+import { describe } from '../kernel/describe.ts';
+import { apply, type Context, driverOf, networkOf, revert } from './context.ts';
+import { CnmError } from './errors.ts';
+import type { NetworkId, NetworkRecord } from './model.ts';
+
+/** @returns The network as an endpoint can be made on it, and what to call when the endpoint has a record, or has failed. */
+export async function enter(
+  context: Context,
+  id: NetworkId,
+): Promise<{ readonly network: NetworkRecord; readonly entered: () => Promise<void> }> {
+  const network = networkOf(context, id);
+  if (driverOf(context, network.driver).presence === undefined)
+    return { network, entered: () => Promise.resolve() };
+  count(context, id, 1);
+  const entered = () => {
+    count(context, id, -1);
+    return vacate(context, id);
+  };
+  try {
+    return { network: await context.queues.run(queueOf(id), () => establish(context, id)), entered };
+  } catch (error) {
+    await entered();
+    throw error;
+  }
+}
+
+/** Whoever has removed an endpoint calls this. What cannot be removed now is removed with the next endpoint, or at the next start. */
+export async function vacate(context: Context, id: NetworkId): Promise<void> {
+  if (context.records.network(id)?.presence === undefined) return;
+  await context.queues.run(queueOf(id), async () => {
+    const network = context.records.network(id);
+    if (network?.presence === undefined || isHeld(context, id)) return;
+    try {
+      await dismantlePresence(context, network);
+    } catch (error) {
+      if (!(error instanceof CnmError)) throw error;
+      context.log.warn({ network: id.slice(0, 12), error: error.message }, 'left behind, for the next start');
+    }
+  });
+}
+
+export function isHeld(context: Context, id: NetworkId): boolean {
+  return context.entering.has(id) || context.records.endpoints(id).length > 0;
+}
+
+/** Brings it to nothing, whatever of it there is. */
+export async function dismantlePresence(context: Context, network: NetworkRecord): Promise<void> {
+  if (network.presence === undefined) return;
+  await revert(context, `leave network ${network.id.slice(0, 12)}`, network.presence);
+  const rest = { ...network };
+  Reflect.deleteProperty(rest, 'presence');
+  await context.records.putNetwork(rest);
+}
+
+/** In the record before it is in the kernel: what a crash leaves is then known as ours. */
+async function establish(context: Context, id: NetworkId): Promise<NetworkRecord> {
+  const network = networkOf(context, id);
+  if (network.presence !== undefined) return network;
+  const facts = await context.kernel.facts({ firewall: false });
+  const presence = driverOf(context, network.driver).presence?.(network, facts, context.host) ?? [];
+  const record = { ...network, presence };
+  await context.records.putNetwork(record);
+  try {
+    await apply(context, `join network ${id.slice(0, 12)}`, presence);
+  } catch (error) {
+    await dismantlePresence(context, record);
+    throw error;
+  }
+  context.log.debug(
+    { network: id.slice(0, 12), plan: presence.map(describe) },
+    'what the network needs here',
+  );
+  return record;
+}
+
+/** Endpoints on their way to a record keep what they are being made on. */
+function count(context: Context, id: NetworkId, by: 1 | -1): void {
+  const now = (context.entering.get(id) ?? 0) + by;
+  if (now === 0) context.entering.delete(id);
+  else context.entering.set(id, now);
+}
+
+function queueOf(id: NetworkId): string {
+  return `${id} presence`;
+}

@@ -1,0 +1,24 @@
+/** The overlay driver: layer 2 over many hosts, a VXLAN tunnel and a bridge per subnet in a namespace per network. */
+import type { Driver } from '../../cnm/driver.ts';
+import { assertIpv6Enabled, assertVnisFree } from './checks.ts';
+import { parseOptions } from './options.ts';
+import { endpointPlan, joinInfo, macOf, presencePlan } from './plan.ts';
+import { segmentsOf } from './segments.ts';
+
+export const overlay: Driver = {
+  name: 'cnm-overlay',
+  scope: 'local',
+  connectivityScope: 'global',
+  /** Nothing: a host holds nothing of a network that it has no endpoint on. */
+  network(spec, facts, others) {
+    const options = parseOptions(spec.options);
+    segmentsOf(spec, options);
+    assertIpv6Enabled(spec, facts);
+    assertVnisFree(spec, options, others, facts);
+    return [];
+  },
+  presence: presencePlan,
+  mac: (network, endpoint) => macOf(endpoint, network),
+  endpoint: endpointPlan,
+  join: joinInfo,
+};

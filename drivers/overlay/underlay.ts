@@ -1,0 +1,100 @@
+/** The network below: by which address this host sends to its peers, and how large a frame may be. From facts. Pure. */
+import { familyOf, type Ip } from '../../address/ip.ts';
+import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/prefix.ts';
+import type { HostSettings } from '../../cnm/driver.ts';
+import { CnmError } from '../../cnm/errors.ts';
+import type { NetnsFacts, RouteFact } from '../../kernel/facts.ts';
+import { MTU_OPTION, type OverlayOptions } from './options.ts';
+
+export interface Underlay {
+  /** The tunnel's source address. */
+  readonly local: Ip;
+  /** The other hosts. */
+  readonly remotes: readonly Ip[];
+  /** What the overlay's own links have, in bytes. */
+  readonly mtu: number;
+}
+
+/** Outer Ethernet is not counted: the MTU of a link has never counted it. Inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40. */
+const OVERHEAD = { 4: 50, 6: 70 } as const;
+/** RT_TABLE_MAIN. */
+const MAIN_TABLE = 254;
+const DEFAULT_MTU = 1500;
+/** RFC 791 section 3.2; RFC 8200 section 5, below which Linux has no IPv6 on a link. */
+const LEAST = { 4: 68, 6: 1280 } as const;
+
+/** @throws CnmError `option-invalid`, naming the peer without a route, the address that is not here, or the MTU. */
+export function underlayOf(
+  options: OverlayOptions,
+  host: NetnsFacts,
+  settings: HostSettings,
+  inner: 4 | 6,
+): Underlay {
+  const own = new Set(host.addresses.map(({ prefix }) => addressOf(prefix)));
+  const remotes = options.peers.filter((peer) => !own.has(peer));
+  const links = remotes.map((peer) => linkTo(peer, host));
+  const local = localAddress(options, host, settings, links[0]);
+  if (!own.has(local))
+    throw new CnmError(
+      'option-invalid',
+      `advertise cannot be ${local}: this host has no such address (it has ${[...own].filter((one) => familyOf(one) === familyOf(local)).join(', ')})`,
+    );
+  const below = options.underlayMtu ?? mtuBelow(links, local, host);
+  const mtu = below - OVERHEAD[familyOf(local)];
+  if (mtu < LEAST[inner])
+    throw new CnmError(
+      'option-invalid',
+      `${MTU_OPTION} (mtu) of the network below is ${below}: that leaves ${mtu} bytes for the overlay, and IPv${inner} needs ${LEAST[inner]}`,
+    );
+  return { local, remotes, mtu };
+}
+
+/**
+ * What the network was told, what the daemon was told, the address of ours that is in the list of peers, and at last the one that the
+ * kernel would take: of the link to the first peer, best in the next hop's own subnet (inet_select_addr()).
+ */
+function localAddress(
+  { advertise, peers }: OverlayOptions,
+  { addresses }: NetnsFacts,
+  settings: HostSettings,
+  first: RouteFact | undefined,
+): Ip {
+  const [peer] = peers;
+  const family = peer === undefined ? 4 : familyOf(peer);
+  if (advertise !== undefined) return advertise;
+  if (settings.advertise !== undefined && familyOf(settings.advertise) === family) return settings.advertise;
+  const listed = peers.find((one) => addresses.some(({ prefix }) => addressOf(prefix) === one));
+  if (listed !== undefined) return listed;
+  const onLink = addresses.filter(
+    ({ link, prefix }) =>
+      link === first?.link && familyOfPrefix(prefix) === family && !addressOf(prefix).startsWith('fe80:'),
+  );
+  const next = first?.via ?? peer;
+  const found = onLink.find(({ prefix }) => next !== undefined && contains(prefix, next)) ?? onLink[0];
+  if (found !== undefined) return addressOf(found.prefix);
+  throw new CnmError(
+    'option-invalid',
+    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, the way to peer ${peer ?? ''}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
+  );
+}
+
+/** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */
+function linkTo(peer: Ip, { routes }: NetnsFacts): RouteFact {
+  const fitting = routes.filter(
+    ({ to, table }) => table === MAIN_TABLE && familyOfPrefix(to) === familyOf(peer) && contains(to, peer),
+  );
+  const [best] = fitting.sort((a, b) => lengthOf(b.to) - lengthOf(a.to));
+  if (best !== undefined) return best;
+  throw new CnmError(
+    'option-invalid',
+    `peers cannot have ${peer}: this host has no route to it; see ip route get ${peer}`,
+  );
+}
+
+/** The narrowest way; with no other host in the list, the link of our own address. */
+function mtuBelow(ways: readonly RouteFact[], local: Ip, { links, addresses }: NetnsFacts): number {
+  const ours = addresses.filter(({ prefix }) => addressOf(prefix) === local);
+  const names = ways.length > 0 ? ways.map(({ link }) => link) : ours.map(({ link }) => link);
+  const mtus = names.map((name) => (name === undefined ? undefined : links.get(name)?.mtu) ?? DEFAULT_MTU);
+  return Math.min(...mtus, ...(mtus.length === 0 ? [DEFAULT_MTU] : []));
+}

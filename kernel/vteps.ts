@@ -1,0 +1,147 @@
+/**
+ * The tunnel endpoints in user space. One thread runs them all, so that frames never wait for the daemon and the daemon never for frames;
+ * what it does there is the composition root's file (`KernelOptions.vtepWorker`), for the switching is the driver's.
+ */
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import type { KernelLog } from './linux.ts';
+import { KernelError } from './kernel.ts';
+import { withNetns } from './netns.ts';
+import type { NetnsPath, VtepRun } from './step.ts';
+import type { Syscalls } from './syscall.ts';
+import { attachTap } from './tap.ts';
+import { vtepName } from './vtep-name.ts';
+
+/** To the thread. It owns `tap`, a descriptor, from then on. Every message is answered with a VtepReply of its `id`. */
+export type VtepOrder =
+  | {
+      readonly id: number;
+      readonly do: 'add';
+      readonly name: string;
+      readonly tap: number;
+      readonly vtep: VtepRun;
+    }
+  | { readonly id: number; readonly do: 'remove'; readonly name: string }
+  | { readonly id: number; readonly do: 'end' };
+
+export interface VtepReply {
+  readonly id: number;
+  readonly error?: { readonly errno: string; readonly detail: string };
+  /** Datagrams since the thread began: delivered, sent, and dropped by reason. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+type Waiting = PromiseWithResolvers<VtepReply>;
+type Order = VtepOrder extends infer One ? (One extends VtepOrder ? Omit<One, 'id'> : never) : never;
+
+export class Vteps {
+  readonly #sys: Syscalls;
+  readonly #file: URL | undefined;
+  readonly #log: KernelLog;
+  readonly #onLoss: () => void;
+  readonly #running = new Map<string, VtepRun>();
+  readonly #waiting = new Map<number, Waiting>();
+  #worker: Worker | undefined;
+  #next = 1;
+  #starting = 0;
+
+  constructor(sys: Syscalls, file: URL | undefined, log: KernelLog, onLoss: () => void) {
+    this.#sys = sys;
+    this.#file = file;
+    this.#log = log;
+    this.#onLoss = onLoss;
+  }
+
+  /** False when it runs already. @throws KernelError EADDRINUSE and others of its TAP device and its socket. */
+  async start(vtep: VtepRun): Promise<boolean> {
+    const name = vtepName(vtep);
+    if (this.#running.has(name)) return false;
+    this.#starting += 1;
+    try {
+      await this.#start(name, vtep);
+      return true;
+    } finally {
+      this.#starting -= 1;
+    }
+  }
+
+  async #start(name: string, vtep: VtepRun): Promise<void> {
+    const worker = await this.#thread();
+    const tap = withNetns(this.#sys, vtep.netns, () => attachTap(this.#sys, vtep.link));
+    const { error } = await this.#ask(worker, { do: 'add', name, tap, vtep });
+    if (error !== undefined) {
+      closeSync(tap);
+      throw new KernelError(`run a VXLAN endpoint on ${vtep.link}`, error.errno, error.detail);
+    }
+    this.#running.set(name, vtep);
+  }
+
+  async stop(vtep: VtepRun): Promise<boolean> {
+    const name = vtepName(vtep);
+    if (!this.#running.delete(name) || this.#worker === undefined) return false;
+    const { counters } = await this.#ask(this.#worker, { do: 'remove', name });
+    this.#log.debug({ link: vtep.link, vni: vtep.vni, ...counters }, 'a VXLAN endpoint in user space ended');
+    if (this.#running.size === 0 && this.#starting === 0) await this.close();
+    return true;
+  }
+
+  /** Of a namespace that is about to go. */
+  async stopIn(netns: NetnsPath): Promise<void> {
+    for (const vtep of [...this.#running.values()]) if (vtep.netns === netns) await this.stop(vtep);
+  }
+
+  running(): ReadonlySet<string> {
+    return new Set(this.#running.keys());
+  }
+
+  async close(): Promise<void> {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    this.#running.clear();
+    if (worker === undefined) return;
+    const ended = once(worker, 'exit');
+    worker.postMessage({ id: 0, do: 'end' } satisfies VtepOrder);
+    await ended;
+  }
+
+  async #thread(): Promise<Worker> {
+    if (this.#worker !== undefined) return this.#worker;
+    if (this.#file === undefined)
+      throw new KernelError('run a VXLAN endpoint', 'ENOSYS', 'there is no thread for it here');
+    const worker = new Worker(this.#file, { name: 'vtep' });
+    this.#worker = worker;
+    worker.on('message', (reply: VtepReply) => {
+      this.#waiting.get(reply.id)?.resolve(reply);
+      this.#waiting.delete(reply.id);
+    });
+    worker.on('error', (error: unknown) => {
+      this.#log.error({ error: String(error) }, 'the thread of the VXLAN endpoints in user space failed');
+    });
+    worker.on('exit', () => {
+      this.#lost(worker);
+    });
+    await once(worker, 'online');
+    return worker;
+  }
+
+  /** Its descriptors are still open, for they are the process's; what watches the kernel starts all of them again. */
+  #lost(worker: Worker): void {
+    for (const { resolve } of this.#waiting.values())
+      resolve({ id: 0, error: { errno: 'EPIPE', detail: 'the thread has ended' }, counters: {} });
+    this.#waiting.clear();
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    this.#running.clear();
+    this.#onLoss();
+  }
+
+  #ask(worker: Worker, order: Order): Promise<VtepReply> {
+    const id = this.#next;
+    this.#next += 1;
+    const waiting: Waiting = Promise.withResolvers();
+    this.#waiting.set(id, waiting);
+    worker.postMessage({ ...order, id });
+    return waiting.promise;
+  }
+}
