@@ -13,6 +13,7 @@ import { keyBytes, nameKey } from './name.ts';
 import { type AnswerCount, eventOf, QueryLog, type QueryEvent } from './query-log.ts';
 import { parseQuery } from './question.ts';
 import { Resolver } from './resolver.ts';
+import type { Drain } from './server.ts';
 import { SandboxFiles } from './sandbox-files.ts';
 import { type Upstream, type UpstreamCounts, Upstreams } from './upstream.ts';
 import { CLASS_IN, FLAG, HEADER, TYPE, typeNumber } from './wire.ts';
@@ -23,6 +24,7 @@ export interface DnsParts {
   readonly ipam: Pick<Ipam, 'pools'>;
   readonly engine: EngineNames;
   readonly bind: Bind;
+  readonly drain: Drain;
   readonly log: Log;
   readonly resolvConf: string;
   readonly runDir: string;
@@ -92,7 +94,7 @@ class Service implements Dns {
   #stops: (() => void)[] = [];
 
   constructor(parts: DnsParts) {
-    const { cnm, ipam, bind, log, listen, runDir } = parts;
+    const { cnm, ipam, log, runDir } = parts;
     this.#parts = parts;
     this.#resolver = new Resolver({
       zone: this.#zone,
@@ -108,7 +110,7 @@ class Service implements Dns {
     });
     this.#feed = new Feed({ cnm, zone: this.#zone, log, ipam });
     this.#files = new SandboxFiles(runDir);
-    this.#doors = new Doors({ cnm, zone: this.#zone, resolver: this.#resolver, bind, log, listen });
+    this.#doors = new Doors({ ...parts, zone: this.#zone, resolver: this.#resolver });
   }
 
   async start(): Promise<void> {

@@ -4,12 +4,21 @@ import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
+import { Datagrams } from './datagrams.ts';
 import { dumpNetns, withTraffic } from './dump.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
-import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount, SocketAddress } from './kernel.ts';
+import type {
+  FactsQuery,
+  Kernel,
+  KernelChange,
+  OnDatagram,
+  Orphan,
+  PacketCount,
+  SocketAddress,
+} from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
@@ -90,6 +99,7 @@ class LinuxKernel implements Kernel {
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
+  #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -238,6 +248,11 @@ class LinuxKernel implements Kernel {
 
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[] {
     return bindSockets(this.#ground.sys, sockets, netns);
+  }
+
+  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+    this.#datagrams ??= new Datagrams(this.#ground.sys);
+    this.#datagrams.drain(fd, onDatagram);
   }
 
   prepare(): Promise<void> {
