@@ -171,7 +171,8 @@ export class Doors {
       get name() {
         return `gateway of ${title()}`;
       },
-      view: (client) => zone.viewFrom(network.id, parseIp(client.replace(/%.*$/, ''))),
+      view: (client) =>
+        zone.viewFrom(network.id, parseIp(client.includes('%') ? client.replace(/%.*$/, '') : client)),
       owner: (client) => client,
     };
     return gatewaysOf(network).map((address) => ({
