@@ -123,8 +123,8 @@ async function assemble(
   const bind = kernel.bindSockets.bind(kernel);
   const drain = kernel.drainDatagrams.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
-  const listen = configuration.dnsListen;
-  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, runDir, listen });
+  const { dnsListen: listen, dnsServeStale: stale } = configuration;
+  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());

@@ -28,6 +28,8 @@ export interface Configuration {
   /** Milliseconds for which a freed address rests. */
   readonly addressRest: number;
   readonly resolvConf: string;
+  /** Milliseconds for which expired answers of other servers are still given where there are no newer ones; 0 = never. */
+  readonly dnsServeStale: number;
   /** Where the host itself asks for names of all networks. */
   readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
   /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
@@ -119,6 +121,12 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     help: 'names the servers that other names are asked of; followed as it changes',
   },
   {
+    flag: 'dns-serve-stale',
+    value: 'SECONDS',
+    default: '0',
+    help: 'how long answers of other servers are still given after their end while those servers fail (RFC 8767)',
+  },
+  {
     flag: 'cluster',
     value: 'URL',
     default: '',
@@ -202,6 +210,7 @@ export function parseConfiguration(
       defaultPools: addressPools(value('default-address-pools')),
       addressRest: seconds(value('address-rest')) * 1000,
       resolvConf: absolutePath(value('resolv-conf')),
+      dnsServeStale: seconds(value('dns-serve-stale')) * 1000,
       dnsListen: dnsAddresses(value('dns-listen')),
       ...(cluster !== undefined && { cluster }),
       ...(advertise !== undefined && { advertise }),

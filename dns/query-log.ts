@@ -20,7 +20,7 @@ export interface QueryEvent {
   /** The network whose name it is. */
   readonly network?: string;
   readonly endpoints?: readonly string[];
-  /** The server that answered, or `cache`. */
+  /** The server that answered; `cache`; or `stale`, a cached answer that has expired. */
   readonly upstream?: string;
   readonly answers: number;
   readonly ms: number;

@@ -27,6 +27,8 @@ export interface DnsParts {
   readonly drain: Drain;
   readonly log: Log;
   readonly resolvConf: string;
+  /** Milliseconds, as ForwarderOptions.stale. */
+  readonly stale: number;
   readonly runDir: string;
   readonly listen: readonly { readonly address: Ip; readonly port: number }[];
 }
@@ -83,7 +85,7 @@ class Service implements Dns {
   readonly #parts: DnsParts;
   readonly #zone = new Zone();
   readonly #log = new QueryLog();
-  readonly #forwarder = new Forwarder();
+  readonly #forwarder: Forwarder;
   readonly #known = new Upstreams();
   readonly #resolver: Resolver;
   readonly #feed: Feed;
@@ -96,6 +98,7 @@ class Service implements Dns {
   constructor(parts: DnsParts) {
     const { cnm, ipam, log, runDir } = parts;
     this.#parts = parts;
+    this.#forwarder = new Forwarder({ stale: parts.stale });
     this.#resolver = new Resolver({
       zone: this.#zone,
       forwarder: this.#forwarder,

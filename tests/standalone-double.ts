@@ -92,7 +92,7 @@ function resolver(parts: Pick<DnsParts, 'cnm' | 'ipam' | 'log'>, dir: string): D
   const engine = { follow: () => () => undefined };
   const resolvConf = join(dir, 'resolv.conf');
   const sockets = { bind: () => [], drain: () => undefined };
-  return createDns({ ...parts, ...sockets, engine, resolvConf, runDir: dir, listen: [] });
+  return createDns({ ...parts, ...sockets, engine, resolvConf, stale: 0, runDir: dir, listen: [] });
 }
 
 function exchange(socketPath: string, method: string, path: string, body: string | undefined) {
