@@ -59,6 +59,27 @@ interface Setting {
 /** Planned drivers: known by name, so that asking for one says that it is yet to come and not that it is misspelt. */
 const PLANNED = ['overlay'];
 
+const DNS: readonly Setting[] = [
+  {
+    flag: 'dns-listen',
+    value: 'LIST',
+    default: '',
+    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
+  },
+  {
+    flag: 'resolv-conf',
+    value: 'PATH',
+    default: '/etc/resolv.conf',
+    help: 'names the servers that other names are asked of; followed as it changes',
+  },
+  {
+    flag: 'dns-serve-stale',
+    value: 'SECONDS',
+    default: '0',
+    help: 'how long answers of other servers are still given after their end while those servers fail (RFC 8767)',
+  },
+];
+
 const settings = (available: readonly string[]): readonly Setting[] => [
   {
     flag: 'drivers',
@@ -108,24 +129,7 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     default: '60',
     help: 'how long an address that was freed rests; one that was never used comes first anyway',
   },
-  {
-    flag: 'dns-listen',
-    value: 'LIST',
-    default: '',
-    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
-  },
-  {
-    flag: 'resolv-conf',
-    value: 'PATH',
-    default: '/etc/resolv.conf',
-    help: 'names the servers that other names are asked of; followed as it changes',
-  },
-  {
-    flag: 'dns-serve-stale',
-    value: 'SECONDS',
-    default: '0',
-    help: 'how long answers of other servers are still given after their end while those servers fail (RFC 8767)',
-  },
+  ...DNS,
   {
     flag: 'cluster',
     value: 'URL',
