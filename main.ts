@@ -130,9 +130,10 @@ async function assemble(
   const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
+  const drain = kernel.drainDatagrams.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
-  const listen = configuration.dnsListen;
-  const dns = createDns({ cnm, ipam, engine: names, bind, log, resolvConf, runDir, listen });
+  const { dnsListen: listen, dnsServeStale: stale } = configuration;
+  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());

@@ -10,6 +10,9 @@ import { Resolver } from '../dns/resolver.ts';
 import { serveTcp, serveUdp } from '../dns/server.ts';
 import { Upstreams } from '../dns/upstream.ts';
 import { Zone } from '../dns/zone.ts';
+import { bindSockets } from '../kernel/bound-sockets.ts';
+import { Datagrams } from '../kernel/datagrams.ts';
+import { loadSyscalls } from '../kernel/syscall.ts';
 
 const [address = '127.0.0.1', port = '53', names = '10', server = ''] = process.argv.slice(2);
 const zone = new Zone();
@@ -31,8 +34,16 @@ const door = {
   view: (client: string) => zone.viewFrom('bench', ip(client)),
   owner: (client: string) => client,
 };
-await serveUdp({ address, port: Number(port) }, 4, door, resolver);
-await serveTcp({ address, port: Number(port) }, door, resolver);
+const sys = loadSyscalls();
+const sockets = (['udp', 'tcp'] as const).map((proto) => ({
+  proto,
+  address: ip(address),
+  port: Number(port),
+}));
+const [udp = -1, tcp = -1] = bindSockets(sys, sockets, undefined);
+const datagrams = new Datagrams(sys);
+await serveUdp({ fd: udp }, 4, door, resolver, datagrams.drain.bind(datagrams));
+await serveTcp({ fd: tcp }, door, resolver);
 process.on('SIGUSR2', () => {
   process.stdout.write(`${Math.round(process.memoryUsage().rss / 2 ** 20)}\n`);
 });

@@ -20,6 +20,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     defaultPools: [],
     addressRest: 60_000,
     resolvConf: '/etc/resolv.conf',
+    dnsServeStale: 0,
     dnsListen: [],
     logLevel: 'info',
     logFormat: 'text',
@@ -38,6 +39,11 @@ t.test('every setting by flag, and a flag wins over its variable', (t) => {
 });
 
 t.test('where the host may ask for names', (t) => {
+  t.equal(run(['--dns-serve-stale', '86400']).dnsServeStale, 86_400_000);
+  t.throws(
+    () => run(['--dns-serve-stale', '1d']),
+    /--dns-serve-stale: '1d' must be a whole number of seconds/,
+  );
   t.strictSame(run(['--dns-listen', '127.0.0.54, ::1#5353']).dnsListen, [
     { address: '127.0.0.54', port: 53 },
     { address: '::1', port: 5353 },

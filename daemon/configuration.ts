@@ -36,6 +36,8 @@ export interface Configuration {
   /** Milliseconds for which a freed address rests. */
   readonly addressRest: number;
   readonly resolvConf: string;
+  /** Milliseconds for which expired answers of other servers are still given where there are no newer ones; 0 = never. */
+  readonly dnsServeStale: number;
   /** Where the host itself asks for names of all networks. */
   readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
   /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
@@ -61,6 +63,27 @@ interface Setting {
   readonly default: string;
   readonly help: string;
 }
+
+const DNS: readonly Setting[] = [
+  {
+    flag: 'dns-listen',
+    value: 'LIST',
+    default: '',
+    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
+  },
+  {
+    flag: 'resolv-conf',
+    value: 'PATH',
+    default: '/etc/resolv.conf',
+    help: 'names the servers that other names are asked of; followed as it changes',
+  },
+  {
+    flag: 'dns-serve-stale',
+    value: 'SECONDS',
+    default: '0',
+    help: 'how long answers of other servers are still given after their end while those servers fail (RFC 8767)',
+  },
+];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
   {
@@ -111,18 +134,7 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     default: '60',
     help: 'how long an address that was freed rests; one that was never used comes first anyway',
   },
-  {
-    flag: 'dns-listen',
-    value: 'LIST',
-    default: '',
-    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
-  },
-  {
-    flag: 'resolv-conf',
-    value: 'PATH',
-    default: '/etc/resolv.conf',
-    help: 'names the servers that other names are asked of; followed as it changes',
-  },
+  ...DNS,
   {
     flag: 'cluster',
     value: 'URL',
@@ -207,6 +219,7 @@ export function parseConfiguration(
       defaultPools: addressPools(value('default-address-pools')),
       addressRest: seconds(value('address-rest')) * 1000,
       resolvConf: absolutePath(value('resolv-conf')),
+      dnsServeStale: seconds(value('dns-serve-stale')) * 1000,
       dnsListen: dnsAddresses(value('dns-listen')),
       ...(cluster !== undefined && { cluster }),
       ...(advertise !== undefined && { advertise }),

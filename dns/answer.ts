@@ -29,8 +29,8 @@ export interface Decision {
   readonly refuse?: number;
   /** Of what network the record is. */
   readonly network?: string;
-  /** The endpoints that answer. */
-  readonly endpoints?: readonly string[];
+  /** Who answers. */
+  readonly members?: readonly Member[];
 }
 
 export function decide(zone: Zone, view: View, question: Question): Decision {
@@ -56,26 +56,30 @@ function byName(zone: Zone, view: View, question: Question): Decision | undefine
     rule: found.qualified ? 'name.network' : 'name',
     answer: aboutMembers(found, question),
     network: found.zone.id,
-    endpoints: found.members.map(({ host }) => host.id),
+    members: found.members,
   };
 }
 
 /** A name that is known and has none of the type is NODATA and never NXDOMAIN: musl gives up for both families after that. */
 function aboutMembers({ members, zone, qualified }: Found, { type, name }: Question): LocalAnswer {
-  const records = members.flatMap((member) => addressRecords(member, type));
+  const [only] = members;
+  // Most names are of one.
+  const records =
+    only !== undefined && members.length === 1
+      ? addressRecords(only, type)
+      : members.flatMap((member) => addressRecords(member, type));
   if (records.length > 0) return { rcode: RCODE.NOERROR, records: shuffled(records) };
   return nothing(RCODE.NOERROR, qualified ? (zone.suffix ?? name) : name);
 }
 
 /** RFC 8482 lets ANY be answered by what is at hand. */
 function addressRecords({ v4, v6 }: Member, type: number, owner?: NameKey): readonly LocalRecord[] {
-  const own = owner === undefined ? {} : { owner };
-  const a = type === TYPE.A || type === TYPE.ANY ? v4 : [];
-  const aaaa = type === TYPE.AAAA || type === TYPE.ANY ? v6 : [];
-  return [
-    ...a.map((address) => ({ type: TYPE.A, address, ...own })),
-    ...aaaa.map((address) => ({ type: TYPE.AAAA, address, ...own })),
-  ];
+  const records: LocalRecord[] = [];
+  if (type === TYPE.A || type === TYPE.ANY)
+    for (const address of v4) records.push({ type: TYPE.A, address, owner });
+  if (type === TYPE.AAAA || type === TYPE.ANY)
+    for (const address of v6) records.push({ type: TYPE.AAAA, address, owner });
+  return records;
 }
 
 /** Fisher and Yates, so that each of a service's endpoints comes first as often as the others. */
@@ -104,7 +108,7 @@ function byAddress(zone: Zone, view: View, { name, type }: Question): Decision |
     if (subnet === undefined) return undefined;
     return { rule: 'own-subnet', answer: nothing(RCODE.NXDOMAIN, reverseZone(name, subnet)) };
   }
-  const about = { rule: 'reverse' as const, network: found.zone.id, endpoints: [found.member.host.id] };
+  const about = { rule: 'reverse' as const, network: found.zone.id, members: [found.member] };
   if (type !== TYPE.PTR && type !== TYPE.ANY)
     return {
       ...about,
@@ -161,10 +165,9 @@ function service(zone: Zone, view: View, question: Question): Decision | undefin
   const about = { rule: 'service' as const, network: found.zone.id };
   const base = found.qualified ? (found.zone.suffix ?? found.name) : found.name;
   if (serving.length === 0) return { ...about, answer: nothing(RCODE.NXDOMAIN, base) };
-  const endpoints = serving.map(({ host }) => host.id);
   if (question.type !== TYPE.SRV && question.type !== TYPE.ANY)
-    return { ...about, endpoints, answer: nothing(RCODE.NOERROR, base) };
-  return { ...about, endpoints, answer: serviceAnswer(found.zone, shuffled(serving), port) };
+    return { ...about, members: serving, answer: nothing(RCODE.NOERROR, base) };
+  return { ...about, members: serving, answer: serviceAnswer(found.zone, shuffled(serving), port) };
 }
 
 function serviceAnswer(zone: NetworkZone, members: readonly Member[], port: number): LocalAnswer {

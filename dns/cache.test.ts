@@ -70,6 +70,32 @@ t.test('a kept reply has less time left, and none at its end', (t) => {
   t.end();
 });
 
+t.test('an expired reply, for want of a better one (RFC 8767)', (t) => {
+  const cache = new Cache(undefined, 100_000);
+  const q = asked('a.example');
+  const key = cacheKey(q) ?? '';
+  const put = (now: number) => {
+    cache.put(key, reply('a.example', { answers: [a(60), a(120)] }), q, now);
+  };
+  const ttls = (kept: Buffer | undefined) =>
+    kept && packet.decode(kept).answers?.map((one) => ('ttl' in one ? one.ttl : undefined));
+  put(0);
+  t.equal(cache.get(key, 60_000), undefined, 'it is not given without need');
+  t.ok(cache.has(key, 60_000));
+  t.same(ttls(cache.getStale(key, 61_000)), [30, 30]);
+  t.same(ttls(cache.get(key, 90_999)), [30, 30], 'and half a minute from then on');
+  t.equal(cache.get(key, 91_000), undefined);
+  put(92_000);
+  t.same(ttls(cache.get(key, 93_000)), [59, 119], 'a new one is better');
+  t.ok(cache.getStale(key, 92_000 + 159_999));
+  t.equal(cache.getStale(key, 92_000 + 160_000), undefined, 'it does not stay for ever');
+  t.equal(cache.entries, 0);
+  const none = new Cache();
+  none.put(key, reply('a.example', { answers: [a(60)] }), q, 0);
+  t.equal(none.getStale(key, 60_000), undefined, 'unless it is asked for, nothing that has expired is kept');
+  t.end();
+});
+
 t.test('different questions have different keys', (t) => {
   const opt = (more: object) =>
     ({

@@ -8,23 +8,30 @@ interface Entry {
   readonly ttls: readonly number[];
   readonly storedAt: number;
   readonly expiresAt: number;
+  /** Until when it is given out although it has expired: nobody had a better answer a moment ago. */
+  restsUntil: number;
 }
 
 /** Seconds. What says that it stays for a week may still be wrong sooner. */
 const TTL_MAX = 3_600;
 /** RFC 2308 section 5 advises one to three hours at most; people who have just made a name do not want to wait that long. */
 const NEGATIVE_MAX = 300;
+/** RFC 8767 section 5: seconds that an expired answer is said to live, and milliseconds until the servers are asked again. */
+const STALE_TTL = 30;
+const STALE_REST = 30_000;
 /** What an entry takes besides its reply, roughly. */
 const OVERHEAD = 300;
 
 export class Cache {
   readonly #entries = new Map<string, Entry>();
   readonly #limit: number;
+  readonly #stale: number;
   #size = 0;
 
-  /** @param limit bytes */
-  constructor(limit = 8 * 2 ** 20) {
+  /** @param limit bytes @param stale milliseconds that replies are kept beyond their time (RFC 8767) */
+  constructor(limit = 8 * 2 ** 20, stale = 0) {
     this.#limit = limit;
+    this.#stale = stale;
   }
 
   get entries(): number {
@@ -33,17 +40,39 @@ export class Cache {
 
   /** A copy with the seconds taken off that have gone by; its id is the former asker's. */
   get(key: string, now: number): Buffer | undefined {
-    const entry = this.#entries.get(key);
+    const entry = this.#live(key, now);
+    return entry !== undefined && now < Math.max(entry.expiresAt, entry.restsUntil)
+      ? this.#copy(key, entry, now)
+      : undefined;
+  }
+
+  /** As `get`, for when nobody has a better answer; also what has expired. From then on `get` gives it too, for half a minute. */
+  getStale(key: string, now: number): Buffer | undefined {
+    const entry = this.#live(key, now);
     if (entry === undefined) return undefined;
-    if (now >= entry.expiresAt) {
-      this.#drop(key, entry);
-      return undefined;
-    }
+    entry.restsUntil = now + STALE_REST;
+    return this.#copy(key, entry, now);
+  }
+
+  /** Whether there is anything to give out for want of a better answer. */
+  has(key: string, now: number): boolean {
+    return this.#live(key, now) !== undefined;
+  }
+
+  #live(key: string, now: number): Entry | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || now < entry.expiresAt + this.#stale) return entry;
+    this.#drop(key, entry);
+    return undefined;
+  }
+
+  #copy(key: string, entry: Entry, now: number): Buffer {
     this.#entries.delete(key);
     this.#entries.set(key, entry);
     const reply = Buffer.from(entry.reply);
     const gone = Math.floor((now - entry.storedAt) / 1000);
-    for (const at of entry.ttls) reply.writeUInt32BE(Math.max(0, reply.readUInt32BE(at) - gone), at);
+    const left = (ttl: number) => (now < entry.expiresAt ? Math.max(0, ttl - gone) : STALE_TTL);
+    for (const at of entry.ttls) reply.writeUInt32BE(left(reply.readUInt32BE(at)), at);
     return reply;
   }
 
@@ -53,7 +82,8 @@ export class Cache {
     if (found === undefined || found.seconds <= 0) return;
     const former = this.#entries.get(key);
     if (former !== undefined) this.#drop(key, former);
-    const entry = { reply, ttls: found.ttls, storedAt: now, expiresAt: now + found.seconds * 1000 };
+    const expiresAt = now + found.seconds * 1000;
+    const entry = { reply, ttls: found.ttls, storedAt: now, expiresAt, restsUntil: 0 };
     this.#entries.set(key, entry);
     this.#size += reply.length + OVERHEAD;
     for (const [oldest, one] of this.#entries) {

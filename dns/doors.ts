@@ -6,7 +6,7 @@ import type { Cnm } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
 import type { Door, Resolver } from './resolver.ts';
-import { serveTcp, serveUdp, type Serving } from './server.ts';
+import { type Drain, serveTcp, serveUdp, type Serving } from './server.ts';
 import type { Zone } from './zone.ts';
 
 /** As Kernel.bindSockets: sockets of another namespace, as descriptors. */
@@ -51,6 +51,7 @@ export interface DoorsParts {
   readonly zone: Zone;
   readonly resolver: Resolver;
   readonly bind: Bind;
+  readonly drain: Drain;
   readonly log: Log;
   /** What `--dns-listen` asks for. */
   readonly listen: readonly { readonly address: Ip; readonly port: number }[];
@@ -124,8 +125,9 @@ export class Doors {
       const [udp, tcp] = this.#parts.bind(sockets, netns);
       // A kernel of tests, which has no sockets.
       if (udp === undefined || tcp === undefined) return;
-      serving.push(await serveUdp({ fd: udp }, familyOf(address), door, this.#parts.resolver));
-      serving.push(await serveTcp({ fd: tcp }, door, this.#parts.resolver));
+      const { resolver, drain } = this.#parts;
+      serving.push(await serveUdp({ fd: udp }, familyOf(address), door, resolver, drain));
+      serving.push(await serveTcp({ fd: tcp }, door, resolver));
       this.#held.set(spec.key, { spec, serving });
       if (former !== undefined) this.#parts.log.info({ dns: door.name }, 'the resolver is there now');
     } catch (error) {
@@ -169,7 +171,8 @@ export class Doors {
       get name() {
         return `gateway of ${title()}`;
       },
-      view: (client) => zone.viewFrom(network.id, parseIp(client.replace(/%.*$/, ''))),
+      view: (client) =>
+        zone.viewFrom(network.id, parseIp(client.includes('%') ? client.replace(/%.*$/, '') : client)),
       owner: (client) => client,
     };
     return gatewaysOf(network).map((address) => ({

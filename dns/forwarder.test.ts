@@ -124,13 +124,11 @@ t.test('fail-over: SERVFAIL, REFUSED, nobody, silence; by UDP and for askers by 
       silence: (await server(t, silent)).upstream,
     };
     for (const [what, upstream] of Object.entries(bad)) {
-      const began = performance.now();
       t.equal(
         seen(await ask(forwarder(t), 'a.example', [upstream, good.upstream], { transport })),
         '192.0.2.1',
         `${what}, ${transport}`,
       );
-      t.ok(performance.now() - began < 3000);
     }
   }
 });
@@ -166,10 +164,8 @@ t.test('a server that is down is asked last, and taken back when it answers', as
   for (const name of ['a.example', 'b.example'])
     t.equal(seen(await ask(from, name, [first, second])), '192.0.2.2');
   t.ok(first.upstream.isDown());
-  const began = performance.now();
   t.equal(seen(await ask(from, 'c.example', [first, second])), '192.0.2.2');
-  t.ok(performance.now() - began < 250, 'nobody waits for it');
-  t.equal(first.asked.length, 2);
+  t.equal(first.asked.length, 2, 'nobody waits for it');
   up = true;
   time = 60_000;
   t.equal(seen(await ask(from, 'd.example', [first, second])), '192.0.2.2', 'looked at beside');
@@ -243,6 +239,31 @@ t.test('an answer that is cut: by TCP for who asked by TCP', async (t) => {
     one.asked.map((each) => each.tcp),
     [false, false, true],
   );
+});
+
+t.test('an expired answer where nobody has a better one, as an option (RFC 8767)', async (t) => {
+  let way: Way = answering();
+  const one = await server(t, (query, raw) => way(query, raw));
+  let time = 0;
+  const from = forwarder(t, { now: () => time, stale: 3_600_000 });
+  const off = forwarder(t, { now: () => time });
+  for (const each of [from, off]) t.match(await ask(each, 'a.example', [one]), { upstream: '127.0.0.1' });
+  time = 61_000;
+  way = failing(2);
+  t.equal(seen(await ask(off, 'a.example', [one])), 'rcode 2', 'off by default');
+  const stale = await ask(from, 'a.example', [one]);
+  t.match(stale, { upstream: 'stale' });
+  t.match('reply' in stale && packet.decode(stale.reply).answers, [{ data: '192.0.2.1', ttl: 30 }]);
+  const before = one.asked.length;
+  t.match(await ask(from, 'a.example', [one]), { upstream: 'cache' });
+  t.equal(one.asked.length, before, 'for half a minute nobody is asked');
+  time = 100_000;
+  way = silent;
+  t.match(await ask(from, 'a.example', [one]), { upstream: 'stale' }, 'also for silence');
+  t.match(await ask(from, 'b.example', [one]), { failed: 'timeout' }, 'not for what was never known');
+  time = 200_000;
+  way = answering('192.0.2.9');
+  t.equal(seen(await ask(from, 'a.example', [one])), '192.0.2.9', 'a new answer comes first');
 });
 
 t.test('what many ask at once is asked once', async (t) => {

@@ -22,10 +22,14 @@ export interface ForwarderOptions {
   readonly now?: () => number;
   /** Bytes. */
   readonly cacheSize?: number;
+  /** Milliseconds after their end that replies are still given out where nobody has a newer one (RFC 8767); default 0: not at all. */
+  readonly stale?: number;
 }
 
 /** glibc and musl wait 5 s before they ask again. */
 const DEADLINE = 4_500;
+/** RFC 8767 section 5, the client response timer: so long nobody is given what has expired. */
+const STALE_AFTER = 1_800;
 /** How often each server is asked before we give up. */
 const ROUNDS = 2;
 
@@ -38,10 +42,10 @@ export class Forwarder {
   readonly #stops = new Set<() => void>();
   #waiting = 0;
 
-  constructor({ capacity = 4096, now = () => performance.now(), cacheSize }: ForwarderOptions = {}) {
+  constructor({ capacity = 4096, now = () => performance.now(), cacheSize, stale }: ForwarderOptions = {}) {
     this.#capacity = capacity;
     this.#now = now;
-    this.#cache = new Cache(cacheSize);
+    this.#cache = new Cache(cacheSize, stale);
   }
 
   /** Questions that wait, and replies that are kept. */
@@ -63,26 +67,65 @@ export class Forwarder {
     client: string,
   ): Promise<Forwarded> {
     const order = inOrder(upstreams);
-    const where = order.map(({ address, port }) => `${address}#${port}`).join(' ');
-    const key = cacheKey(question);
-    const kept = key === undefined ? undefined : this.#cache.get(`${where} ${key}`, this.#now());
+    // As they are listed: which of them is down at the moment is no matter.
+    const where = upstreams.map(({ address, port }) => `${address}#${port}`).join(' ');
+    const named = cacheKey(question);
+    const key = named === undefined ? undefined : `${where} ${named}`;
+    const kept = key === undefined ? undefined : this.#cache.get(key, this.#now());
     if (kept !== undefined) return { reply: kept, upstream: 'cache', cached: true };
     if (order.length === 0) return { failed: 'none' };
-    if (!this.#admits(client)) return { failed: 'overload' };
-    const shared = key === undefined ? undefined : `${transport} ${where} ${key}`;
+    if (!this.#admits(client)) return this.#staleOr({ failed: 'overload' }, key);
+    const result = this.#shared(query, question, transport, order, client, key);
+    return key !== undefined && this.#cache.has(key, this.#now())
+      ? this.#soon(result, key)
+      : this.#staleOr(await result, key);
+  }
+
+  /** Together with all others who ask the same at the moment. */
+  async #shared(
+    query: Buffer,
+    question: Question,
+    transport: 'udp' | 'tcp',
+    order: readonly Upstream[],
+    client: string,
+    key: string | undefined,
+  ): Promise<Forwarded> {
+    const shared = key === undefined ? undefined : `${transport} ${key}`;
     const running = shared === undefined ? undefined : this.#underWay.get(shared);
     const work = running ?? this.#put(query, question, transport, order);
     if (shared !== undefined && running === undefined) this.#underWay.set(shared, work);
     this.#count(client, 1);
     try {
       const result = await work;
-      if ('reply' in result && key !== undefined)
-        this.#cache.put(`${where} ${key}`, result.reply, question, this.#now());
+      if ('reply' in result && key !== undefined) this.#cache.put(key, result.reply, question, this.#now());
       return result;
     } finally {
       this.#count(client, -1);
       if (shared !== undefined) this.#underWay.delete(shared);
     }
+  }
+
+  /** What has expired, when the servers take long; their answer is kept for the next one who asks. */
+  async #soon(result: Promise<Forwarded>, key: string): Promise<Forwarded> {
+    const late: Forwarded = { failed: 'timeout' };
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<Forwarded>((resolve) => {
+      timer = setTimeout(() => {
+        resolve(late);
+      }, STALE_AFTER);
+    });
+    try {
+      const first = this.#staleOr(await Promise.race([result, patience]), key);
+      return first === late ? await result : first;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #staleOr(result: Forwarded, key: string | undefined): Forwarded {
+    if (key === undefined || ('reply' in result && !isFailure(result.reply))) return result;
+    const stale = this.#cache.getStale(key, this.#now());
+    return stale === undefined ? result : { reply: stale, upstream: 'stale', cached: true };
   }
 
   /**
@@ -149,14 +192,18 @@ export class Forwarder {
   }
 }
 
+function isFailure(reply: Buffer): boolean {
+  const rcode = (reply[3] ?? 0) & 15;
+  return rcode === RCODE.SERVFAIL || rcode === RCODE.REFUSED;
+}
+
 /** True for an answer that is worth handing on. A failure of the server's is not: another may do better. */
 function judge(upstream: Upstream, outcome: Buffer | Error, took: number, now: number): outcome is Buffer {
   if (outcome instanceof Error) {
     upstream.failed('unreachable', now);
     return false;
   }
-  const rcode = (outcome[3] ?? 0) & 15;
-  if (rcode === RCODE.SERVFAIL || rcode === RCODE.REFUSED) {
+  if (isFailure(outcome)) {
     upstream.failed('refused', now);
     return false;
   }

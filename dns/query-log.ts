@@ -3,6 +3,7 @@ import { nameText } from './name.ts';
 import type { Rule } from './answer.ts';
 import type { Question } from './question.ts';
 import { rcodeName, typeName } from './wire.ts';
+import type { Member } from './zone.ts';
 
 /** One query and its answer, for people. */
 export interface QueryEvent {
@@ -19,7 +20,7 @@ export interface QueryEvent {
   /** The network whose name it is. */
   readonly network?: string;
   readonly endpoints?: readonly string[];
-  /** The server that answered, or `cache`. */
+  /** The server that answered; `cache`; or `stale`, a cached answer that has expired. */
   readonly upstream?: string;
   readonly answers: number;
   readonly ms: number;
@@ -29,11 +30,11 @@ export interface Handled {
   readonly door: string;
   readonly client: string;
   readonly transport: 'udp' | 'tcp';
-  readonly question?: Question;
-  readonly rule?: Rule | 'loop';
-  readonly network?: string;
-  readonly endpoints?: readonly string[];
-  readonly upstream?: string;
+  readonly question?: Question | undefined;
+  readonly rule?: Rule | 'loop' | undefined;
+  readonly network?: string | undefined;
+  readonly members?: readonly Member[] | undefined;
+  readonly upstream?: string | undefined;
   readonly reply: Buffer;
   readonly ms: number;
 }
@@ -94,14 +95,21 @@ function rcodeOf(reply: Buffer): number {
 }
 
 /** For people. */
-export function eventOf({ question, reply, ms, ...rest }: Handled): QueryEvent {
+export function eventOf(handled: Handled): QueryEvent {
+  const { question, reply, rule, network, members, upstream } = handled;
   return {
-    ...rest,
     at: new Date().toISOString(),
+    door: handled.door,
+    client: handled.client,
+    transport: handled.transport,
     name: question === undefined ? '?' : nameText(question.name),
     type: question === undefined ? '?' : typeName(question.type),
     rcode: rcodeName(rcodeOf(reply)),
+    ...(rule !== undefined && { rule }),
+    ...(network !== undefined && { network }),
+    ...(members !== undefined && { endpoints: members.map(({ host }) => host.id) }),
+    ...(upstream !== undefined && { upstream }),
     answers: reply.readUInt16BE(6),
-    ms: Math.round(ms * 100) / 100,
+    ms: Math.round(handled.ms * 100) / 100,
   };
 }

@@ -18,8 +18,8 @@ export interface LocalAnswer {
 }
 
 export type LocalRecord =
-  | { readonly type: typeof TYPE.A; readonly address: number; readonly owner?: NameKey }
-  | { readonly type: typeof TYPE.AAAA; readonly address: Uint8Array; readonly owner?: NameKey }
+  | { readonly type: typeof TYPE.A; readonly address: number; readonly owner?: NameKey | undefined }
+  | { readonly type: typeof TYPE.AAAA; readonly address: Uint8Array; readonly owner?: NameKey | undefined }
   | { readonly type: typeof TYPE.PTR; readonly name: NameKey }
   | { readonly type: typeof TYPE.SRV; readonly port: number; readonly target: NameKey };
 
@@ -101,7 +101,7 @@ class Writer {
   readonly #room: number;
   #at: number;
   /** Where the targets of SRV records stand. */
-  readonly #targets = new Map<NameKey, number>();
+  #targets: Map<NameKey, number> | undefined;
   #full = false;
 
   constructor(query: Buffer, end: number, room: number) {
@@ -131,7 +131,7 @@ class Writer {
   }
 
   #record(record: LocalRecord): void {
-    if ('owner' in record) this.#owner(record.owner);
+    if ('owner' in record && record.owner !== undefined) this.#owner(record.owner);
     else this.#u16(QUESTION_NAME);
     switch (record.type) {
       case TYPE.A:
@@ -151,7 +151,7 @@ class Writer {
         this.#head(TYPE.SRV, TTL, 6 + record.target.length + 1);
         this.#u32(0);
         this.#u16(record.port);
-        this.#targets.set(record.target, this.#at);
+        (this.#targets ??= new Map()).set(record.target, this.#at);
         this.#bytes(keyBytes(record.target));
         return;
     }
@@ -159,7 +159,7 @@ class Writer {
 
   /** A pointer has 14 bits. */
   #owner(owner: NameKey): void {
-    const at = this.#targets.get(owner);
+    const at = this.#targets?.get(owner);
     if (at === undefined || at >= 0x4000) this.#bytes(keyBytes(owner));
     else this.#u16(0xc000 | at);
   }

@@ -6,6 +6,12 @@ import type { Door, Resolver } from './resolver.ts';
 /** A bound socket of another namespace, or an address to bind here. A descriptor is ours from now on. */
 export type Binding = { readonly fd: number } | { readonly address: string; readonly port: number };
 
+/** As Kernel.drainDatagrams: what else waits at a socket, and the answers to it, many in one system call. */
+export type Drain = (
+  fd: number,
+  onDatagram: (message: Buffer, address: string, port: number, answer: (reply: Uint8Array) => void) => void,
+) => void;
+
 export interface Serving {
   close(): Promise<void>;
 }
@@ -13,12 +19,16 @@ export interface Serving {
 /** What is in a queue when the answers do not keep up with the queries; the kernel drops what does not fit. Bytes. */
 const RECEIVE_BUFFER = 2 ** 20;
 
-/** Resolves when it is bound. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL */
+/**
+ * Resolves when it is bound. With `drain`, `dgram` tells that something has come in, and reads the first; what waits behind it is read and
+ * answered many at a time. It needs a descriptor of IPv4. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL
+ */
 export async function serveUdp(
   binding: Binding,
   family: 4 | 6,
   door: Door,
   resolver: Resolver,
+  drain?: Drain,
 ): Promise<Serving> {
   // Answers go to addresses: nothing is looked up, so nothing waits for a thread.
   const socket = createSocket({
@@ -47,12 +57,25 @@ export async function serveUdp(
     // The system's own will do.
   }
   let open = true;
+  const send = (reply: Buffer, port: number, address: string) => {
+    if (open) socket.send(reply, port, address);
+  };
+  const further: Parameters<Drain>[1] = (query, address, port, answer) => {
+    let here = true;
+    resolver.handle(query, 'udp', door, address, (reply) => {
+      if (here) answer(reply);
+      else send(reply, port, address);
+    });
+    here = false;
+  };
+  const batched = drain !== undefined && 'fd' in binding && family === 4 ? binding.fd : undefined;
   socket.on('message', (query, { address, port }) => {
     // From port 0 anybody can send, and nobody can be answered there: `send` would throw.
-    if (port === 0) return;
-    resolver.handle(query, 'udp', door, address, (reply) => {
-      if (open) socket.send(reply, port, address);
-    });
+    if (port !== 0)
+      resolver.handle(query, 'udp', door, address, (reply) => {
+        send(reply, port, address);
+      });
+    if (batched !== undefined && open) drain?.(batched, further);
   });
   return {
     close: () =>

@@ -13,6 +13,7 @@ import { keyBytes, nameKey } from './name.ts';
 import { type AnswerCount, eventOf, QueryLog, type QueryEvent } from './query-log.ts';
 import { parseQuery } from './question.ts';
 import { Resolver } from './resolver.ts';
+import type { Drain } from './server.ts';
 import { SandboxFiles } from './sandbox-files.ts';
 import { type Upstream, type UpstreamCounts, Upstreams } from './upstream.ts';
 import { CLASS_IN, FLAG, HEADER, TYPE, typeNumber } from './wire.ts';
@@ -23,8 +24,11 @@ export interface DnsParts {
   readonly ipam: Pick<Ipam, 'pools'>;
   readonly engine: EngineNames;
   readonly bind: Bind;
+  readonly drain: Drain;
   readonly log: Log;
   readonly resolvConf: string;
+  /** Milliseconds, as ForwarderOptions.stale. */
+  readonly stale: number;
   readonly runDir: string;
   readonly listen: readonly { readonly address: Ip; readonly port: number }[];
 }
@@ -81,7 +85,7 @@ class Service implements Dns {
   readonly #parts: DnsParts;
   readonly #zone = new Zone();
   readonly #log = new QueryLog();
-  readonly #forwarder = new Forwarder();
+  readonly #forwarder: Forwarder;
   readonly #known = new Upstreams();
   readonly #resolver: Resolver;
   readonly #feed: Feed;
@@ -92,8 +96,9 @@ class Service implements Dns {
   #stops: (() => void)[] = [];
 
   constructor(parts: DnsParts) {
-    const { cnm, ipam, bind, log, listen, runDir } = parts;
+    const { cnm, ipam, log, runDir } = parts;
     this.#parts = parts;
+    this.#forwarder = new Forwarder({ stale: parts.stale });
     this.#resolver = new Resolver({
       zone: this.#zone,
       forwarder: this.#forwarder,
@@ -108,7 +113,7 @@ class Service implements Dns {
     });
     this.#feed = new Feed({ cnm, zone: this.#zone, log, ipam });
     this.#files = new SandboxFiles(runDir);
-    this.#doors = new Doors({ cnm, zone: this.#zone, resolver: this.#resolver, bind, log, listen });
+    this.#doors = new Doors({ ...parts, zone: this.#zone, resolver: this.#resolver });
   }
 
   async start(): Promise<void> {

@@ -192,6 +192,10 @@ class MemoryKernel implements FakeKernel {
     return [];
   }
 
+  drainDatagrams(): void {
+    // Nothing ever comes in.
+  }
+
   counters(): ReadonlyMap<string, PacketCount> {
     const { elements } = this.#state;
     const keys = OPEN.flatMap((set) => [...(elements?.get(set)?.keys() ?? [])]);

@@ -14,6 +14,17 @@ export interface SocketAddress {
   readonly port: number;
 }
 
+/**
+ * A datagram that has come in. `answer` may be called once, before this returns; what it is given is copied, and goes out with the
+ * others'. Beyond 4096 bytes, or when there is no room to send, it is lost, as any datagram may be.
+ */
+export type OnDatagram = (
+  message: Buffer,
+  address: Ip,
+  port: number,
+  answer: (reply: Uint8Array) => void,
+) => void;
+
 export interface Kernel {
   /**
    * Apply a plan in order, in as few system calls as it allows. Idempotent: a step that is already satisfied by an object
@@ -48,6 +59,8 @@ export interface Kernel {
    * @throws KernelError ENOENT when the namespace is gone, EADDRINUSE naming the holder where it can be told, EADDRNOTAVAIL
    */
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[];
+  /** Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. */
+  drainDatagrams(fd: number, onDatagram: OnDatagram): void;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

@@ -5,11 +5,20 @@ import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
 import { dumpNetns, withForwarding, withTraffic } from './dump.ts';
+import { Datagrams } from './datagrams.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
-import type { FactsQuery, Kernel, KernelChange, Orphan, PacketCount, SocketAddress } from './kernel.ts';
+import type {
+  FactsQuery,
+  Kernel,
+  KernelChange,
+  OnDatagram,
+  Orphan,
+  PacketCount,
+  SocketAddress,
+} from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
@@ -94,6 +103,7 @@ class LinuxKernel implements Kernel {
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
   readonly #vteps: Vteps;
+  #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
 
@@ -251,6 +261,11 @@ class LinuxKernel implements Kernel {
 
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[] {
     return bindSockets(this.#ground.sys, sockets, netns);
+  }
+
+  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+    this.#datagrams ??= new Datagrams(this.#ground.sys);
+    this.#datagrams.drain(fd, onDatagram);
   }
 
   prepare(): Promise<void> {

@@ -34,6 +34,14 @@ export interface Syscalls {
   poll(fds: Uint8Array, timeout: number): number;
   /** `argument`: what the request takes a pointer to, or a number. */
   ioctl(fd: number, request: number, argument: Uint8Array | number): void;
+  /**
+   * Memory that stays where it is and is never freed, for structures with pointers in them: `bytes` is what stands at `address`.
+   */
+  memory(size: number): { readonly address: bigint; readonly bytes: Buffer };
+  /** Into `count` of struct mmsghdr, without waiting; how many datagrams there were. */
+  receiveMany(fd: number, heads: bigint, count: number): number;
+  /** Of `count` of struct mmsghdr those that there is room for, without waiting; how many that were. Throws when it is the first that fails. */
+  sendMany(fd: number, heads: bigint, count: number): number;
   setns(fd: number, type: number): void;
   unshare(flags: number): void;
   mount(source: string, target: string, flags: number): void;
@@ -80,7 +88,22 @@ export function loadSyscalls(): Syscalls {
     };
   };
   const sendto = libc.func('int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)') as Aside;
-  return { ...bindings(attempted, dropAllProgram(ffi)), ...aside(sendto) };
+  return { ...bindings(attempted, dropAllProgram(ffi)), ...aside(sendto), ...many(ffi, attempted) };
+}
+
+type Many = Pick<Syscalls, 'memory' | 'receiveMany' | 'sendMany'>;
+
+function many(ffi: typeof koffi, attempted: (name: string, prototype: string) => Attempt): Many {
+  const recvmmsg = attempted('recvmmsg', 'int recvmmsg(int, void *, unsigned int, int, void *)');
+  const sendmmsg = attempted('sendmmsg', 'int sendmmsg(int, void *, unsigned int, int)');
+  return {
+    memory(size) {
+      const address = ffi.alloc('uint8_t', size) as bigint;
+      return { address, bytes: Buffer.from(ffi.view(address, size)) };
+    },
+    receiveMany: (fd, heads, count) => recvmmsg(fd, heads, count, MSG_DONTWAIT, null) ?? 0,
+    sendMany: (fd, heads, count) => sendmmsg(fd, heads, count, MSG_DONTWAIT) ?? 0,
+  };
 }
 
 /** `errno` belongs to the other thread and cannot be asked for here. */
@@ -114,7 +137,7 @@ function dropAllProgram(ffi: typeof koffi): Uint8Array {
 function bindings(
   attempted: (name: string, prototype: string) => Attempt,
   dropAll: Uint8Array,
-): Omit<Syscalls, 'sendAside' | 'sendToAside'> {
+): Omit<Syscalls, 'sendAside' | 'sendToAside' | keyof Many> {
   const checked = (name: string, prototype: string): Native => {
     const call = attempted(name, prototype);
     return (...args) => {

@@ -91,7 +91,8 @@ export async function standaloneDouble(options: DoubleOptions = {}): Promise<Sta
 function resolver(parts: Pick<DnsParts, 'cnm' | 'ipam' | 'log'>, dir: string): Dns {
   const engine = { follow: () => () => undefined };
   const resolvConf = join(dir, 'resolv.conf');
-  return createDns({ ...parts, engine, bind: () => [], resolvConf, runDir: dir, listen: [] });
+  const sockets = { bind: () => [], drain: () => undefined };
+  return createDns({ ...parts, ...sockets, engine, resolvConf, stale: 0, runDir: dir, listen: [] });
 }
 
 function exchange(socketPath: string, method: string, path: string, body: string | undefined) {

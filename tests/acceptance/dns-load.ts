@@ -1,6 +1,6 @@
 /**
  * `dns-load.ts SERVER COUNT NAME`: sends COUNT questions for different names that nobody answers, then asks 200 times for NAME, and prints
- * the milliseconds: { answered, median, p99 }.
+ * how often that was answered before a stub resolver would ask again.
  */
 import { createSocket } from 'node:dgram';
 import * as packet from 'dns-packet';
@@ -16,14 +16,13 @@ for (let n = 0; n < Number(count); n += 1) {
   // As fast as a receive buffer takes it.
   if (n % 100 === 99) await pause(10);
 }
-const times: number[] = [];
+let answers = 0;
 for (let n = 0; n < 200; n += 1) {
   const id = 40_000 + n;
-  const began = performance.now();
   const answered = new Promise<boolean>((resolve) => {
     const timer = setTimeout(() => {
       resolve(false);
-    }, 2_000);
+    }, 5_000);
     const hear = (reply: Buffer) => {
       if (reply.readUInt16BE(0) !== id) return;
       socket.off('message', hear);
@@ -33,9 +32,7 @@ for (let n = 0; n < 200; n += 1) {
     socket.on('message', hear);
   });
   socket.send(question(local, id), 53, server);
-  if (await answered) times.push(performance.now() - began);
+  if (await answered) answers += 1;
 }
-times.sort((a, b) => a - b);
-const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))];
-process.stdout.write(`${JSON.stringify({ answered: times.length, median: at(0.5), p99: at(0.99) })}\n`);
+process.stdout.write(`${answers}\n`);
 socket.close();
