@@ -12,7 +12,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # The number changes with what make-vm.sh makes.
 vm=${CNM_LAB_CACHE:-/var/cache/cnm-lab}/vm-1
-boot_limit=240
+boot_limit=600
 limit=${CNM_VM_LIMIT:-1800}
 
 say() { echo "vm.sh: $*" >&2; }
