@@ -137,23 +137,3 @@ t.test('what has been free for the longest time comes first, after what was neve
   t.same([take(), take(), take()], [2n, 1n, undefined], 'a full pool gives what it has');
   t.end();
 });
-
-t.test('the last allocations of a pool take as long as the first', (t) => {
-  for (const bits of [20, 64]) {
-    const allocator = new Allocator(bits);
-    const choices = segments([{ first: 1n, last: (1n << BigInt(bits)) - 2n }]);
-    allocator.open(choices);
-    const chunk = () => {
-      const start = performance.now();
-      for (let i = 0; i < 1 << 16; i++) {
-        const offset = allocator.next(choices);
-        if (offset !== undefined) allocator.take(offset);
-      }
-      return performance.now() - start;
-    };
-    const times = Array.from({ length: 16 }, chunk);
-    const [early, late] = [Math.min(...times.slice(1, 5)), Math.min(...times.slice(-4))];
-    t.ok(late < 3 * early + 1, `${bits} bits: ${late} ms for the last, ${early} ms for the first`);
-  }
-  t.end();
-});

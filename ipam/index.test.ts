@@ -652,16 +652,11 @@ t.test(
   },
 );
 
-t.test('I24: filling a /16 takes no longer at its end', async (t) => {
+// That the last ones take no longer than the first is measured: bench/ipam.ts.
+t.test('I24: a /16 is filled, many at a time', async (t) => {
   const { ipam, poolId } = await ipamWith('10.0.0.0/16');
-  const chunk = async () => {
-    const start = performance.now();
+  for (let i = 0; i < 16; i++)
     await Promise.all(Array.from({ length: 4095 }, () => ipam.requestAddress(poolId, ANY)));
-    return performance.now() - start;
-  };
-  const times: number[] = [];
-  for (let i = 0; i < 16; i++) times.push(await chunk());
-  t.equal(ipam.pools()[0]?.leases.length, 16 * 4095);
-  const [early, late] = [Math.min(...times.slice(1, 5)), Math.min(...times.slice(-4))];
-  t.ok(late < 3 * early, `${late} ms for the last ones, ${early} ms for the first`);
+  const given = ipam.pools()[0]?.leases.map(({ address }) => address) ?? [];
+  t.equal(new Set(given).size, 16 * 4095);
 });
