@@ -71,7 +71,7 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'link.master':
       return linkMaster(state, step);
     case 'link.up':
-      return linkUp(linkAt(state, step.netns, step.link));
+      return linkUp(linkAt(state, step.netns, step.link), state.ports);
     case 'link.promisc':
       return linkPromisc(linkAt(state, undefined, step.link));
     case 'link.move':

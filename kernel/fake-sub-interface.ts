@@ -1,5 +1,7 @@
 /** Links on another link in a fake host: macvlan and VLAN. Every errno was seen from Linux 6.18 (macvlan) or is cited (VLAN). */
 import type { FakeLink, FakeNetns } from './fake-host.ts';
+import type { FakePorts } from './fake-ports.ts';
+import { checkPort } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
 import type { LinkAdd, LinkKind } from './step.ts';
 
@@ -54,8 +56,10 @@ export function switchLink(link: FakeLink, up: boolean): void {
   for (const child of link.children) if (child.vlan !== undefined) switchLink(child, link.up);
 }
 
-export function linkUp(link: FakeLink): (() => void) | undefined {
+/** @throws KernelError EADDRINUSE when a tunnel's port is another's. */
+export function linkUp(link: FakeLink, ports: FakePorts): (() => void) | undefined {
   if (link.up) return undefined;
+  if (link.vxlan !== undefined) checkPort(ports, link.vxlan);
   switchLink(link, true);
   return () => {
     switchLink(link, false);

@@ -235,7 +235,17 @@ t.test('O04 a VNI of another network’s, or of a stranger’s link', async (t) 
   t.same(overlay.network(spec(), facts, [bridge]), []);
 
   const vxlan = { vni: 4097, port: 4789, learning: true };
-  const stranger = { name: 'vx9', index: 9, kind: 'vxlan', mtu: 1450, up: true, carrier: true, promisc: false, promiscuity: 0, vxlan };
+  const stranger = {
+    name: 'vx9',
+    index: 9,
+    kind: 'vxlan',
+    mtu: 1450,
+    up: true,
+    carrier: true,
+    promisc: false,
+    promiscuity: 0,
+    vxlan,
+  };
   const host = { ...facts.host, links: new Map([...facts.host.links, ['vx9', stranger]]) };
   t.throws(() => overlay.network(spec(), { ...facts, host }, []), { message: /taken by the link vx9/ });
 });
