@@ -248,7 +248,7 @@ export class Holding {
     const bounds = this.#boundsOf(range);
     let asked = 0;
     for (let tries = 0; tries < TRIES; tries++) {
-      this.#checkMember();
+      await this.#asMember();
       const skip = tries === 0 ? 0 : Math.floor(Math.random() * 2 * tries);
       const spot = this.#state.spot(bounds, skip) ?? this.#state.spot(bounds);
       if (spot !== undefined) {
@@ -322,6 +322,8 @@ export class Holding {
       if (!shared && this.holds(address)) return;
       // On its way back.
       if (within(this.#withheld, ipValue(address))) await this.#givingBack.catch(() => undefined);
+      await this.#orUnreachable(address, () => this.#asMember());
+      // No await from here to the transaction, whose condition is that the block is what it is now.
       const state = this.#state;
       const now = state.block(span);
       if (now === undefined) throw taken(this.#prefix, address, 'a record that cannot be read');
@@ -349,7 +351,6 @@ export class Holding {
   }
 
   async #put(span: Span, next: Block): Promise<boolean> {
-    this.#checkMember();
     const { when, then } = this.#records.blockChange(this.#state, span, next);
     when.push({ key: poolKey(this.#prefix), is: 'present' });
     return (await this.#records.change(when, then)) === 'done';
@@ -477,8 +478,11 @@ export class Holding {
     return ipFromValue(familyOfPrefix(this.#prefix), value);
   }
 
-  #checkMember(): void {
-    if (!this.#closed && this.#state.record?.hosts.includes(this.#records.me) === true) return;
+  /** It may have been lost with the store's records, and is then on its way back into them. */
+  async #asMember(): Promise<void> {
+    const { mirror, me } = this.#records;
+    const isMember = () => this.#state.record?.hosts.includes(me) === true;
+    if (!this.#closed && (isMember() || (await mirror.until(isMember, this.#options.answerTime)))) return;
     throw new Error(`this host is not among those that have the pool ${this.#prefix} yet`);
   }
 }

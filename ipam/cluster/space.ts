@@ -266,7 +266,12 @@ export class ClusterSpace {
 
   #changed(prefix: Prefix): void {
     const pool = this.#options.own.pool(prefix);
-    if (pool !== undefined && this.#holdings.has(pool)) this.#options.own.changed(pool);
+    const holding = pool && this.#holdings.get(pool);
+    if (pool === undefined || holding === undefined) return;
+    this.#options.own.changed(pool);
+    // The store lost it, or somebody declared this host gone.
+    const member = this.#mirror.pool(prefix).record?.hosts.includes(this.#me) === true;
+    if (holding.confirmed && !member && !this.#closed) this.follow(prefix);
   }
 
   #enter(): void {

@@ -202,11 +202,11 @@ class World {
 }
 
 async function until(what: string, holds: () => boolean | Promise<boolean>, told = () => ''): Promise<void> {
-  for (let n = 0; n < 500; n++) {
+  for (let n = 0; n < 6000; n++) {
     if (await holds()) return;
     await setTimeout(10);
   }
-  throw new Error(`waited 5 s for ${what}: ${told()}`);
+  throw new Error(`waited 60 s for ${what}: ${told()}`);
 }
 
 t.test('no address twice, none lost, nothing left behind', async (t) => {
