@@ -85,3 +85,25 @@ export function invalidValue(name: string, value: string, right: string): CnmErr
 export function quote(text: string): string {
   return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text);
 }
+
+/** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
+const DOCKERS_OWN = new Set([
+  'com.docker.network.advertise_addr_nmsgs',
+  'com.docker.network.advertise_addr_ms',
+  'com.docker.network.enable_ipv4',
+  'com.docker.network.enable_ipv6',
+]);
+
+/** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
+export function assertKnown(
+  driver: string,
+  options: Readonly<Record<string, string>>,
+  ours: readonly string[],
+): void {
+  const unknown = Object.keys(options).find((name) => !ours.includes(name) && !DOCKERS_OWN.has(name));
+  if (unknown === undefined) return;
+  throw new CnmError(
+    'option-invalid',
+    `${driver} does not know the option ${quote(unknown)}; it knows ${ours.join(', ')}`,
+  );
+}

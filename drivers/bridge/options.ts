@@ -4,13 +4,13 @@ import { CnmError } from '../../cnm/errors.ts';
 import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 import {
   addressValue,
+  assertKnown,
   booleanValue,
   choiceValue,
   interfacePrefixValue,
   interfaceValue,
   invalidValue,
   mtuValue,
-  quote,
 } from '../../cnm/option-values.ts';
 
 const GATEWAY_MODES = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
@@ -62,17 +62,9 @@ const NAMES = {
   dnsServers: 'dns.servers',
 } as const;
 
-/** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
-const DOCKERS_OWN = new Set([
-  'com.docker.network.advertise_addr_nmsgs',
-  'com.docker.network.advertise_addr_ms',
-  'com.docker.network.enable_ipv4',
-  'com.docker.network.enable_ipv6',
-]);
-
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): BridgeOptions {
-  for (const name of Object.keys(options)) assertKnown(name);
+  assertKnown('cnm-bridge', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
   assertNotDefaultBridge(of('defaultBridge'));
   const bridgeName = of('bridgeName');
@@ -118,16 +110,6 @@ export function assertModesFit({ gatewayMode }: BridgeOptions, internal: boolean
   throw new CnmError(
     'option-invalid',
     'The gateway mode "isolated" is for internal networks: add --internal',
-  );
-}
-
-/** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
-function assertKnown(name: string): void {
-  const ours: readonly string[] = [...Object.values(NAMES), ...ENDPOINT_DEFAULTS];
-  if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
-  throw new CnmError(
-    'option-invalid',
-    `cnm-bridge does not know the option ${quote(name)}; it knows ${ours.join(', ')}`,
   );
 }
 

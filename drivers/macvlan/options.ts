@@ -1,12 +1,12 @@
 /** The options of `docker network create -d cnm-macvlan -o …`, under Docker's own names (libnetwork.md §2) where Docker has them. */
 import { CnmError } from '../../cnm/errors.ts';
 import {
+  assertKnown,
   booleanValue,
   choiceValue,
   interfacePrefixValue,
   invalidValue,
   mtuValue,
-  quote,
 } from '../../cnm/option-values.ts';
 import type { MacvlanMode, VlanProtocol } from '../../kernel/step.ts';
 import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
@@ -47,17 +47,9 @@ const NAMES = {
   hostAccess: 'host_access',
 } as const;
 
-/** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
-const DOCKERS_OWN = new Set([
-  'com.docker.network.advertise_addr_nmsgs',
-  'com.docker.network.advertise_addr_ms',
-  'com.docker.network.enable_ipv4',
-  'com.docker.network.enable_ipv6',
-]);
-
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): MacvlanOptions {
-  for (const name of Object.keys(options)) assertKnown(name);
+  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
   const parsed: MacvlanOptions = {
     parent: parentValue(of('parent')),
@@ -101,16 +93,6 @@ function assertFit({
       `${NAMES.flag}=nopromisc is for the mode passthru alone: with ${NAMES.mode}=${mode} nothing is made promiscuous`,
     );
   }
-}
-
-/** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
-function assertKnown(name: string): void {
-  const ours: readonly string[] = [...Object.values(NAMES), ...ENDPOINT_DEFAULTS];
-  if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
-  throw new CnmError(
-    'option-invalid',
-    `cnm-macvlan does not know the option ${quote(name)}; it knows ${ours.join(', ')}`,
-  );
 }
 
 /** Any name that the kernel takes (net/core/dev.c, dev_valid_name()): it is the user's interface, and goes into no rule. */

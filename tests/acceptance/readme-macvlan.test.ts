@@ -1,5 +1,5 @@
 /*
- * drivers/macvlan/README.md as a stranger reads it: every example but those with VLANs (macvlan-vlan.test.ts has them) typed on a host
+ * drivers/macvlan/README.md as a stranger reads it: every example but those with VLANs (this kernel has no 8021q, and no test types those yet) typed on a host
  * with Docker 20.10, in order, the commands of its table for debugging, then its last example, which takes all away.
  *
  *   h: dockerd + cnm-macvlan ── eth1 ══ eth1 r, the router of 10.20.0.0/24
