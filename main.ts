@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { readFileSync, realpathSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { realpathSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -10,6 +9,7 @@ import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
+import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
@@ -23,7 +23,6 @@ import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
-import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -31,7 +30,6 @@ import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
-import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 
@@ -125,8 +123,8 @@ async function assemble(
   const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
-  const cluster = await openCluster(configuration, held);
-  const membership = cluster && membershipOf(configuration, cluster);
+  const membership = await joinCluster(configuration);
+  if (membership !== undefined) held.push(() => membership.store.close());
   const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
@@ -138,24 +136,6 @@ async function assemble(
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
-}
-
-/** Loaded only where there is a cluster, for gRPC takes time and memory. */
-async function openCluster(
-  { cluster: members }: Configuration,
-  held: Held,
-): Promise<ClusterStore | undefined> {
-  if (members === undefined) return undefined;
-  const { openEtcd } = await import('./store/etcd.ts');
-  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
-  const cluster = openEtcd({ members, deadline: 3000 });
-  held.push(() => cluster.close());
-  return cluster;
-}
-
-function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
 }
 
 /**
