@@ -1,8 +1,10 @@
 /** The places where the resolver is to be asked, opened and closed as sandboxes and networks come and go. */
+import { statSync } from 'node:fs';
 import { GATEWAY_DNS_PORT } from '../address/dns-port.ts';
 import { type Ip, familyOf, ip, parseIp } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
+import { DNS_OPTION, dnsPlace } from '../cnm/dns-options.ts';
 import type { Log } from '../cnm/log.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
 import type { Door, Resolver } from './resolver.ts';
@@ -20,9 +22,6 @@ export const SANDBOX_ADDRESS = ip('127.0.0.11');
 /** In Docker's sandboxes, where Docker's own has that one. */
 export const DOCKER_ADDRESS = ip('127.0.0.12');
 export const PORT = 53;
-
-/** Of a network: `gateway` (default), also in its containers' sandboxes, or nowhere. */
-export const DNS_OPTION = 'dns';
 
 interface DoorSpec {
   readonly key: string;
@@ -163,7 +162,6 @@ export class Doors {
     return { key: `${netns} ${address}`, address, port: PORT, netns, door };
   }
 
-  /** Of each address of the plan that stands on the bridge: an inhibited or isolated one is not there. */
   #atGateway(network: NetworkRecord): readonly DoorSpec[] {
     const { zone } = this.#parts;
     const title = () => zone.network(network.id)?.network.name ?? network.id.slice(0, 12);
@@ -175,10 +173,9 @@ export class Doors {
         zone.viewFrom(network.id, parseIp(client.includes('%') ? client.replace(/%.*$/, '') : client)),
       owner: (client) => client,
     };
-    return gatewaysOf(network).map((address) => ({
-      key: `${network.id} ${address}`,
-      address,
-      port: GATEWAY_DNS_PORT,
+    return gatewaysOf(network).map((gateway) => ({
+      key: `${network.id} ${gateway.address} ${identityOf(gateway.netns)}`,
+      ...gateway,
       door,
     }));
   }
@@ -205,13 +202,35 @@ export class Doors {
   }
 }
 
-/** Addresses on which a network's own resolver listens: those that its plan leads there. */
-export function gatewaysOf({ plan, ipv4, ipv6 }: NetworkRecord): readonly Ip[] {
+export interface GatewayDoor {
+  readonly address: Ip;
+  readonly port: number;
+  /** Absent: the host's. */
+  readonly netns?: string;
+}
+
+/**
+ * Where a network's own resolver listens: on the host, at those gateways that the plan leads there (an inhibited or isolated one is not on
+ * the bridge); or at the gateways in the network's own namespace, where port 53 is nobody else's.
+ */
+export function gatewaysOf({ plan, presence, options, ipv4, ipv6 }: NetworkRecord): readonly GatewayDoor[] {
   const led = new Set(
     plan.flatMap((step) => (step.do === 'nft.element' && /^dns[46]$/.test(step.set) ? [step.key[1]] : [])),
   );
-  return [...ipv4, ...ipv6].flatMap(({ gateway }) => {
+  const onHost = [...ipv4, ...ipv6].flatMap(({ gateway }) => {
     const address = gateway === undefined ? undefined : addressOf(gateway);
-    return address !== undefined && led.has(address) ? [address] : [];
+    return address !== undefined && led.has(address) ? [{ address, port: GATEWAY_DNS_PORT }] : [];
   });
+  if (dnsPlace(options) === 'off') return onHost;
+  const inside = (presence ?? []).flatMap((step) =>
+    step.do === 'addr.add' && step.netns !== undefined && !step.prefix.startsWith('fe80:')
+      ? [{ address: addressOf(step.prefix), port: PORT, netns: step.netns }]
+      : [],
+  );
+  return [...onHost, ...inside];
+}
+
+/** A namespace that is made anew has the path of the former one. Whoever holds a socket in that keeps its number from being given again. */
+function identityOf(netns: string | undefined): string {
+  return netns === undefined ? '' : `${netns} ${statSync(netns, { throwIfNoEntry: false })?.ino ?? 0}`;
 }

@@ -6,6 +6,7 @@ import { createCnm } from '../cnm/index.ts';
 import type { Cnm, EngineContainer } from '../cnm/cnm.ts';
 import type { NetworkSpec } from '../cnm/model.ts';
 import { bridge } from '../drivers/bridge/index.ts';
+import type { Plan } from '../kernel/step.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { gatewaysOf } from './doors.ts';
@@ -178,5 +179,26 @@ t.test('the gateways that a plan leads to the resolver', async (t) => {
     options: { dns: 'off' },
     ipv4: [{ addressSpace: 'x', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} }],
   });
-  t.same(w.cnm.networks().map(gatewaysOf), [['10.1.0.1'], []]);
+  t.same(w.cnm.networks().map(gatewaysOf), [[{ address: '10.1.0.1', port: 61053 }], []]);
+});
+
+t.test('the gateways in a namespace of the network’s own', async (t) => {
+  const w = world();
+  await w.cnm.createNetwork(NETWORK);
+  const [made] = w.cnm.networks();
+  const netns = '/run/cnm/netns/ov-1';
+  const presence: Plan = [
+    { do: 'netns.add', path: netns },
+    { do: 'addr.add', netns, link: 'br0', prefix: prefix('10.5.0.1/24') },
+    { do: 'addr.add', netns, link: 'br0', prefix: prefix('fe80::1/64') },
+    { do: 'addr.add', netns, link: 'br1', prefix: prefix('fd00:5::1/64') },
+  ];
+  const doors = (options: NetworkSpec['options']) =>
+    made === undefined ? [] : gatewaysOf({ ...made, plan: [], presence, options });
+  t.same(doors({}), [
+    { address: '10.5.0.1', port: 53, netns },
+    { address: 'fd00:5::1', port: 53, netns },
+  ]);
+  t.same(doors({ dns: 'on' }), doors({}));
+  t.same(doors({ dns: 'off' }), []);
 });

@@ -1,8 +1,9 @@
 /** Keeps the zone equal to the records of networks and endpoints, and to what Docker says that its containers are called. */
 import { addressOf } from '../address/prefix.ts';
+import { dnsServers } from '../cnm/dns-options.ts';
 import type { Cnm, EngineContainer, EngineNews, RecordChange } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
-import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
+import type { EndpointRecord } from '../cnm/model.ts';
 import type { PoolView } from '../ipam/ipam.ts';
 import type { ZoneHost, ZonePort } from './record.ts';
 import type { Zone } from './zone.ts';
@@ -14,9 +15,6 @@ export interface FeedParts {
   /** Its leases have names where Docker (from Engine 29 on) tells them: earlier than its events do. */
   readonly ipam?: { pools(): readonly Pick<PoolView, 'pool' | 'leases'>[] };
 }
-
-/** The network's option with servers to forward to. */
-export const SERVERS_OPTION = 'dns.servers';
 
 export class Feed {
   readonly #parts: FeedParts;
@@ -118,7 +116,7 @@ export class Feed {
       ...(name !== undefined && { name }),
       internal: record.internal,
       subnets: [...record.ipv4, ...record.ipv6].map(({ pool }) => pool),
-      upstreams: serversOf(record),
+      upstreams: dnsServers(record.options),
     });
     if (endpoints) for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
   }
@@ -178,10 +176,6 @@ export class Feed {
       'no domain name, and left out of the DNS: labels have 1 to 63 bytes and no spaces, commas or semicolons',
     );
   }
-}
-
-function serversOf({ options }: NetworkRecord): readonly string[] {
-  return (options[SERVERS_OPTION] ?? '').split(/[\s,]+/).filter((server) => server !== '');
 }
 
 const PROTOCOLS: Readonly<Record<number, ZonePort['proto']>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
