@@ -1,4 +1,7 @@
-/** Names of endpoints that are on other hosts, beside those of the records here. Who follows the other hosts tells of them; they are kept for networks that are not known yet. */
+/**
+ * Names of endpoints that are on other hosts, beside those of the records here. Whoever knows the other hosts tells of them, by the ids that
+ * networks have here; they are kept, too, for networks that are not there yet.
+ */
 import type { EndpointId, NetworkId } from '../cnm/model.ts';
 import type { ZoneHost } from './record.ts';
 import type { Zone } from './zone.ts';

@@ -202,3 +202,31 @@ t.test('the gateways in a namespace of the network’s own', async (t) => {
   t.same(doors({ dns: 'on' }), doors({}));
   t.same(doors({ dns: 'off' }), []);
 });
+
+t.test('names of other hosts', async (t) => {
+  const w = world();
+  const other = (letter: string, name: string, network = NETWORK.id) => ({
+    ...{ id: id(letter), network, owner: `h2 ${letter}`, names: [name] },
+    ...{ addresses: [ip('10.1.0.77')], ports: [] },
+  });
+  w.feed.hearOthers({ what: 'all', hosts: [other('e', 'far'), other('f', 'away')] });
+  t.same(w.who('far'), [], 'kept while the network is not here');
+  await w.cnm.createNetwork(NETWORK);
+  t.same([w.who('far'), w.who('away')], [['ee'], ['ff']]);
+  w.feed.hear({ what: 'network', id: NETWORK.id, name: 'demo' });
+  t.same(w.who('far.demo'), ['ee']);
+  w.feed.hearOthers({ what: 'host', host: other('e', 'renamed') });
+  t.same([w.who('far'), w.who('renamed')], [[], ['ee']]);
+  w.feed.hearOthers({ what: 'gone', network: NETWORK.id, id: id('f') });
+  t.same(w.who('away'), []);
+
+  await joined(w, 'c', '10.1.0.9');
+  w.feed.hearOthers({ what: 'host', host: other('c', 'stale') });
+  t.same([w.who('stale'), w.who('leased')], [[], ['cc']], 'who is here is as the records here have it');
+  await w.cnm.leave(NETWORK.id, id('c'));
+  await w.cnm.deleteEndpoint(NETWORK.id, id('c'));
+  t.same([w.who('stale'), w.who('leased')], [['cc'], []], 'and has moved when he is here no more');
+
+  w.feed.hearOthers({ what: 'all', hosts: [other('e', 'renamed')] });
+  t.same([w.who('renamed'), w.who('stale')], [['ee'], []], 'what is not told any more is gone');
+});

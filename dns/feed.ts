@@ -6,6 +6,7 @@ import type { Log } from '../cnm/log.ts';
 import type { EndpointRecord } from '../cnm/model.ts';
 import type { PoolView } from '../ipam/ipam.ts';
 import type { ZoneHost, ZonePort } from './record.ts';
+import { Elsewhere, type OtherNews } from './elsewhere.ts';
 import type { Zone } from './zone.ts';
 
 export interface FeedParts {
@@ -18,6 +19,7 @@ export interface FeedParts {
 
 export class Feed {
   readonly #parts: FeedParts;
+  readonly #elsewhere: Elsewhere;
   readonly #networkNames = new Map<string, string>();
   readonly #containers = new Map<string, EngineContainer>();
   /** Containers by endpoint. */
@@ -28,6 +30,8 @@ export class Feed {
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
+    const { cnm, zone } = parts;
+    this.#elsewhere = new Elsewhere(zone, (network, id) => cnm.endpoint(network, id) !== undefined);
   }
 
   /** Everything that there is. */
@@ -68,6 +72,11 @@ export class Feed {
       case 'gone':
         this.#forget(news.id);
     }
+  }
+
+  /** What the other hosts have. */
+  hearOthers(news: OtherNews): void {
+    this.#elsewhere.hear(news);
   }
 
   #nameNetwork(id: string, name: string): void {
@@ -118,12 +127,15 @@ export class Feed {
       subnets: [...record.ipv4, ...record.ipv6].map(({ pool }) => pool),
       upstreams: dnsServers(record.options),
     });
-    if (endpoints) for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    if (!endpoints) return;
+    for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    this.#elsewhere.putNetwork(id);
   }
 
   #putEndpoint(network: string, id: string): void {
     const record = this.#parts.cnm.endpoint(network, id);
     const host = record === undefined ? undefined : this.#hostOf(record);
+    if (record === undefined && this.#elsewhere.takeBack(network, id)) return;
     if (host === undefined) this.#parts.zone.dropHost(network, id);
     else for (const name of this.#parts.zone.putHost(host)) this.#warn(name, network, id);
   }
