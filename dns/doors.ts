@@ -56,8 +56,12 @@ export interface DoorsParts {
   readonly listen: readonly { readonly address: Ip; readonly port: number }[];
 }
 
-/** Milliseconds until a door that could not be opened is tried again. */
-const AGAIN = 5_000;
+/**
+ * Milliseconds until a door that could not be opened is tried again, at first and at last. Docker tells of a container's sandbox a moment before
+ * it is there.
+ */
+const AGAIN_FIRST = 50;
+const AGAIN_LAST = 5_000;
 
 export class Doors {
   readonly #parts: DoorsParts;
@@ -65,6 +69,7 @@ export class Doors {
   #working: Promise<void> = Promise.resolve();
   #due = false;
   #again: NodeJS.Timeout | undefined;
+  #patience = AGAIN_FIRST;
   #closed = false;
 
   constructor(parts: DoorsParts) {
@@ -103,11 +108,13 @@ export class Doors {
     for (const key of [...this.#held.keys()]) if (!wanted.has(key)) await this.#shut(key);
     for (const spec of wanted.values()) {
       const held = this.#held.get(spec.key);
+      if (held === undefined) this.#patience = AGAIN_FIRST;
       if (held === undefined || held.error !== undefined) await this.#open(spec, held?.error);
     }
     clearTimeout(this.#again);
-    if ([...this.#held.values()].some(({ error }) => error !== undefined))
-      this.#again = setTimeout(() => void this.sync(), AGAIN);
+    if (![...this.#held.values()].some(({ error }) => error !== undefined)) return;
+    this.#again = setTimeout(() => void this.sync(), this.#patience);
+    this.#patience = Math.min(AGAIN_LAST, this.#patience * 2);
   }
 
   async #shut(key: string): Promise<void> {
