@@ -6,10 +6,11 @@ import type { Door, Resolver } from './resolver.ts';
 /** A bound socket of another namespace, or an address to bind here. A descriptor is ours from now on. */
 export type Binding = { readonly fd: number } | { readonly address: string; readonly port: number };
 
-/** As Kernel.drainDatagrams: what else waits at a socket, and the answers to it, many in one system call. */
+/** As Kernel.drainDatagrams: what has come in and what else waits at a socket, and the answers to it, many in one system call. */
 export type Drain = (
   fd: number,
   onDatagram: (message: Buffer, address: string, port: number, answer: (reply: Uint8Array) => void) => void,
+  first: { readonly message: Buffer; readonly address: string; readonly port: number },
 ) => void;
 
 export interface Serving {
@@ -20,8 +21,8 @@ export interface Serving {
 const RECEIVE_BUFFER = 2 ** 20;
 
 /**
- * Resolves when it is bound. With `drain`, `dgram` tells that something has come in, and reads the first; what waits behind it is read and
- * answered many at a time. It needs a descriptor of IPv4. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL
+ * Resolves when it is bound. With `drain`, `dgram` tells that something has come in, and reads the first; what waits behind it is read, and all
+ * is answered, many at a time. It needs a descriptor of IPv4. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL
  */
 export async function serveUdp(
   binding: Binding,
@@ -60,7 +61,7 @@ export async function serveUdp(
   const send = (reply: Buffer, port: number, address: string) => {
     if (open) socket.send(reply, port, address);
   };
-  const further: Parameters<Drain>[1] = (query, address, port, answer) => {
+  const handle: Parameters<Drain>[1] = (query, address, port, answer) => {
     let here = true;
     resolver.handle(query, 'udp', door, address, (reply) => {
       if (here) answer(reply);
@@ -69,13 +70,15 @@ export async function serveUdp(
     here = false;
   };
   const batched = drain !== undefined && 'fd' in binding && family === 4 ? binding.fd : undefined;
-  socket.on('message', (query, { address, port }) => {
+  socket.on('message', (message, { address, port }) => {
+    // libuv may have read on after the socket was closed, and the descriptor may be another's by now.
+    if (!open) return;
+    if (batched !== undefined) drain?.(batched, handle, { message, address, port });
     // From port 0 anybody can send, and nobody can be answered there: `send` would throw.
-    if (port !== 0)
-      resolver.handle(query, 'udp', door, address, (reply) => {
+    else if (port !== 0)
+      resolver.handle(message, 'udp', door, address, (reply) => {
         send(reply, port, address);
       });
-    if (batched !== undefined && open) drain?.(batched, further);
   });
   return {
     close: () =>
