@@ -120,6 +120,15 @@ async function start(size: number, server: Host): Promise<Servers> {
     const open = await server.net('ss', '-Hlun');
     return [53, 54, 55, 5300, 5301].every((port) => open.includes(`${SERVER}:${port} `)) || undefined;
   });
+  for (const port of [53, 54]) {
+    const last = `n${size - 1}`;
+    const dig = ['dig', '+short', '+tries=1', '+time=1', `@${SERVER}`, '-p', String(port), last];
+    await until(
+      `${last} at port ${port}`,
+      60_000,
+      async () => (await server.tryNet(...dig)).stdout.trim() || undefined,
+    );
+  }
   const mebibytes = await memory(ours);
   const [dnsmasq] = dnsmasqs;
   // What it says of itself is its number inside of the host.
