@@ -128,6 +128,7 @@ export class Resolver {
         handOn(result, query, question, limit, about, finish);
       };
       const kept = this.#parts.forwarder.recall(question, upstreams);
+      // The query is kept meanwhile: a datagram's buffer is its own, and so is a TCP message's.
       if (kept === undefined)
         return this.#parts.forwarder
           .ask(query, question, transport, upstreams, door.owner(client))
