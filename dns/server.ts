@@ -95,14 +95,23 @@ const ignore = () => undefined;
 /** Per door. RFC 7766 section 6.2.2 leaves it to the server. */
 const CONNECTIONS_MAX = 200;
 /** Milliseconds without a query, or for the whole of one (RFC 7766 section 6.2.3: in the order of seconds). */
-const IDLE = 10_000;
-const MESSAGE = 5_000;
+export interface Patience {
+  readonly idle: number;
+  readonly message: number;
+}
+
+const PATIENCE: Patience = { idle: 10_000, message: 5_000 };
 /** Queries of one connection that wait for their answers; further ones are not read until then. */
 const PIPELINE = 64;
 /** Bytes that a client does not fetch. */
 const BACKLOG = 2 ** 18;
 
-export async function serveTcp(binding: Binding, door: Door, resolver: Resolver): Promise<Serving> {
+export async function serveTcp(
+  binding: Binding,
+  door: Door,
+  resolver: Resolver,
+  patience = PATIENCE,
+): Promise<Serving> {
   const connections = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
     // In the order in which they have last said something.
@@ -113,7 +122,7 @@ export async function serveTcp(binding: Binding, door: Door, resolver: Resolver)
     heard();
     socket.on('data', heard);
     socket.on('close', () => connections.delete(socket));
-    serveConnection(socket, door, resolver);
+    serveConnection(socket, door, resolver, patience);
     // The one that has said nothing for the longest time makes room for the newcomer.
     if (connections.size > CONNECTIONS_MAX) [...connections][0]?.destroy();
   });
@@ -143,7 +152,7 @@ function listening(server: Server, binding: Binding): Promise<void> {
 }
 
 /** Messages with their lengths before them (RFC 1035 section 4.2.2), answered as the answers come (RFC 7766 section 6.2.1.1). */
-function serveConnection(socket: Socket, door: Door, resolver: Resolver): void {
+function serveConnection(socket: Socket, door: Door, resolver: Resolver, patience: Patience): void {
   const client = socket.remoteAddress ?? '';
   let held: Buffer = Buffer.alloc(0);
   let waiting = 0;
@@ -174,9 +183,9 @@ function serveConnection(socket: Socket, door: Door, resolver: Resolver): void {
     }
     if (waiting >= PIPELINE) socket.pause();
     // For the whole message: more bytes, one by one, give no more time.
-    else if (held.length > 0) slow ??= setTimeout(() => socket.destroy(), MESSAGE);
+    else if (held.length > 0) slow ??= setTimeout(() => socket.destroy(), patience.message);
   };
-  socket.setTimeout(IDLE, () => socket.destroy());
+  socket.setTimeout(patience.idle, () => socket.destroy());
   socket.on('error', ignore);
   socket.on('close', () => {
     clearTimeout(slow);
