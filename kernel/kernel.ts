@@ -14,6 +14,13 @@ export interface SocketAddress {
   readonly port: number;
 }
 
+/** As `node:dgram` gives it. */
+export interface Datagram {
+  readonly message: Buffer;
+  readonly address: string;
+  readonly port: number;
+}
+
 /**
  * A datagram that has come in. `answer` may be called once, before this returns; what it is given is copied, and goes out with the
  * others'. Beyond 4096 bytes, or when there is no room to send, it is lost, as any datagram may be.
@@ -59,8 +66,11 @@ export interface Kernel {
    * @throws KernelError ENOENT when the namespace is gone, EADDRINUSE naming the holder where it can be told, EADDRNOTAVAIL
    */
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[];
-  /** Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. */
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void;
+  /**
+   * Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. `first`: what was read of
+   * it already, to be handled and answered together with the rest.
+   */
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

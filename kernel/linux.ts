@@ -14,6 +14,7 @@ import type {
   FactsQuery,
   Kernel,
   KernelChange,
+  Datagram,
   OnDatagram,
   Orphan,
   PacketCount,
@@ -263,9 +264,9 @@ class LinuxKernel implements Kernel {
     return bindSockets(this.#ground.sys, sockets, netns);
   }
 
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
-    this.#datagrams.drain(fd, onDatagram);
+    this.#datagrams.drain(fd, onDatagram, first);
   }
 
   prepare(): Promise<void> {
