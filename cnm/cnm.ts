@@ -90,8 +90,10 @@ export interface Difference {
   readonly network?: NetworkId;
   readonly id: string;
   readonly missing: readonly Step[];
-  /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
+  /** False for what nobody can put back: a veth inside a Docker sandbox that is gone; or not yet (`awaits`). */
   readonly repairable: boolean;
+  /** The interface of somebody else's that has to come back first. */
+  readonly awaits?: string;
 }
 
 export interface Drift {

@@ -45,6 +45,8 @@ export function createCnm(options: CnmOptions): Cnm {
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
   };
   const gate = new Gate();
   return {

@@ -88,6 +88,8 @@ export interface AttachmentView {
 
 export interface EndpointView extends EndpointSummary {
   readonly createdAt: string;
+  /** When its link was last put back after the interface that it is on had gone. */
+  readonly putBackAt?: string;
   readonly driver: string;
   readonly options: Readonly<Record<string, string>>;
   readonly ports: readonly PortView[];
@@ -229,6 +231,8 @@ export interface DifferenceView {
   readonly name?: string;
   readonly network?: Named;
   readonly repairable: boolean;
+  /** The interface that has to come back before it can be put back. */
+  readonly awaits?: string;
   readonly missing: readonly CommandView[];
 }
 

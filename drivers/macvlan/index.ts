@@ -17,7 +17,7 @@ import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { warningOf } from './nics.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
-import { wayTo, wireOf } from './wire.ts';
+import { outageOf, wayTo, wireOf } from './wire.ts';
 
 const NAME = 'cnm-macvlan';
 
@@ -100,6 +100,6 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
   const promiscuity = host.links.get(device)?.promiscuity ?? 0;
   if (options.parent !== undefined) fields.push(['promiscuous', promiscuity > 0 ? 'yes' : 'no']);
-  const warning = link && warningOf(link);
-  return { device, fields, warnings: warning === undefined ? [] : [warning] };
+  const warnings = [outageOf(device, options, host.links), link && warningOf(link)];
+  return { device, fields, warnings: warnings.filter((warning) => warning !== undefined) };
 }
