@@ -326,7 +326,8 @@ function accountedFor(context: Context): ReadonlySet<string> {
   const networks = records.networks().flatMap(wholeNetwork);
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
   const endpoints = records.endpoints().flatMap(wholePlan);
-  return new Set([...networks, ...sandboxes, ...endpoints].flatMap(namesOf));
+  const checks = [...context.checks].flat();
+  return new Set([...networks, ...sandboxes, ...endpoints, ...checks].flatMap(namesOf));
 }
 
 function namesOf(step: Step): readonly string[] {

@@ -205,6 +205,23 @@ export interface NetworkView extends NetworkSummary {
   readonly differences: readonly DifferenceView[];
 }
 
+/** What `cnm network check` found; nothing where the network's driver has no test. */
+export interface CheckView {
+  readonly network: Named;
+  readonly findings: readonly FindingOfCheck[];
+}
+
+export interface FindingOfCheck {
+  readonly what: string;
+  readonly result: 'ok' | 'warning' | 'failed' | 'unknown';
+  readonly detail: string;
+}
+
+export interface CheckRequest {
+  /** Further addresses to ask for. */
+  readonly ask: readonly Ip[];
+}
+
 export interface SandboxSummary extends Named {
   readonly name: string;
   readonly state: State;

@@ -4,6 +4,7 @@ import type { Appearance, Driver, PublishRequest } from '../../cnm/driver.ts';
 import type { EndpointSpec, NetworkRecord, NetworkSpec, PortBinding } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan } from '../../kernel/step.ts';
+import { check } from './check.ts';
 import {
   assertMtu,
   assertNoOverlap,
@@ -42,6 +43,7 @@ export const macvlan: Driver = {
   endpoint: endpointPlan,
   join: joinInfo,
   appearance,
+  check,
   publishing: { requests: publishRequests, plan: () => [] },
 };
 

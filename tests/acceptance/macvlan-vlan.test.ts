@@ -1,4 +1,4 @@
-// lab: vm 8021q
+// lab: vm 8021q bonding team
 // lab: timeout 1200
 /*
  * VLANs of the macvlan driver with real packets, seen on the wire with their tags: scenario 4 word for word, as the README of cnm-macvlan
@@ -8,7 +8,7 @@
  *   h: dockerd 20.10 + cnm-macvlan                         trunk
  *     eth1.100 ──── mactainer1 ─┐                   ┌─ eth0.100  10.0.0.1, 10.7.1.100; 192.168.3.100, 10.7.2.100
  *     eth1.200 ──── mactainer2 ─┼─ eth1 ══ eth0 p ──┼─ eth0.200  192.168.3.1, 10.7.2.200; 10.0.0.200, 10.7.1.200
- *     eth1.10.100 ──── deep ────┘                   └─ eth0.10 (802.1ad) ── eth0.10.100  10.30.0.1
+ *     eth1.10.100 ──── deep ────┘                   └─ eth0.10 (802.1ad) ── eth0.10.100  10.30.0.100
  *     M16: br0, with eth1 as its port, in the place of eth1
  *
  * Each VLAN of p has an address in each of the two subnets; eth0.200 is in a namespace of its own, for a host answers for all its addresses
@@ -36,7 +36,7 @@ t.test('VLANs of cnm-macvlan', async (t) => {
     { host: h, link: 'eth1' },
     { tags: [100], addresses: ['10.0.0.1/24', '192.168.3.100/24', '10.7.1.100/24', '10.7.2.100/24'] },
     { tags: [200], addresses: [] },
-    { tags: [10, 100], protocol: '802.1ad', addresses: ['10.30.0.1/24'] },
+    { tags: [10, 100], protocol: '802.1ad', addresses: ['10.30.0.100/24'] },
   );
   const there = ['192.168.3.1/24', '10.0.0.200/24', '10.7.1.200/24', '10.7.2.200/24'];
   await p.sh(`ip netns add v200 && ip link set eth0.200 netns v200 && ip -n v200 link set eth0.200 up
@@ -47,6 +47,7 @@ t.test('VLANs of cnm-macvlan', async (t) => {
   const before = await snapshot(h);
   await t.test('scenario 4: macvlan100, and a second VLAN at the same time', (t) => scenario(t, h, p));
   await t.test('M16 two VLANs of one bridge do not see each other', (t) => apart(t, h));
+  await t.test('a bond and a team', (t) => bonded(t, h));
   await t.test('tags within tags', (t) => nested(t, h, p));
   await t.test('what is made goes with its last network; what was there stays', (t) => lives(t, h));
   await t.test('a parent that is down takes its VLANs up when it comes up', (t) => down(t, h));
@@ -162,6 +163,19 @@ async function apart(t: Test, h: CnmHost): Promise<void> {
   await h.net('ip', 'link', 'del', 'br0');
 }
 
+/** The team has no port: nothing here sets its mode (teamnl(8)). */
+async function bonded(t: Test, h: CnmHost): Promise<void> {
+  await h.sh(`ip link add team0 type team && ip link set eth1 down
+    ip link add bond0 type bond mode active-backup miimon 100 && ip link set eth1 master bond0 && ip link set bond0 up`);
+  const refused = await network(h, 'port', '10.7.3.0/24', { parent: 'eth1' });
+  t.match(refused.text, 'it is a port of bond0, which takes all its frames; use parent=bond0');
+  const ping = await joined(h, 'bonded', '10.7.1.0/24', { parent: 'bond0.100' });
+  await until('its port to be active', 20_000, async () => (await ping('10.7.1.100', 5)) || undefined);
+  t.equal((await network(h, 'team', '10.7.3.0/24', { parent: 'team0' })).status, 201);
+  await leave(h, 'bonded', 'team');
+  await h.sh('ip link del bond0; ip link del team0; ip link set eth1 up');
+}
+
 async function nested(t: Test, h: CnmHost, p: Host): Promise<void> {
   const protocols = '802.1ad,802.1q';
   const ping = await joined(h, 'deep', '10.30.0.0/24', { parent: 'eth1.10.100', vlan_protocol: protocols });
@@ -170,21 +184,27 @@ async function nested(t: Test, h: CnmHost, p: Host): Promise<void> {
     (argv) => p.spawnNet(argv),
     '-e -i eth0',
     async () => {
-      t.ok(await ping('10.30.0.1', 5));
+      t.ok(await ping('10.30.0.100', 5));
     },
   );
   t.match(seen, /802\.1Q-9?QinQ|0x88a8/);
-  t.match(seen, /vlan 10, .*vlan 100, .* > 10\.30\.0\.1: ICMP echo request/);
+  t.match(seen, /vlan 10, .*vlan 100, .* > 10\.30\.0\.100: ICMP echo request/);
   await leave(h, 'deep');
   t.equal(await vlans(h), '');
 }
 
 async function lives(t: Test, h: CnmHost): Promise<void> {
   await h.net('ip', 'link', 'add', 'link', 'eth1', 'name', 'eth1.5', 'type', 'vlan', 'id', '5');
-  for (const [index, parent] of ['eth1.100', 'eth1.100', 'eth1.5', 'eth1.100.7'].entries())
-    t.equal((await network(h, `n${index}`, `10.4${index}.0.0/24`, { parent })).status, 201, parent);
+  const ping = await joined(h, 'n1', '10.7.1.0/24', { parent: 'eth1.100' });
+  for (const [name, subnet, parent] of [
+    ['n0', '10.40.0.0/24', 'eth1.100'],
+    ['n2', '10.42.0.0/24', 'eth1.5'],
+    ['n3', '10.43.0.0/24', 'eth1.100.7'],
+  ] as const)
+    t.equal((await network(h, name, subnet, { parent })).status, 201, parent);
   const all = 'eth1.5 eth1.100 eth1.100.7';
   t.equal(await vlans(h), all);
+  t.ok(await ping('10.7.1.100', 5));
   const other = await network(h, 'n4', '10.44.0.0/24', { parent: 'eth1.100', vlan_protocol: '802.1ad' });
   t.match(other.text, 'is there already with 802.1q; this network wants 802.1ad');
   const twin = await network(h, 'n4', '10.44.0.0/24', { parent: 'eth1', vlan: '5' });
@@ -198,6 +218,11 @@ async function lives(t: Test, h: CnmHost): Promise<void> {
     'what was deleted to be put back',
     20_000,
     async () => (await sorted()) === wanted || undefined,
+  );
+  await until(
+    'its sandbox to be on it again',
+    20_000,
+    async () => (await ping('10.7.1.100', 5)) || undefined,
   );
   await leave(h, 'n1');
   t.equal(await sorted(), wanted, 'n3 is on a VLAN within it');
