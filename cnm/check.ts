@@ -5,7 +5,7 @@ import type { Finding, Questions } from './driver.ts';
 import type { NetworkId } from './model.ts';
 
 /** Long enough for a host that sleeps, or that has a bridge in its way which just learns. */
-const PATIENCE_MS = 3000;
+const PATIENCE_MS = 2000;
 
 /**
  * @param targets Addresses to ask for, besides those that the driver thinks of.

@@ -21,10 +21,13 @@ t.test('cnm network check', async (t) => {
     { host: h, link: 'eth1', addresses: ['10.50.0.2/24'] },
     { host: r, link: 'eth1', addresses: ['10.50.0.9/24', 'fd00:50::9/64'] },
   );
-  await create(h, 'lan', { parent: 'eth1' }, '10.50.0.9', 'fd00:50::9');
-  // The first look makes the folder of namespaces.
-  await ask(h, 'lan');
+  // The first sandbox makes the folder for all, the first bridge turns forwarding on.
+  await admin(h, 'POST', '/v1/sandboxes', { name: 'first' });
+  await admin(h, 'DELETE', '/v1/sandboxes/first');
+  await admin(h, 'POST', '/v1/networks', { name: 'first' });
+  await remove(h, 'first');
   const before = await snapshot(h);
+  await create(h, 'lan', { parent: 'eth1' }, '10.50.0.9', 'fd00:50::9');
   await t.test('a LAN that answers', (t) => answers(t, h));
   await t.test('a LAN that drops foreign MACs', (t) => drops(t, h, r));
   await t.test('nobody to ask, nobody who answers, no LAN', (t) => nobody(t, h));
@@ -115,7 +118,6 @@ async function nobody(t: Test, h: CnmHost): Promise<void> {
   t.match(down, { code: 3, stdout: /^failed +parent +eth1 is down/ });
   await h.net('ip', 'link', 'set', 'eth1', 'up');
   await remove(h, 'mute');
-  await create(h, 'lan', { parent: 'eth1' }, '10.50.0.9', 'fd00:50::9');
 }
 
 async function untested(t: Test, h: CnmHost): Promise<void> {
@@ -126,9 +128,9 @@ async function untested(t: Test, h: CnmHost): Promise<void> {
   await remove(h, 'alone');
   await admin(h, 'POST', '/v1/networks', { name: 'inner', subnets: ['10.51.0.0/24'] });
   t.same(await ask(h, 'inner'), []);
-  await remove(h, 'inner');
-  const { status, text } = await admin(h, 'POST', '/v1/networks/lan/check', { ask: ['nonsense'] });
+  const { status, text } = await admin(h, 'POST', '/v1/networks/inner/check', { ask: ['nonsense'] });
   t.equal(status, 400);
   t.match(text, 'must be an IP address');
+  await remove(h, 'inner');
   t.equal((await admin(h, 'POST', '/v1/networks/none/check', {})).status, 404);
 }
