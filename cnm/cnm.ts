@@ -4,7 +4,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
-import type { Driver } from './driver.ts';
+import type { Driver, Finding } from './driver.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -73,6 +73,8 @@ export interface Cnm {
   }): Promise<ReconcileReport>;
   /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
   repairLinks(): Promise<ReconcileReport>;
+  /** The network's self-test, which sends frames; `targets`: addresses to ask for besides. None where its driver has no test. */
+  checkNetwork(id: NetworkId, targets: readonly Ip[]): Promise<readonly Finding[]>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */
   dryRun(spec: NetworkSpec): Promise<Plan>;
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */
@@ -90,8 +92,10 @@ export interface Difference {
   readonly network?: NetworkId;
   readonly id: string;
   readonly missing: readonly Step[];
-  /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
+  /** False for what nobody can put back: a veth inside a Docker sandbox that is gone; or not yet (`awaits`). */
   readonly repairable: boolean;
+  /** The interface of somebody else's that has to come back first. */
+  readonly awaits?: string;
 }
 
 export interface Drift {

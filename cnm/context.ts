@@ -28,6 +28,11 @@ export interface Context {
   readonly entering: Map<NetworkId, number>;
   /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
   readonly ephemeral: { next: number };
+  /** The interfaces that networks wait for, and how those of Docker's containers were last seen to be called: see parents.ts. */
+  readonly awaited: Set<string>;
+  readonly interfaces: Map<EndpointId, string>;
+  /** What self-tests have made and will undo: see check.ts. */
+  readonly checks: Set<Plan>;
 }
 
 /** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */

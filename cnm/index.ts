@@ -2,6 +2,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
+import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import type { Context } from './context.ts';
 import type { Driver } from './driver.ts';
@@ -45,6 +46,9 @@ export function createCnm(options: CnmOptions): Cnm {
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
+    checks: new Set(),
   };
   const gate = new Gate();
   return {
@@ -72,6 +76,7 @@ export function createCnm(options: CnmOptions): Cnm {
     watch: (listener) => records.watch(listener),
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
+    checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     close: () => gate.close(() => context.queues.idle()),

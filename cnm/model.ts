@@ -103,6 +103,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly attachment?: Attachment;
   /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
   readonly left?: string;
+  /** When its link was last put back because the interface that it is on had gone and come back. */
+  readonly putBackAt?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }

@@ -16,7 +16,14 @@ import { answerError, answerUnknownPath } from './failures.ts';
 import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
 import { Observatory } from './observatory.ts';
-import { decodeJoin, decodeLeave, decodeNetwork, decodePublish, decodeSandbox } from './schema.ts';
+import {
+  decodeCheck,
+  decodeJoin,
+  decodeLeave,
+  decodeNetwork,
+  decodePublish,
+  decodeSandbox,
+} from './schema.ts';
 import { Standalone } from './standalone.ts';
 import { subnetView } from './summaries.ts';
 import type { NetworkRequest, PlanView, VersionView } from './views.ts';
@@ -113,6 +120,10 @@ function networkRoutes(
     })
     .get('/:ref', async (request, response) => {
       response.json(await observatory.network(request.params.ref));
+    })
+    .post('/:ref/check', async (request, response) => {
+      const { ask } = decodeCheck(request.body);
+      response.json(await observatory.checkNetwork(request.params.ref, ask));
     })
     .delete('/:ref', async (request, response) => {
       const network = await observatory.findNetwork(request.params.ref);

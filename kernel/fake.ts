@@ -196,6 +196,11 @@ class MemoryKernel implements FakeKernel {
     // Nothing ever comes in.
   }
 
+  /** Nobody answers. */
+  askNeighbours(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+
   counters(): ReadonlyMap<string, PacketCount> {
     const { elements } = this.#state;
     const keys = OPEN.flatMap((set) => [...(elements?.get(set)?.keys() ?? [])]);

@@ -1,6 +1,8 @@
 /** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
 import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
 import type { Facts } from './facts.ts';
+import type { NeighbourFrame } from './neighbour-question.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
 /** A change in the kernel that nobody here asked for: who listens looks at the facts again. */
@@ -31,6 +33,21 @@ export type OnDatagram = (
   port: number,
   answer: (reply: Uint8Array) => void,
 ) => void;
+
+/** Who asks for an address: by which link, and in whose name. */
+export interface Asker {
+  /** Absent: the daemon's. */
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mac: Mac;
+}
+
+/** What an asker's link has seen go by. */
+export interface NeighbourSaying extends NeighbourFrame {
+  readonly by: string;
+  /** It left by this link: sent by the asker, or by a link on that one. */
+  readonly outgoing: boolean;
+}
 
 export interface Kernel {
   /**
@@ -71,6 +88,16 @@ export interface Kernel {
    * it already, to be handled and answered together with the rest.
    */
   drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void;
+  /**
+   * Each asker asks who has these addresses, a few times within `patience` ms, until each has an answer to its own MAC. All that their links have
+   * seen about these addresses meanwhile.
+   * @throws KernelError ENODEV or ENETDOWN for a link that is not there or down, EPERM without CAP_NET_RAW
+   */
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]>;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

@@ -11,10 +11,12 @@ import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type {
+  Asker,
   FactsQuery,
   Kernel,
   KernelChange,
   Datagram,
+  NeighbourSaying,
   OnDatagram,
   Orphan,
   PacketCount,
@@ -24,10 +26,12 @@ import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
 import { Monitor } from './monitor.ts';
+import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import type { Ip } from '../address/ip.ts';
 import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
@@ -267,6 +271,14 @@ class LinuxKernel implements Kernel {
   drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
     this.#datagrams.drain(fd, onDatagram, first);
+  }
+
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]> {
+    return askNeighbours(this.#ground.sys, askers, addresses, patience);
   }
 
   prepare(): Promise<void> {

@@ -4,6 +4,7 @@ import type { Appearance, Driver, PublishRequest } from '../../cnm/driver.ts';
 import type { EndpointSpec, NetworkRecord, NetworkSpec, PortBinding } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan } from '../../kernel/step.ts';
+import { check } from './check.ts';
 import {
   assertMtu,
   assertNoOverlap,
@@ -17,7 +18,7 @@ import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { warningOf } from './nics.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
-import { wayTo, wireOf } from './wire.ts';
+import { outageOf, wayTo, wireOf } from './wire.ts';
 
 const NAME = 'cnm-macvlan';
 
@@ -42,6 +43,7 @@ export const macvlan: Driver = {
   endpoint: endpointPlan,
   join: joinInfo,
   appearance,
+  check,
   publishing: { requests: publishRequests, plan: () => [] },
 };
 
@@ -100,6 +102,6 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
   const promiscuity = host.links.get(device)?.promiscuity ?? 0;
   if (options.parent !== undefined) fields.push(['promiscuous', promiscuity > 0 ? 'yes' : 'no']);
-  const warning = link && warningOf(link);
-  return { device, fields, warnings: warning === undefined ? [] : [warning] };
+  const warnings = [outageOf(device, options, host.links), link && warningOf(link)];
+  return { device, fields, warnings: warnings.filter((warning) => warning !== undefined) };
 }
