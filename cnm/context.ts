@@ -22,6 +22,8 @@ export interface Context {
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
   readonly now: () => Date;
+  /** Milliseconds that a namespace may take to be gone: see endpoints.ts. */
+  readonly patience: number;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;
   /** How many endpoints of a network are being made and have no record yet: see presence.ts. */

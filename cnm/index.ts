@@ -27,11 +27,14 @@ export interface CnmOptions {
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
   readonly now?: () => Date;
+  /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
+  readonly patience?: number;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
   const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
+  const { patience = 10_000 } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -43,6 +46,7 @@ export function createCnm(options: CnmOptions): Cnm {
     engine,
     host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
     now,
+    patience,
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
