@@ -19,6 +19,7 @@ import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
@@ -94,6 +95,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: OverlayCheck;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -135,9 +137,14 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
+  const overlay = createOverlayCheck({ cnm, kernel, log, host: { netnsDir: join(runDir, 'netns'), ...host } });
+  held.push(() => {
+    overlay.close();
+    return Promise.resolve();
+  });
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, overlay };
 }
 
 /** Loaded only where there is a cluster, for gRPC takes time and memory. */
@@ -164,7 +171,7 @@ function membershipOf({ advertise }: Configuration, store: ClusterStore): Cluste
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, overlay }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -183,7 +190,7 @@ async function listen(
         ];
   const stopping = new AbortController();
   const admin = adminApp({
-    ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),
     notices: store.notices.map(noticeText),

@@ -7,6 +7,7 @@ import type { AskView } from '../dns/service.ts';
 import type {
   AddressView,
   AuditView,
+  CheckView,
   ClusterSummary,
   DnsQueryRequest,
   DnsView,
@@ -65,6 +66,10 @@ export class Client {
 
   async deleteNetwork(ref: string): Promise<void> {
     await this.#call('DELETE', at('networks', ref));
+  }
+
+  async checkNetwork(ref: string): Promise<CheckView> {
+    return (await this.#call('GET', `${at('networks', ref)}/check`)) as CheckView;
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -1,0 +1,24 @@
+/** What the test of an overlay network found, for people. Pure. */
+import type { CheckFinding, CheckView } from '../views.ts';
+import type { Paint } from './text.ts';
+
+export function checkText({ findings, segments, healthy }: CheckView, paint: Paint): string {
+  const lines = [
+    ...findings.flatMap((one) => findingLines(one, paint)),
+    ...segments.flatMap(({ vni, port, local, mtu, peers }) => [
+      paint.bold(`vni ${vni}, udp ${port}, from ${local}, mtu ${mtu}`),
+      ...(peers.length === 0 ? ['  no other host is in its list of peers'] : []),
+      ...peers.flatMap(({ peer, findings: found }) =>
+        found.length === 0
+          ? [`  ${peer}  ${paint.green('ok')}  both ways, full packets, checksums`]
+          : [`  ${peer}`, ...found.flatMap((one) => findingLines(one, paint).map((line) => `    ${line}`))],
+      ),
+    ]),
+  ];
+  return `${lines.join('\n')}\n${healthy ? '' : 'Something is wrong; what to do stands behind each arrow.\n'}`;
+}
+
+function findingLines({ code, severity, what, todo }: CheckFinding, paint: Paint): readonly string[] {
+  const colour = { error: paint.red, warning: paint.yellow, note: paint.dim }[severity];
+  return [`${colour(`${severity} ${code}`)}  ${what}`, `  -> ${todo}`];
+}
