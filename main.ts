@@ -137,7 +137,12 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
-  const overlay = createOverlayCheck({ cnm, kernel, log, host: { netnsDir: join(runDir, 'netns'), ...host } });
+  const overlay = createOverlayCheck({
+    cnm,
+    kernel,
+    log,
+    host: { netnsDir: join(runDir, 'netns'), ...host },
+  });
   held.push(() => {
     overlay.close();
     return Promise.resolve();

@@ -11,7 +11,7 @@ export interface OverlayService {
 
 export interface OverlayRouteParts {
   readonly overlay: OverlayService | undefined;
-  findNetwork(ref: string): Promise<NetworkRecord>;
+  readonly findNetwork: (ref: string) => Promise<NetworkRecord>;
 }
 
 export function overlayRoutes({ overlay, findNetwork }: OverlayRouteParts): express.Router {

@@ -19,6 +19,10 @@ export function checkText({ findings, segments, healthy }: CheckView, paint: Pai
 }
 
 function findingLines({ code, severity, what, todo }: CheckFinding, paint: Paint): readonly string[] {
-  const colour = { error: paint.red, warning: paint.yellow, note: paint.dim }[severity];
-  return [`${colour(`${severity} ${code}`)}  ${what}`, `  -> ${todo}`];
+  return [`${coloured(`${severity} ${code}`, severity, paint)}  ${what}`, `  -> ${todo}`];
+}
+
+function coloured(text: string, severity: CheckFinding['severity'], paint: Paint): string {
+  if (severity === 'note') return paint.dim(text);
+  return severity === 'error' ? paint.red(text) : paint.yellow(text);
 }

@@ -70,6 +70,14 @@ export function findings(evidence: Evidence, ground: Ground): readonly Finding[]
 function noWay(evidence: Evidence, { tunnel, here }: Ground): readonly Finding[] {
   const { peer, pong, answered, there, back, side, others, unreachable, refused } = evidence;
   const { vni, port } = tunnel;
+  if (side?.listed === false)
+    return [
+      error(
+        'not-listed',
+        `${peer} has the network (VNI ${vni}), but not this host in its list of peers: nothing that is for everybody comes from there to ${here.local}`,
+        `create the network there anew with ${here.local} in -o peers=…`,
+      ),
+    ];
   if (there || back) return [];
   if (!pong && !answered) {
     const by = unreachable.find(({ why }) => why === 'host');
@@ -87,8 +95,8 @@ function noWay(evidence: Evidence, { tunnel, here }: Ground): readonly Finding[]
       closed
         ? error(
             'port-closed',
-            `${peer} answers to ping, but nothing listens on its UDP port ${port}, and cnmd does not answer there`,
-            `start cnmd on it; docker network ls shows whether it has the network`,
+            `${peer} answers to ping, but nothing listens on its UDP port ${port}, and no cnmd with an overlay network answers there`,
+            `see on ${peer} that cnmd runs, and create the network there: cnm network ls`,
           )
         : error(
             'silent',
@@ -97,14 +105,6 @@ function noWay(evidence: Evidence, { tunnel, here }: Ground): readonly Finding[]
           ),
     ];
   if (side === undefined) return [elsewhere(peer, vni, port, others)];
-  if (!side.listed)
-    return [
-      error(
-        'not-listed',
-        `${peer} has the network (VNI ${vni}), but not this host in its list of peers: it answers nothing to ${here.local}`,
-        `create the network there anew with ${here.local} in -o peers=…`,
-      ),
-    ];
   if (!side.present)
     return [
       {
@@ -153,7 +153,10 @@ function refusedHere(refused: ReadonlyMap<number, string>, peer: Ip, port: numbe
   ];
 }
 
-function directions({ peer, there, back, unreachable, refused }: Evidence, { tunnel, here }: Ground): readonly Finding[] {
+function directions(
+  { peer, there, back, unreachable, refused }: Evidence,
+  { tunnel, here }: Ground,
+): readonly Finding[] {
   const { port } = tunnel;
   const said = unreachable.filter(({ why }) => why === 'prohibited' || why === 'port').map(({ by }) => by);
   const by = said.length === 0 ? '' : ` (${said.join(', ')} says so)`;
@@ -185,8 +188,10 @@ function directions({ peer, there, back, unreachable, refused }: Evidence, { tun
 function sizes(evidence: Evidence, { here }: Ground): readonly Finding[] {
   const { peer, there, back, fullThere, fullBack, longestThere, longestBack } = evidence;
   const found: Finding[] = [];
-  if (there && !fullThere) found.push(narrow('mtu-there', `from this host to ${peer}`, longestThere, evidence, here));
-  if (back && !fullBack) found.push(narrow('mtu-back', `from ${peer} to this host`, longestBack, evidence, here));
+  if (there && !fullThere)
+    found.push(narrow('mtu-there', `from this host to ${peer}`, longestThere, evidence, here));
+  if (back && !fullBack)
+    found.push(narrow('mtu-back', `from ${peer} to this host`, longestBack, evidence, here));
   return found;
 }
 
@@ -203,7 +208,8 @@ function narrow(
     router === undefined
       ? 'nobody on the way says so: a black hole for path MTU discovery'
       : `${router.by} says: at most ${router.mtu ?? 0}`;
-  const passes = longest === undefined ? 'and what does pass could not be found out' : `at most ${longest} pass`;
+  const passes =
+    longest === undefined ? 'and what does pass could not be found out' : `at most ${longest} pass`;
   const below = longest === undefined ? 'WHAT PASSES' : String(longest + overhead);
   return error(
     code,
@@ -214,7 +220,8 @@ function narrow(
 
 function checksums(evidence: Evidence, { here }: Ground): readonly Finding[] {
   const { peer, there, back, offloadThere, offloadBack } = evidence;
-  const why = 'its network device is trusted to compute checksums inside of a tunnel, and does not; pings pass, TCP does not';
+  const why =
+    'its network device is trusted to compute checksums inside of a tunnel, and does not; pings pass, TCP does not';
   return [
     ...(there && !offloadThere
       ? [

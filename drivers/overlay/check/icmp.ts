@@ -17,9 +17,7 @@ const PORT_UNREACHABLE = { 4: 3, 6: 4 } as const;
 const PROHIBITED: Readonly<Record<4 | 6, readonly number[]>> = { 4: [9, 10, 13], 6: [1, 5, 6] };
 const FRAGMENTATION_NEEDED = 4;
 
-export type IcmpMessage =
-  | { readonly kind: 'request' | 'reply'; readonly data: Buffer }
-  | Unreachable;
+export type IcmpMessage = { readonly kind: 'request' | 'reply'; readonly data: Buffer } | Unreachable;
 
 /** What became of a UDP datagram of ours. */
 export interface Unreachable {
@@ -56,7 +54,8 @@ export function parseIcmp(family: 4 | 6, message: Buffer): IcmpMessage | undefin
     return { kind: 'unreachable', why: 'too-big', ...original, mtu: message.readUInt32BE(4) };
   if (family === 4 && code === FRAGMENTATION_NEEDED)
     return { kind: 'unreachable', why: 'too-big', ...original, mtu: message.readUInt16BE(6) };
-  const why = code === PORT_UNREACHABLE[family] ? 'port' : PROHIBITED[family].includes(code) ? 'prohibited' : 'host';
+  const why =
+    code === PORT_UNREACHABLE[family] ? 'port' : PROHIBITED[family].includes(code) ? 'prohibited' : 'host';
   return { kind: 'unreachable', why, ...original };
 }
 

@@ -50,7 +50,11 @@ export interface OverlayCheckParts extends StationParts {
   readonly host: HostSettings;
 }
 
-const PACE: Pace = { interval: 500, attempts: 4, wait: (ms) => new Promise((resolve) => void setTimeout(resolve, ms)) };
+const PACE: Pace = {
+  interval: 500,
+  attempts: 4,
+  wait: (ms) => new Promise((resolve) => void setTimeout(resolve, ms)),
+};
 
 export function createOverlayCheck(parts: OverlayCheckParts): OverlayCheck {
   const station = new Station(parts);
@@ -127,7 +131,8 @@ function below(network: NetworkRecord, host: HostSettings, facts: Facts, mtu: nu
     return changedBelow(mtu, underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4).mtu);
   } catch (error) {
     if (!(error instanceof CnmError)) throw error;
-    return [{ code: 'unreachable', severity: 'error', what: error.message, todo: 'see ip route and ip address' }];
+    return [
+      { code: 'unreachable', severity: 'error', what: error.message, todo: 'see ip route and ip address' },
+    ];
   }
 }
-

@@ -10,12 +10,15 @@ const JSON_LIMIT = 8192;
 const WAYS = ['icmp', 'tunnel', 'offload'] as const;
 export type Way = (typeof WAYS)[number];
 
-const address = z.string().max(45).transform((text, context): Ip => {
-  const parsed = parseIp(text);
-  if (parsed !== undefined) return parsed;
-  context.addIssue({ code: 'custom', message: 'no address' });
-  return z.NEVER;
-});
+const address = z
+  .string()
+  .max(45)
+  .transform((text, context): Ip => {
+    const parsed = parseIp(text);
+    if (parsed !== undefined) return parsed;
+    context.addIssue({ code: 'custom', message: 'no address' });
+    return z.NEVER;
+  });
 const whole = (limit: number) => z.number().int().min(0).max(limit);
 
 const ask = z.object({
@@ -64,7 +67,10 @@ const answer = z.object({
   /** Why an answer by another way could not be sent: the errno. */
   failed: z.string().max(20).optional(),
   /** Addresses of its endpoints, with their MACs, as many as fit. */
-  entries: z.array(z.tuple([z.string().max(45), z.string().max(17)])).max(256).optional(),
+  entries: z
+    .array(z.tuple([z.string().max(45), z.string().max(17)]))
+    .max(256)
+    .optional(),
 });
 
 export type Ask = z.infer<typeof ask>;

@@ -12,7 +12,15 @@ import type { Kernel, ProbeSocket, ProbeSocketOptions } from '../../../kernel/ke
 import { bridgeMac } from '../names.ts';
 import { CHECKSUM, PACKET_OVERHEAD, PROBE_PORT, probeDatagram, probeFrame } from './frame.ts';
 import { echoRequest, parseIcmp, type Unreachable } from './icmp.ts';
-import { type Answer, type Ask, decodeMessage, encodeMessage, type Message, type Side, type Way } from './message.ts';
+import {
+  type Answer,
+  type Ask,
+  decodeMessage,
+  encodeMessage,
+  type Message,
+  type Side,
+  type Way,
+} from './message.ts';
 import { entriesOf, type Tunnel, tunnelsOf } from './tunnels.ts';
 
 export type ProbeKernel = Pick<Kernel, 'probeSocket' | 'sendUnfinished'>;
@@ -118,7 +126,13 @@ export class Station {
   ): void {
     const spec = { from: here.mac, to: bridgeMac(to, vni, here.bridge), message };
     if (way === 'tunnel') udp.send(probeDatagram(vni, spec), to, port);
-    else this.#parts.kernel.sendUnfinished(here.netns, here.link, probeFrame({ ...spec, unfinished: true }), CHECKSUM);
+    else
+      this.#parts.kernel.sendUnfinished(
+        here.netns,
+        here.link,
+        probeFrame({ ...spec, unfinished: true }),
+        CHECKSUM,
+      );
   }
 
   #networks(): readonly NetworkRecord[] {
@@ -163,7 +177,10 @@ export class Station {
       this.#wanting = true;
       const what = `${options.kind} ${options.address} ${options.netns ?? ''}`;
       if (!this.#failed.has(what))
-        this.#parts.log.debug({ error: error.message, what }, 'tests of the way to other hosts are not answered there');
+        this.#parts.log.debug(
+          { error: error.message, what },
+          'tests of the way to other hosts are not answered there',
+        );
       this.#failed.add(what);
       return undefined;
     }
@@ -225,7 +242,9 @@ export class Station {
     if (from !== undefined && from !== ask.from) return;
     const tunnels = this.tunnels();
     const tunnel = tunnels.find(({ vni, port }) => vni === ask.vni && port === ask.port);
-    const listed = tunnels.filter(({ hosts, here }) => hosts.includes(ask.from) || here?.peers.includes(ask.from));
+    const listed = tunnels.filter(
+      ({ hosts, here }) => hosts.includes(ask.from) || here?.peers.includes(ask.from),
+    );
     const mouth = tunnel?.here ?? listed.find(({ here }) => here !== undefined)?.here;
     const answer = {
       say: 'answer' as const,
@@ -263,11 +282,15 @@ export class Station {
   /** As many as an answer surely holds. */
   #entries({ network, here }: Tunnel): Answer['entries'] {
     const most = Math.max(0, Math.floor(((here?.mtu ?? 0) - 600) / 45));
-    return entriesOf(this.#parts.cnm.endpoints(network.id)).slice(0, Math.min(most, 256)).map(([ip, mac]) => [ip, mac]);
+    return entriesOf(this.#parts.cnm.endpoints(network.id))
+      .slice(0, Math.min(most, 256))
+      .map(([ip, mac]) => [ip, mac]);
   }
 }
 
+/** A stranger is told that he is none of the network's hosts, and no more. */
 function sideOf({ here, pools, ranges, encrypted }: Tunnel, listed: boolean): Side {
+  if (!listed) return { present: here !== undefined, listed, pools: [], ranges: [], encrypted };
   return {
     present: here !== undefined,
     listed,

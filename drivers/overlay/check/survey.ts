@@ -9,7 +9,15 @@ import type { Heard } from './station.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
 
 /** Number of the question, and of those about a size: SIZES + its length. */
-export const QUESTION = { there: 1, back: 2, fullThere: 3, fullBack: 4, offloadThere: 5, offloadBack: 6, entries: 7 } as const;
+export const QUESTION = {
+  there: 1,
+  back: 2,
+  fullThere: 3,
+  fullBack: 4,
+  offloadThere: 5,
+  offloadBack: 6,
+  entries: 7,
+} as const;
 const THERE_SIZES = 1000;
 const BACK_SIZES = 2000;
 
@@ -53,7 +61,7 @@ export interface Pace {
   /** Milliseconds between two attempts, and how many. */
   readonly interval: number;
   readonly attempts: number;
-  wait(milliseconds: number): Promise<void>;
+  readonly wait: (milliseconds: number) => Promise<void>;
 }
 
 interface Question {
@@ -121,9 +129,14 @@ export class Survey {
       const { mtu } = this.#here;
       await this.#ask(questions(mtu), pace);
       const [there, back] = [this.#has('there'), this.#has('back')];
-      const longestThere = there && !this.#has('fullThere') ? await this.#longest(THERE_SIZES, pace) : undefined;
+      const longestThere =
+        there && !this.#has('fullThere') ? await this.#longest(THERE_SIZES, pace) : undefined;
       const longestBack = back && !this.#has('fullBack') ? await this.#longest(BACK_SIZES, pace) : undefined;
-      return { ...this.#evidence(), ...(longestThere && { longestThere }), ...(longestBack && { longestBack }) };
+      return {
+        ...this.#evidence(),
+        ...(longestThere && { longestThere }),
+        ...(longestBack && { longestBack }),
+      };
     } finally {
       stop();
     }
@@ -160,7 +173,8 @@ export class Survey {
       if (open.length === 0) return;
       for (const one of open) this.#send(one);
       const end = performance.now() + interval;
-      while (performance.now() < end && open.some(({ question }) => !this.#settled.has(question))) await wait(10);
+      while (performance.now() < end && open.some(({ question }) => !this.#settled.has(question)))
+        await wait(10);
     }
   }
 
@@ -191,7 +205,10 @@ export class Survey {
       if (heard.id === this.#id && heard.from === this.#peer) this.#pong = true;
     } else if (heard.kind === 'answer') this.#take(heard.answer, heard.way);
     else if (heard.what.to === this.#peer && heard.what.port === this.#tunnel.port)
-      this.#unreachable.set(`${heard.what.why} ${heard.by} ${heard.what.mtu ?? ''}`, { ...heard.what, by: heard.by });
+      this.#unreachable.set(`${heard.what.why} ${heard.by} ${heard.what.mtu ?? ''}`, {
+        ...heard.what,
+        by: heard.by,
+      });
   }
 
   #take(answer: Answer, way: 'icmp' | 'tunnel'): void {
@@ -241,6 +258,12 @@ function spread(low: number, high: number): readonly number[] {
 function sized(base: number, number: number, size: number): Question {
   const question = base + number;
   if (base === THERE_SIZES)
-    return { question, ways: ['tunnel'], by: CONTROL, size, settledBy: (answer) => answer.heard === 'tunnel' };
+    return {
+      question,
+      ways: ['tunnel'],
+      by: CONTROL,
+      size,
+      settledBy: (answer) => answer.heard === 'tunnel',
+    };
   return { question, ways: CONTROL, by: ['tunnel'], sizeBack: size, settledBy: (_, way) => way === 'tunnel' };
 }

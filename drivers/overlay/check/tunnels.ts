@@ -75,6 +75,8 @@ function presenceOf({ bridge, tunnel, vni }: Segment, plan: Plan): TunnelHere | 
 /** The addresses of a network's endpoints here that lie in a tunnel's pools are not told apart: a MAC is one of the network. */
 export function entriesOf(endpoints: readonly EndpointRecord[]): readonly (readonly [string, string])[] {
   return endpoints.flatMap(({ address, addressV6, mac }) =>
-    [address, addressV6].flatMap((one) => (one === undefined ? [] : [[one.replace(/\/.*/, ''), mac] as const])),
+    [address, addressV6].flatMap((one) =>
+      one === undefined ? [] : [[one.replace(/\/.*/, ''), mac] as const],
+    ),
   );
 }
