@@ -19,6 +19,7 @@ import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
@@ -92,6 +93,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: OverlayCheck;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -133,9 +135,19 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
+  const overlay = createOverlayCheck({
+    cnm,
+    kernel,
+    log,
+    host: { netnsDir: join(runDir, 'netns'), ...host },
+  });
+  held.push(() => {
+    overlay.close();
+    return Promise.resolve();
+  });
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, overlay };
 }
 
 /**
@@ -144,7 +156,7 @@ async function assemble(
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, overlay }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -163,7 +175,7 @@ async function listen(
         ];
   const stopping = new AbortController();
   const admin = adminApp({
-    ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),
     notices: store.notices.map(noticeText),

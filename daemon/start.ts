@@ -13,6 +13,7 @@ export interface StartParts {
   readonly store: Store;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: { start(): void };
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
   readonly reclaimLeases: () => Promise<unknown>;
@@ -26,6 +27,7 @@ export async function start({
   store,
   upkeep,
   dns,
+  overlay,
   version,
   reclaimLeases,
 }: StartParts): Promise<void> {
@@ -37,6 +39,7 @@ export async function start({
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
   await dns.start();
+  overlay.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
   log.info({ version, ...counts, ms: Math.round(performance.now() - began) }, 'ready');

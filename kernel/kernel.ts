@@ -49,6 +49,33 @@ export interface NeighbourSaying extends NeighbourFrame {
   readonly outgoing: boolean;
 }
 
+export interface ProbeSocketOptions {
+  readonly kind: 'icmp' | 'udp';
+  /** By which it sends, and at which it hears. */
+  readonly address: Ip;
+  /** Of udp; absent: any that is free. */
+  readonly port?: number;
+  /** It only sends. */
+  readonly deaf?: true;
+  /** Absent: the daemon's. */
+  readonly netns?: NetnsPath;
+}
+
+/** It never waits. Its UDP datagrams are not cut on their way (DF), whatever the kernel knows of the way. */
+export interface ProbeSocket {
+  /** All that has come in; of ICMP without the IP header. */
+  drain(onMessage: (message: Buffer, from: Ip) => void): void;
+  /** Lost when there is no room. @throws KernelError with what the kernel refuses it for: EMSGSIZE, EPERM (a firewall), ENETUNREACH */
+  send(message: Uint8Array, to: Ip, port?: number): void;
+  close(): void;
+}
+
+/** Where a checksum stands that a device is to finish: from `start` of the frame on, into the two bytes `offset` behind that. */
+export interface PartialChecksum {
+  readonly start: number;
+  readonly offset: number;
+}
+
 export interface Kernel {
   /**
    * Apply a plan in order, in as few system calls as it allows. Idempotent: a step that is already satisfied by an object
@@ -98,6 +125,10 @@ export interface Kernel {
     addresses: readonly Ip[],
     patience: number,
   ): Promise<readonly NeighbourSaying[]>;
+  /** For tests of the way to other hosts. @throws KernelError ENOENT when the namespace is gone, EADDRINUSE, EADDRNOTAVAIL, EPERM */
+  probeSocket(options: ProbeSocketOptions): ProbeSocket;
+  /** A frame that leaves by `link` as TCP's do, the checksum still to be computed. Lost where the link is down. @throws KernelError ENODEV */
+  sendUnfinished(netns: NetnsPath, link: string, frame: Uint8Array, checksum: PartialChecksum): void;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

@@ -20,6 +20,9 @@ import type {
   OnDatagram,
   Orphan,
   PacketCount,
+  PartialChecksum,
+  ProbeSocket,
+  ProbeSocketOptions,
   SocketAddress,
 } from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
@@ -36,6 +39,7 @@ import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
+import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { TABLE } from './sets.ts';
 import { run } from './run.ts';
@@ -279,6 +283,22 @@ class LinuxKernel implements Kernel {
     patience: number,
   ): Promise<readonly NeighbourSaying[]> {
     return askNeighbours(this.#ground.sys, askers, addresses, patience);
+  }
+
+  probeSocket(options: ProbeSocketOptions): ProbeSocket {
+    return openProbeSocket(this.#ground.sys, options);
+  }
+
+  sendUnfinished(netns: NetnsPath, name: string, frame: Uint8Array, checksum: PartialChecksum): void {
+    const session = new Session(this.#ground);
+    try {
+      session.look([{ netns, name }]);
+      const link = session.link(netns, name);
+      if (link === undefined) throw new KernelError(`send by ${name}`, 'ENODEV', 'there is no such link');
+      sendUnfinished(this.#ground.sys, netns, link.index, frame, checksum);
+    } finally {
+      session.close();
+    }
   }
 
   prepare(): Promise<void> {
