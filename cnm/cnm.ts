@@ -22,6 +22,7 @@ import type {
 /** Only what the caller left empty. */
 export interface EndpointAnswer {
   readonly mac?: Mac;
+  readonly address?: Prefix;
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Context } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
@@ -25,12 +26,15 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** Absent: no network can have its addresses from a DHCP server. */
+  readonly leases?: Leases;
   readonly now?: () => Date;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
+  const { now = () => new Date() } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -40,6 +44,7 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
+    leases,
     host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
     now,
     claimed: new Set(),

@@ -1,5 +1,6 @@
 /** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
 import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
 import type { Facts } from './facts.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
@@ -24,6 +25,28 @@ export type OnDatagram = (
   port: number,
   answer: (reply: Uint8Array) => void,
 ) => void;
+
+/** UDP over IPv4 as it is on an Ethernet. */
+export interface FramedDatagram {
+  readonly from: FrameAddress;
+  readonly to: FrameAddress;
+  readonly payload: Uint8Array;
+}
+
+export interface FrameAddress {
+  readonly mac: Mac;
+  readonly address: Ip;
+  readonly port: number;
+}
+
+/** Datagrams on a link beside the host's own addresses: see link-tap.ts. Nothing waits. */
+export interface LinkTap {
+  /** False: the link is down or gone, or there is no room. */
+  send(datagram: FramedDatagram): boolean;
+  /** The next one that has come in; undefined when there is none. */
+  receive(): FramedDatagram | undefined;
+  close(): void;
+}
 
 export interface Kernel {
   /**
@@ -61,6 +84,11 @@ export interface Kernel {
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[];
   /** Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. */
   drainDatagrams(fd: number, onDatagram: OnDatagram): void;
+  /**
+   * Datagrams for a UDP port, of whatever address, that come in on a link of the daemon's namespace; it hears them as long as it is open.
+   * @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW
+   */
+  tapLink(link: string, port: number): LinkTap;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

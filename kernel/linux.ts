@@ -14,6 +14,7 @@ import type {
   FactsQuery,
   Kernel,
   KernelChange,
+  LinkTap,
   OnDatagram,
   Orphan,
   PacketCount,
@@ -22,6 +23,7 @@ import type {
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
+import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
@@ -266,6 +268,10 @@ class LinuxKernel implements Kernel {
   drainDatagrams(fd: number, onDatagram: OnDatagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
     this.#datagrams.drain(fd, onDatagram);
+  }
+
+  tapLink(link: string, port: number): LinkTap {
+    return openLinkTap(this.#ground.sys, link, port);
   }
 
   prepare(): Promise<void> {
