@@ -11,6 +11,7 @@ import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
@@ -94,6 +95,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly dhcp: Dhcp;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -122,12 +124,20 @@ async function assemble(
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
+  const leases = openLeases(store, kernel, log);
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const cluster = await openCluster(configuration, held);
   const membership = cluster && membershipOf(configuration, cluster);
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  const { ipam, leases: reclaimer } = await openIpam(configuration, {
+    store,
+    kernel,
+    cnm,
+    log,
+    pace,
+    membership,
+  });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
   const drain = kernel.drainDatagrams.bind(kernel);
@@ -135,9 +145,11 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
-  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
+  const dhcp = createDhcp({ leases, cnm, engine: names, log });
+  held.push(() => dhcp.close());
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp };
 }
 
 /** Loaded only where there is a cluster, for gRPC takes time and memory. */

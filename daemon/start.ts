@@ -4,6 +4,7 @@ import type { Log } from '../cnm/log.ts';
 import type { Dns } from '../dns/service.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store, StoreNotice } from '../store/store.ts';
+import type { Dhcp } from './dhcp.ts';
 import { logReport, type Upkeep } from './upkeep.ts';
 
 export interface StartParts {
@@ -13,6 +14,7 @@ export interface StartParts {
   readonly store: Store;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly dhcp: Dhcp;
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
   readonly reclaimLeases: () => Promise<unknown>;
@@ -26,6 +28,7 @@ export async function start({
   store,
   upkeep,
   dns,
+  dhcp,
   version,
   reclaimLeases,
 }: StartParts): Promise<void> {
@@ -36,6 +39,7 @@ export async function start({
   logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
+  await dhcp.start();
   await dns.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };

@@ -78,6 +78,8 @@ class Service implements DhcpLeases {
   readonly #held = new Map<string, Held>();
   /** Writes of renewals: nobody waits for them but the end. */
   readonly #underWay = new Set<Promise<unknown>>();
+  /** Ends an address being waited for. */
+  readonly #waits = new Set<(error: CnmError) => void>();
   #closed = false;
 
   constructor(parts: LeasesParts) {
@@ -167,9 +169,11 @@ class Service implements DhcpLeases {
       let isHad = false;
       const end = (error: CnmError) => {
         clearTimeout(timer);
+        this.#waits.delete(end);
         session.close();
         reject(error);
       };
+      this.#waits.add(end);
       const session = new Session(
         {
           wires: this.#wires,
@@ -179,6 +183,7 @@ class Service implements DhcpLeases {
             else if (event.do === 'bound') {
               isHad = true;
               clearTimeout(timer);
+              this.#waits.delete(end);
               resolve({ session, lease: event.lease });
             } else if (event.do === 'refused') refusal = event.server ?? 'A DHCP server';
             else if (event.do === 'unsent')
@@ -334,6 +339,7 @@ class Service implements DhcpLeases {
 
   async close(): Promise<void> {
     this.#closed = true;
+    for (const end of this.#waits) end(new CnmError('unavailable', 'The daemon is stopping'));
     for (const { session, rest } of this.#held.values()) {
       session?.close();
       clearTimeout(rest);
