@@ -15,6 +15,12 @@ export interface Leased {
   readonly domain?: string;
 }
 
+export interface Obtained {
+  readonly leased: Leased;
+  /** The MAC to have with it: where nobody chose one, that of before. */
+  readonly mac: Mac;
+}
+
 /** How a driver wants an endpoint's address leased. */
 export interface LeaseRequest {
   /** The link that the server is asked by. */
@@ -32,7 +38,7 @@ export interface Leases {
    * Soon, or not at all. The lease is durable before this resolves.
    * @throws CnmError `lease-unanswered`, `lease-refused`, `kernel` when the wire is not there
    */
-  obtain(endpoint: EndpointSpec & { readonly mac: Mac }, request: LeaseRequest): Promise<Leased>;
+  obtain(endpoint: EndpointSpec & { readonly mac: Mac }, request: LeaseRequest): Promise<Obtained>;
   /** The endpoint does not come to be, or is gone. Of one that has none: nothing. */
   giveBack(network: NetworkId, endpoint: EndpointId): Promise<void>;
   /** All that a network has, those that wait as well: its wire is about to go. */

@@ -33,9 +33,9 @@ export async function withLease<T>(
   const { leases } = context;
   if (leases === undefined) throw new CnmError('unavailable', 'This daemon asks no DHCP servers');
   const wanted = { ...spec, mac: spec.mac ?? driver.mac(network, spec) };
-  const leased = await leases.obtain(wanted, driver.leaseRequest(network, wanted));
+  const { leased, mac } = await leases.obtain(wanted, driver.leaseRequest(network, wanted));
   try {
-    return await make({ ...wanted, address: leased.address, leased });
+    return await make({ ...wanted, mac, address: leased.address, leased });
   } catch (error) {
     await leases.giveBack(spec.network, spec.id);
     throw error;

@@ -4,7 +4,7 @@
  * (a restart is an end and a beginning, and Docker does not say which end is the last).
  */
 import { CnmError } from '../../cnm/errors.ts';
-import type { Leased, LeaseRequest, Leases } from '../../cnm/leases.ts';
+import type { Leased, LeaseRequest, Leases, Obtained } from '../../cnm/leases.ts';
 import type { Log } from '../../cnm/log.ts';
 import type { EndpointId, EndpointSpec, NetworkId } from '../../cnm/model.ts';
 import type { Mac } from '../../address/mac.ts';
@@ -99,10 +99,10 @@ class Service implements DhcpLeases {
     }
   }
 
-  async obtain(endpoint: EndpointSpec & { readonly mac: Mac }, request: LeaseRequest): Promise<Leased> {
+  async obtain(endpoint: EndpointSpec & { readonly mac: Mac }, request: LeaseRequest): Promise<Obtained> {
     const key = keyOf(endpoint.network, endpoint.id);
     const known = this.#held.get(key);
-    if (known?.session !== undefined) return leasedOf(known.record.lease);
+    if (known?.session !== undefined) return obtained(known.record);
     const before = known ?? this.#waitingFor(endpoint, request);
     if (before !== undefined) this.#take(before);
     const identity = identityOf(endpoint, request, before?.record);
@@ -123,7 +123,7 @@ class Service implements DhcpLeases {
         { endpoint: id.slice(0, 12), address: lease.address, server: lease.server },
         'address leased',
       );
-      return leasedOf(lease);
+      return obtained(record);
     } catch (error) {
       if (before !== undefined) this.#putBack(before);
       throw error;
@@ -349,17 +349,24 @@ class Service implements DhcpLeases {
   }
 }
 
+function obtained({ lease, identity }: LeaseRecord): Obtained {
+  return { leased: leasedOf(lease), mac: identity.mac };
+}
+
+/**
+ * Who is taken for one that was here before is him in all: servers of homes know a client by his MAC, others by his identifier, which is
+ * the same whatever MAC he has (RFC 4361 section 6.1).
+ */
 function identityOf(
   { mac }: { readonly mac: Mac },
-  { hostName, clientId }: LeaseRequest,
+  { hostName, clientId, returns }: LeaseRequest,
   before?: LeaseRecord,
 ): Identity {
-  const name = hostName ?? undefined;
+  const own = returns || before === undefined ? mac : before.identity.mac;
   return {
-    mac,
-    // A client identifier is of the client, whatever MAC it has (RFC 4361 section 6.1).
-    clientId: clientId ?? before?.identity.clientId ?? clientIdOf(mac),
-    ...(name !== undefined && { hostName: name }),
+    mac: own,
+    clientId: clientId ?? before?.identity.clientId ?? clientIdOf(own),
+    ...(hostName !== undefined && { hostName }),
   };
 }
 

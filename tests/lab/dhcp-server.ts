@@ -25,8 +25,21 @@ export class DhcpServer {
   /** @param options further ones of dnsmasq(8). */
   constructor(host: Host, link: string, ...options: string[]) {
     this.#host = host;
-    const quiet = ['--no-daemon', '--conf-file=/dev/null', '--port=0', '--user=root', '--pid-file=', '--log-dhcp'];
-    this.#arguments = [...quiet, `--interface=${link}`, '--bind-dynamic', `--dhcp-leasefile=${this.#file}`, ...options];
+    const quiet = [
+      '--no-daemon',
+      '--conf-file=/dev/null',
+      '--port=0',
+      '--user=root',
+      '--pid-file=',
+      '--log-dhcp',
+    ];
+    this.#arguments = [
+      ...quiet,
+      `--interface=${link}`,
+      '--bind-dynamic',
+      `--dhcp-leasefile=${this.#file}`,
+      ...options,
+    ];
   }
 
   get #file(): string {
