@@ -4,7 +4,6 @@ import { lengthOf, networkOf, prefixOf } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { LeaseRequest } from '../../cnm/leases.ts';
 import type { EndpointSpec, NetworkSpec, PlannedNetwork } from '../../cnm/model.ts';
-import { invalidValue } from '../../cnm/option-values.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import { clientOptions, isHostName } from './endpoint-options.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';

@@ -73,12 +73,13 @@ export class Session {
 
   #do({ client, actions }: Outcome): void {
     const { wires, wire, on } = this.#parts;
-    if (client.xid !== this.#client.xid || client.phase === 'bound') wires.deafen(wire, this.#client.xid);
+    const { xid } = this.#client;
     this.#client = client;
     for (const action of actions) {
       if (action.do === 'send') this.#send(action);
       else on(action);
     }
+    if (client.xid !== xid || client.phase === 'bound') wires.deafen(wire, xid);
     if (!this.#closed) this.#sleep();
   }
 

@@ -21,7 +21,6 @@ export function addressesOf({ options }: DhcpMessage, code: Option): readonly Ip
 export function textOf({ options }: DhcpMessage, code: Option): string | undefined {
   const value = options.get(code);
   const text = value === undefined ? '' : Buffer.from(value).toString('latin1');
-  // eslint-disable-next-line no-control-regex
   const clean = text.replace(/[\u0000-\u001f\u007f-\u00ff]/g, '').trim();
   return clean === '' ? undefined : clean;
 }

@@ -101,11 +101,13 @@ export class Wires {
 
   /** Looks again, or closes what nobody listens to. */
   #settle(link: string, wire: Wire): void {
+    if (this.#wires.get(link) !== wire) return;
     const now = performance.now();
     for (const [xid, { until }] of wire.waiting) if (until < now) wire.waiting.delete(xid);
     if (wire.waiting.size === 0) {
       clearTimeout(wire.timer);
-      if (this.#wires.delete(link)) wire.tap.close();
+      this.#wires.delete(link);
+      wire.tap.close();
       return;
     }
     if (wire.timer !== undefined) return;
@@ -113,15 +115,18 @@ export class Wires {
     wire.timer = setTimeout(
       () => {
         wire.timer = undefined;
-        this.#look(wire);
+        this.#look(link, wire);
         this.#settle(link, wire);
       },
       isSoon ? SOON : LATE,
     );
   }
 
-  #look(wire: Wire): void {
-    for (let heard = wire.tap.receive(); heard !== undefined; heard = wire.tap.receive()) {
+  /** Who hears what he waited for may be the last one: then it is closed. */
+  #look(link: string, wire: Wire): void {
+    while (this.#wires.get(link) === wire) {
+      const heard = wire.tap.receive();
+      if (heard === undefined) return;
       const message = heard.from.port === SERVER_PORT ? decodeMessage(heard.payload) : undefined;
       if (message !== undefined) wire.waiting.get(message.xid)?.onMessage(message, heard.from.mac);
     }
