@@ -145,7 +145,7 @@ const events = () =>
       what: fc.constantFrom('wait', 'wait', 'wait', 'offer', 'ack', 'nak', 'stranger'),
       roll: fc.nat(0xffffffff),
     }),
-    { maxLength: 40 },
+    { maxLength: 60, size: 'max' },
   );
 
 /** The address that it may use, told by its actions alone. */

@@ -46,17 +46,22 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   await lab.segment({ host: h, link: 'eth1' }, { host: r, link: 'eth1', addresses: ['10.20.0.9/24'] });
   const world = { h, r, server: new DhcpServer(r, 'eth1', ...SERVER) };
   await world.server.start();
+  // The first sandbox makes the folder for all.
+  await h.cnm('sandbox', 'create', 'first');
+  await h.cnm('sandbox', 'rm', 'first');
   const before = await snapshot(h);
   await t.test('a container’s address, from the server and for as long as it says', (t) => life(t, world));
-  await t.test('an Engine that is stopped and started, and a MAC that the user chose', (t) =>
-    engineAgain(t, world),
-  );
   if (engine === '20.10') {
     await t.test('a sandbox of our own', (t) => standalone(t, world));
     await t.test('what cannot be is refused by name, and changes nothing', (t) => refused(t, world));
     await t.test('no server', (t) => unanswered(t, world));
   }
   await assertRestored(t, h, before);
+  // dockerd, when it starts, puts its rules into another order.
+  await t.test('an Engine that is stopped and started, and a MAC that the user chose', (t) =>
+    engineAgain(t, world),
+  );
+  t.notMatch(await h.net('ip', '-br', 'link'), 'cnmm');
   await world.server.stop();
 }
 
@@ -105,8 +110,8 @@ async function life(t: Test, world: World): Promise<void> {
     { mac, clientId: /^ff:(..:){4}00:03:00:01:/ },
     'with the MAC, and a client identifier (RFC 4361)',
   );
-  const own = await h.inContainer('c1', 'sh', '-c', 'ps -ef; ss -lun');
-  t.notMatch(own, /dhc|:68\b/, 'no client is in the container');
+  t.notMatch(await h.docker('top', 'c1'), 'dhc', 'no client is in the container');
+  t.notMatch(await h.inContainer('c1', 'ss', '-lnu0'), /:68\b|p_raw/, 'nor a socket of one');
 
   await renewed(world, 'a renewal', v4);
   await h.killPlugin();
