@@ -93,6 +93,23 @@ t.test('who comes back is who he was', async (t) => {
   t.equal(server.leases.size, 0, 'all, when the network goes');
 });
 
+t.test('an endpoint that Docker lost beside the one in its place', async (t) => {
+  const server = testServer();
+  const leases = open(t, server, memoryStore(), { rest: 0 });
+  const lost = await leases.obtain(endpoint('e1'), request(true));
+  const next = await leases.obtain(endpoint('e2'), request(true));
+  t.same(next, lost, 'to the server they are one');
+  await leases.giveBack('n1', 'e1');
+  await until('the end of e1', () => leases.views().length === 1);
+  t.same(
+    server.heard.filter((words) => words.startsWith('release')),
+    [],
+    'the address is in use',
+  );
+  await leases.giveBack('n1', 'e2');
+  await until('the release', () => server.heard.at(-1) === 'release 10.0.0.7!');
+});
+
 t.test('a daemon that starts again', async (t) => {
   const server = testServer();
   const store = memoryStore();

@@ -95,7 +95,8 @@ class Service implements DhcpLeases {
       const { network, endpoint, restsSince } = held.record;
       if (isThere(network, endpoint)) this.#attend(held);
       else if (restsSince === undefined) await this.giveBack(network, endpoint);
-      else this.#rest(held, restsSince);
+      // From now: after a start of the machine its containers are still to come.
+      else this.#rest(held, Date.now());
     }
   }
 
@@ -305,6 +306,11 @@ class Service implements DhcpLeases {
 
   #release({ wire, identity, lease }: LeaseRecord): void {
     if (lease.expiresAt <= Date.now()) return;
+    // After a crash of Docker's an endpoint that it has lost may be there beside the one that came in its place: to the server both are one.
+    const isOthers = [...this.#held.values()].some(
+      ({ record }) => record.wire === wire && record.identity.clientId === identity.clientId,
+    );
+    if (isOthers) return;
     try {
       sayRelease(this.#wires, wire, identity, lease);
     } catch (error) {
