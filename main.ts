@@ -11,6 +11,7 @@ import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
@@ -94,6 +95,7 @@ interface Parts {
   readonly upkeep: Upkeep;
   readonly dns: Dns;
   readonly overlay: OverlayCheck;
+  readonly dhcp: Dhcp;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -122,12 +124,20 @@ async function assemble(
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
+  const leases = openLeases(store, kernel, log);
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  const { ipam, leases: reclaimer } = await openIpam(configuration, {
+    store,
+    kernel,
+    cnm,
+    log,
+    pace,
+    membership,
+  });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
   const drain = kernel.drainDatagrams.bind(kernel);
@@ -145,9 +155,11 @@ async function assemble(
     overlay.close();
     return Promise.resolve();
   });
-  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
+  const dhcp = createDhcp({ leases, cnm, engine: names, log });
+  held.push(() => dhcp.close());
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, overlay };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
 }
 
 /**

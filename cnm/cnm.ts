@@ -22,6 +22,7 @@ import type {
 /** Only what the caller left empty. */
 export interface EndpointAnswer {
   readonly mac?: Mac;
+  readonly address?: Prefix;
 }
 
 /**
@@ -149,7 +150,9 @@ export type EngineNews =
   | { readonly what: 'network'; readonly id: NetworkId; readonly name: string }
   | { readonly what: 'container'; readonly container: EngineContainer }
   /** It has been told to end, or has ended. */
-  | { readonly what: 'stopping' | 'gone'; readonly id: string };
+  | { readonly what: 'stopping'; readonly id: string }
+  /** `removed`: it will not come back. */
+  | { readonly what: 'gone'; readonly id: string; readonly removed?: boolean };
 
 export interface EngineContainer {
   readonly id: string;

@@ -5,6 +5,7 @@ import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
 import type { Driver, HostSettings } from './driver.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
@@ -21,6 +22,8 @@ export interface Context {
   readonly host: HostSettings;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
+  /** Who asks DHCP servers, where a driver wants it. */
+  readonly leases: Leases | undefined;
   readonly now: () => Date;
   /** Milliseconds that a namespace may take to be gone: see endpoints.ts. */
   readonly patience: number;

@@ -8,6 +8,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
 import type { Mark, Plan } from '../kernel/step.ts';
+import type { LeaseRequest } from './leases.ts';
 import type {
   EndpointSpec,
   JoinInfo,
@@ -60,6 +61,12 @@ export interface Driver {
 
   /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
   found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
+
+  /** Whether its endpoints' IPv4 addresses come from a DHCP server on the wire, and not from an IPAM; absent = no. @throws CnmError `option-invalid` */
+  leases?(network: Pick<NetworkSpec, 'options'>): boolean;
+
+  /** Of an endpoint of such a network: asked before it is planned. Pure. @throws CnmError `option-invalid` */
+  leaseRequest?(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): LeaseRequest;
 
   /** Which families need no gateway address unless the user names one; absent = none: each subnet gets one. Pure, never throws. */
   gatewaySkip?(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip;

@@ -8,6 +8,7 @@ import type { Context } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
@@ -26,6 +27,8 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** Absent: no network can have its addresses from a DHCP server. */
+  readonly leases?: Leases;
   readonly now?: () => Date;
   /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
   readonly patience?: number;
@@ -33,8 +36,8 @@ export interface CnmOptions {
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
-  const { patience = 10_000 } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
+  const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -44,6 +47,7 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
+    leases,
     host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
     now,
     patience,

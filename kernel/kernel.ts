@@ -76,6 +76,28 @@ export interface PartialChecksum {
   readonly offset: number;
 }
 
+/** UDP over IPv4 as it is on an Ethernet. */
+export interface FramedDatagram {
+  readonly from: FrameAddress;
+  readonly to: FrameAddress;
+  readonly payload: Uint8Array;
+}
+
+export interface FrameAddress {
+  readonly mac: Mac;
+  readonly address: Ip;
+  readonly port: number;
+}
+
+/** Datagrams on a link beside the host's own addresses: see link-tap.ts. Nothing waits. */
+export interface LinkTap {
+  /** False: the link is down or gone, or there is no room. */
+  send(datagram: FramedDatagram): boolean;
+  /** The next one that has come in; undefined when there is none. */
+  receive(): FramedDatagram | undefined;
+  close(): void;
+}
+
 export interface Kernel {
   /**
    * Apply a plan in order, in as few system calls as it allows. Idempotent: a step that is already satisfied by an object
@@ -129,6 +151,11 @@ export interface Kernel {
   probeSocket(options: ProbeSocketOptions): ProbeSocket;
   /** A frame that leaves by `link` as TCP's do, the checksum still to be computed. Lost where the link is down. @throws KernelError ENODEV */
   sendUnfinished(netns: NetnsPath, link: string, frame: Uint8Array, checksum: PartialChecksum): void;
+  /**
+   * Datagrams for a UDP port, of whatever address, that come in on a link of the daemon's namespace; it hears them as long as it is open.
+   * @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW
+   */
+  tapLink(link: string, port: number): LinkTap;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

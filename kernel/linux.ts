@@ -17,6 +17,7 @@ import type {
   KernelChange,
   Datagram,
   NeighbourSaying,
+  LinkTap,
   OnDatagram,
   Orphan,
   PacketCount,
@@ -28,6 +29,7 @@ import type {
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
+import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
 import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
@@ -299,6 +301,10 @@ class LinuxKernel implements Kernel {
     } finally {
       session.close();
     }
+  }
+
+  tapLink(link: string, port: number): LinkTap {
+    return openLinkTap(this.#ground.sys, link, port);
   }
 
   prepare(): Promise<void> {
