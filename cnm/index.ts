@@ -3,7 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import type { Cnm, EngineView } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, driverOf } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -13,7 +13,9 @@ import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
+import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
   readonly kernel: Kernel;
@@ -35,6 +37,7 @@ export function createCnm(options: CnmOptions): Cnm {
   const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
   const { patience = 10_000 } = options;
   const records = new Records(store);
+  const swarm = new Swarm(store, now);
   const context: Context = {
     kernel,
     records,
@@ -43,7 +46,12 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
-    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    host: () => ({
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      nodes: swarm.nodes().map(({ address }) => address),
+    }),
+    swarm,
     now,
     patience,
     claimed: new Set(),
@@ -68,6 +76,20 @@ export function createCnm(options: CnmOptions): Cnm {
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
       gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    allocateNetwork: (spec) =>
+      gate.pass(() => swarm.allocate(driverOf(context, spec.driver), spec, records.networks())),
+    freeNetwork: (id) => gate.pass(() => swarm.free(id)),
+    addNode: (node) =>
+      gate.pass(async () => {
+        if (await swarm.add(node)) await followHosts(context);
+      }),
+    removeNode: (address) =>
+      gate.pass(async () => {
+        if (await swarm.remove(address)) await followHosts(context);
+      }),
+    followHosts: () => gate.pass(() => followHosts(context)),
+    nodes: () => swarm.nodes(),
+    allocations: () => swarm.allocations(),
     networks: () => records.networks(),
     network: (id) => records.network(id),
     endpoints: (network) => records.endpoints(network),
