@@ -105,7 +105,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -121,7 +121,9 @@ async function assemble(
       vtepWorker: VTEP_WORKER,
     }));
   held.push(() => kernel.close());
-  const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
+  const served = allDrivers
+    .filter((driver) => drivers.includes(shortName(driver)))
+    .map((driver) => ({ ...driver, scope: driver.allocate === undefined ? driver.scope : scope }));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);

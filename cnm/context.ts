@@ -10,6 +10,7 @@ import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import { messageOf, type Records } from './records.ts';
+import type { Swarm } from './swarm.ts';
 
 export interface Context {
   readonly kernel: Kernel;
@@ -19,7 +20,9 @@ export interface Context {
   readonly log: Log;
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
-  readonly host: HostSettings;
+  /** As it is known now. */
+  readonly host: () => HostSettings;
+  readonly swarm: Swarm;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
   /** Who asks DHCP servers, where a driver wants it. */

@@ -1,5 +1,4 @@
 /** Create and delete endpoints, join them to a sandbox of Docker's, leave it. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
@@ -218,7 +217,7 @@ async function staysAlive(context: Context, endpoint: EndpointRecord): Promise<b
   for (;;) {
     if (!(await isAlive(context, endpoint))) return false;
     if (performance.now() >= deadline) return true;
-    await sleep(LOOK_AGAIN_MS);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   }
 }
 

@@ -4,7 +4,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, driverOf } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -15,7 +15,9 @@ import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
+import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
   readonly kernel: Kernel;
@@ -39,6 +41,7 @@ export function createCnm(options: CnmOptions): Cnm {
   const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
   const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
+  const swarm = new Swarm(store, now);
   const context: Context = {
     kernel,
     records,
@@ -48,7 +51,12 @@ export function createCnm(options: CnmOptions): Cnm {
     runDir,
     engine,
     leases,
-    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    host: () => ({
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      nodes: swarm.nodes().map(({ address }) => address),
+    }),
+    swarm,
     now,
     patience,
     claimed: new Set(),
@@ -76,6 +84,20 @@ export function createCnm(options: CnmOptions): Cnm {
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
       gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    allocateNetwork: (spec) =>
+      gate.pass(() => swarm.allocate(driverOf(context, spec.driver), spec, records.networks())),
+    freeNetwork: (id) => gate.pass(() => swarm.free(id)),
+    addNode: (node) =>
+      gate.pass(async () => {
+        if (await swarm.add(node)) await followHosts(context);
+      }),
+    removeNode: (address) =>
+      gate.pass(async () => {
+        if (await swarm.remove(address)) await followHosts(context);
+      }),
+    followHosts: () => gate.pass(() => followHosts(context)),
+    nodes: () => swarm.nodes(),
+    allocations: () => swarm.allocations(),
     networks: () => records.networks(),
     network: (id) => records.network(id),
     endpoints: (network) => records.endpoints(network),

@@ -47,6 +47,8 @@ export interface NetworkSpec {
 export interface NetworkWithPresence extends NetworkSpec {
   /** What this host holds of it while it has endpoints on it (`Driver.presence`); absent while it has none. */
   readonly presence?: Plan;
+  /** Steps of a former presence that are being undone: see presence.ts. */
+  readonly former?: Plan;
 }
 
 /** A network that was planned. */

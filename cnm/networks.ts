@@ -43,7 +43,7 @@ async function planned(
   const plan = driver.network(spec, facts, context.records.networks());
   const found = driver.found?.(spec, facts);
   const { warnings = [] } = driver.appearance?.(spec, facts) ?? {};
-  const presence = driver.presence?.(spec, facts, context.host) ?? [];
+  const presence = driver.presence?.(spec, facts, context.host()) ?? [];
   return { plan, ...(found && { found }), warnings, presence };
 }
 

@@ -22,6 +22,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
     dnsListen: [],
+    scope: 'local',
     logLevel: 'info',
     logFormat: 'text',
   });

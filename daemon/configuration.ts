@@ -46,6 +46,8 @@ export interface Configuration {
   readonly clusterTls?: ClusterTls;
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
+  /** Of networks whose driver can have either: made by each host, or by Docker Swarm on its nodes. */
+  readonly scope: 'local' | 'global';
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -173,6 +175,12 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     default: '',
     help: 'address of this host by which the other hosts of overlay networks reach it; found out where it is not given',
   },
+  {
+    flag: 'scope',
+    value: 'SCOPE',
+    default: '',
+    help: 'local: each host makes its networks itself; global: Docker Swarm makes them on its nodes, where the driver can (overlay). Without it: global for a managed plugin, local for a service',
+  },
   { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
   { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
 ];
@@ -251,6 +259,7 @@ export function parseConfiguration(
       ...(cluster !== undefined && { cluster }),
       ...(clusterTls !== undefined && { clusterTls }),
       ...(advertise !== undefined && { advertise }),
+      scope: scopeOf(value('scope'), managed),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -365,6 +374,12 @@ function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): 
   if (choice === undefined)
     throw new ConfigurationError(`${from}: '${text}' is unknown; it must be one of ${choices.join(', ')}.`);
   return choice;
+}
+
+/** Swarm takes managed plugins alone (libnetwork.md §3.1); without Swarm, Engines up to 23 take no network of global scope. */
+function scopeOf(value: Value, managed: boolean): Configuration['scope'] {
+  if (value.text === '') return managed ? 'global' : 'local';
+  return oneOf(value, ['local', 'global']);
 }
 
 function advertised({ from, text }: Value): Ip | undefined {

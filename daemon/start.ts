@@ -39,6 +39,7 @@ export async function start({
   await kernel.prepare();
   const removeOrphans = isComplete(store);
   logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
+  await cnm.followHosts();
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
   await dhcp.start();
