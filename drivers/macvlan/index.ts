@@ -10,6 +10,7 @@ import {
   assertNoOverlap,
   assertParent,
   assertSharing,
+  assertSlaac,
   assertSubnets,
   type Neighbour,
 } from './checks.ts';
@@ -29,6 +30,7 @@ export const macvlan: Driver = {
   network(spec, facts, others) {
     const options = parseOptions(spec.options);
     assertSubnets(spec);
+    assertSlaac(spec, options);
     assertDefaults(spec);
     const wire = wireOf(spec.id, options);
     const onIt = neighbours(spec, others).filter((other) => other.wire === wire);

@@ -33,6 +33,8 @@ export interface MacvlanOptions {
   readonly promiscuous: boolean;
   /** The host and the network's containers reach each other. */
   readonly hostAccess: boolean;
+  /** Containers take addresses and routes that routers on the LAN advertise. */
+  readonly slaac: boolean;
 }
 
 const NAMES = {
@@ -45,6 +47,7 @@ const NAMES = {
   ifacePrefix: 'com.docker.network.container_iface_prefix',
   promiscuous: 'promiscuous',
   hostAccess: 'host_access',
+  slaac: 'slaac',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
@@ -61,6 +64,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
     promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
+    slaac: booleanValue(NAMES.slaac, of('slaac'), false),
   };
   assertFit(parsed);
   return parsed;
