@@ -108,6 +108,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly attachment?: Attachment;
   /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
   readonly left?: string;
+  /** The SandboxKey in which its interface was told what to do with router advertisements: see advertisements.ts. */
+  readonly settledIn?: string;
   /** When its link was last put back because the interface that it is on had gone and come back. */
   readonly putBackAt?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
@@ -161,6 +163,8 @@ export interface JoinInfo {
   readonly gateway?: Ip;
   readonly gatewayV6?: Ip;
   readonly routes: readonly StaticRoute[];
+  /** Whether it takes addresses and routes that routers advertise; absent = as the sandbox has it. */
+  readonly routerAdvertisements?: boolean;
   /** True = Docker must not add docker_gwbridge (internal networks). */
   readonly disableGatewayService: boolean;
 }

@@ -6,6 +6,7 @@ import type { Facts } from '../kernel/facts.ts';
 import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
 import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
+import { settleAdvertisements } from './advertisements.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, dockersKey, whereabouts, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
@@ -55,6 +56,7 @@ export async function reconcile(
   const { differences } = await drift(context);
   tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, forwarding);
+  await attempt(failed, () => settleAdvertisements(context));
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
   return { undone, finished, repaired, removed, failed };
@@ -74,6 +76,7 @@ export async function repairLinks(context: Context): Promise<ReconcileReport> {
   const differences = differencesOf(context, wanted, facts);
   tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, false);
+  await attempt(failed, () => settleAdvertisements(context));
   return { undone: [], finished: [], repaired, removed: [], failed };
 }
 

@@ -198,6 +198,8 @@ export function insidePlan(
     value: disabled,
     keep: true,
   });
+  if (endpoint.addressV6 !== undefined && info.routerAdvertisements !== undefined)
+    steps.push(advertisementStep(netns, as, info.routerAdvertisements));
   for (const address of [endpoint.address, endpoint.addressV6]) {
     if (address !== undefined) steps.push({ do: 'addr.add', netns, link: as, prefix: address });
   }
@@ -249,6 +251,12 @@ export async function inheritDefaultRoute(context: Context, sandbox: SandboxReco
     // It may have a gateway of one family only: the other's may be at the next endpoint.
     return inheritDefaultRoute(context, sandbox);
   }
+}
+
+/** Whether an interface takes what routers advertise. 2: also where it forwards (Documentation/networking/ip-sysctl.rst, accept_ra). */
+export function advertisementStep(netns: NetnsPath, link: string, takes: boolean): Step {
+  const key = `net.ipv6.conf.${link.replaceAll('.', '/')}.accept_ra`;
+  return { do: 'sysctl.set', netns, key, value: takes ? '2' : '0', keep: true };
 }
 
 function isDefaultRoute(step: Step): step is RouteAdd {

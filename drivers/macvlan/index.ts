@@ -10,6 +10,7 @@ import {
   assertNoOverlap,
   assertParent,
   assertSharing,
+  assertSlaac,
   assertSubnets,
   type Neighbour,
 } from './checks.ts';
@@ -31,6 +32,7 @@ export const macvlan: Driver = {
     const options = parseOptions(spec.options);
     if (options.dhcp) assertLeasing(spec);
     else assertSubnets(spec);
+    assertSlaac(spec, options);
     assertDefaults(spec);
     const wire = wireOf(spec.id, options);
     const onIt = neighbours(spec, others).filter((other) => other.wire === wire);

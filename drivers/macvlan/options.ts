@@ -36,6 +36,8 @@ export interface MacvlanOptions {
   readonly hostAccess: boolean;
   /** Addresses are leased from the DHCP server of the LAN. */
   readonly dhcp: boolean;
+  /** Containers take addresses and routes that routers on the LAN advertise. */
+  readonly slaac: boolean;
 }
 
 const NAMES = {
@@ -49,6 +51,7 @@ const NAMES = {
   promiscuous: 'promiscuous',
   hostAccess: 'host_access',
   dhcp: 'dhcp',
+  slaac: 'slaac',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
@@ -68,6 +71,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
     dhcp: booleanValue(NAMES.dhcp, of('dhcp'), false),
+    slaac: booleanValue(NAMES.slaac, of('slaac'), false),
   };
   assertFit(parsed);
   return parsed;

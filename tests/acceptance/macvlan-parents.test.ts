@@ -4,6 +4,7 @@
  *   h: dockerd 20.10 + cnm-macvlan                             r: 10.40.0.9, fd00:40::9; 10.41.0.9; 10.42.0.9; 10.44.0.9
  *     eth4 ── p1 (c1, and c2, which is on `alone` first), p2 (a sandbox) ══ eth4
  *     br5 (port eth5) ── p3 ══════════════════════════════════════════════ eth5
+ *     eth7 ── p5, p6, p7 (slaac=true) ═══════ eth7, which advertises itself as a router of fd00:47::/64
  *     tap6 ── p4 ═══════════════════════════════ socat ═════════════════ tap7
  */
 import t from 'tap';
@@ -28,6 +29,7 @@ t.test('the interfaces that macvlan networks are on', async (t) => {
   const before = await snapshot(h);
   await t.test('unplugged while containers run, and plugged in again', (t) => unplugged(t, lab, h, r));
   await t.test('a bridge with a port', (t) => bridge(t, lab, h, r));
+  await t.test('a router that advertises itself', (t) => advertised(t, lab, h, r));
   await t.test('a tap device', (t) => tap(t, h, r));
   await assertRestored(t, h, before);
 });
@@ -163,6 +165,129 @@ async function bridge(t: Test, lab: Lab, h: DockerHost, r: Host): Promise<void> 
   await h.docker('rm', '--force', 'c1');
   await h.docker('network', 'rm', 'p3');
   await h.sh('ip link del br5; ip link del eth5');
+}
+
+async function advertised(t: Test, lab: Lab, h: DockerHost, r: Host): Promise<void> {
+  await lab.link({ host: h, link: 'eth7' }, { host: r, link: 'eth7', addresses: ['fd00:47::9/64'] });
+  const [range, every] = ['--dhcp-range=fd00:47::,ra-only,64,600', '--ra-param=eth7,4'];
+  const quiet = ['--port=0', '--no-daemon', '--conf-file=/dev/null', '--pid-file', '--leasefile-ro'];
+  const router = r.spawn([
+    'dnsmasq',
+    ...quiet,
+    '--interface=eth7',
+    '--bind-interfaces',
+    '--enable-ra',
+    range,
+    every,
+  ]);
+  const subnet = (n: number) => [`--subnet=10.4${n}.0.0/24`, '--ipv6', `--subnet=fd00:4${n}::/64`];
+  await create(h, 'p5', 'eth7', ...subnet(5), '--gateway=fd00:45::9');
+  await create(h, 'p7', 'eth7', ...subnet(6), '-o', 'slaac=true');
+  await Promise.all([h.container('c1', 'p5'), h.container('willing', 'p7')]);
+  const v6 = (name: string) => h.inContainer(name, 'ip', '-6', '-br', 'address', 'show', 'dev', 'eth0');
+  await until(
+    'the willing one to have an address',
+    30_000,
+    async () => /fd00:47::/.test(await v6('willing')) || undefined,
+  );
+  t.match(await h.inContainer('willing', 'ip', '-6', 'route', 'show', 'default'), /via fe80::\S+ .*proto ra/);
+  const pings = () => h.containerPings('willing', 'fd00:47::9', 3);
+  await until(
+    'its address to be past its detection of duplicates',
+    PATIENCE_MS,
+    async () => (await pings()) || undefined,
+  );
+
+  const sandbox = await sandboxWithIpv6(h);
+  const ears = [await h.sandbox('c1'), sandbox].map((netns) =>
+    h.spawnNet([
+      'nsenter',
+      `--net=${netns}`,
+      '--',
+      'tcpdump',
+      '-lnn',
+      '--immediate-mode',
+      '-i',
+      'eth0',
+      'icmp6 and ip6[40] == 134',
+    ]),
+  );
+  const heard = () => ears.every(({ stdout }) => stdout.includes('router advertisement')) || undefined;
+  await until('two that are not to have heard it, too', 30_000, heard);
+  for (const ear of ears) await ear.kill('SIGINT');
+  t.match(await v6('c1'), /^eth0\S+ +UP +fd00:45::\S+ fe80::\S+ \n$/, 'its own addresses alone');
+  t.match(
+    await h.inContainer('c1', 'ip', '-6', 'route', 'show', 'default'),
+    /^default via fd00:45::9 dev eth0 [^\n]*\n$/,
+  );
+  const inside = (...argv: string[]) => h.net('nsenter', `--net=${sandbox}`, '--', 'ip', '-6', ...argv);
+  t.notMatch(await inside('address'), 'fd00:47::');
+  t.equal(await inside('route', 'show', 'default'), '');
+  await until(
+    'the record of it',
+    PATIENCE_MS,
+    async () => (await h.tryCnm('doctor')).code === 0 || undefined,
+  );
+
+  await t.test('what came in before it was said is taken away', (t) => late(t, h, v6));
+  t.match(
+    await h.tryDocker(
+      'network',
+      'create',
+      '-d',
+      'cnm-macvlan',
+      '-o',
+      'parent=eth7',
+      '-o',
+      'slaac=true',
+      '--subnet=10.49.0.0/24',
+      'no',
+    ),
+    {
+      code: 1,
+      stderr: 'slaac needs a network with IPv6: add --ipv6 and a subnet',
+    },
+  );
+  await h.docker('rm', '--force', 'c1', 'willing');
+  for (const path of ['sandboxes/s6', 'networks/p6']) await admin(h, 'DELETE', `/v1/${path}`);
+  await h.docker('network', 'rm', 'p5', 'p7');
+  await router.kill('SIGTERM');
+  await h.net('ip', 'link', 'del', 'eth7');
+}
+
+/** The daemon is stopped in the moment in which Docker takes the link in, and goes on when the container has taken what it was offered. */
+async function late(t: Test, h: DockerHost, v6: (name: string) => Promise<string>): Promise<void> {
+  const there = 'ip -br link show type macvlan | grep -q cnmm';
+  const stop = `until ${there}; do :; done; while ${there}; do :; done; kill -STOP ${await h.cnmd.pid()}`;
+  const stopped = h.spawnNet(['bash', '-c', stop]);
+  const started = h.container('late', 'p5');
+  await stopped.exited;
+  const netns = `--net=${h.outside(`/run/docker/netns/${await h.sh('ls -t /run/docker/netns | head -n 1')}`.trim())}`;
+  const taken = async () =>
+    (await h.tryNet('nsenter', netns, '--', 'ip', '-6', 'address')).stdout.includes('fd00:47::');
+  await until('it to take an address', 30_000, async () => (await taken()) || undefined);
+  await h.killPlugin('SIGCONT');
+  await started;
+  await until('it to be taken away', PATIENCE_MS, async () => !(await taken()) || undefined);
+  t.match(await v6('late'), /^eth0\S+ +UP +fd00:45::/);
+  t.match(
+    await h.inContainer('late', 'ip', '-6', 'route', 'show', 'default'),
+    /^default via fd00:45::9 [^\n]*\n$/,
+  );
+  await h.docker('rm', '--force', 'late');
+}
+
+/** Gives its namespace. */
+async function sandboxWithIpv6(h: DockerHost): Promise<string> {
+  const options = { parent: 'eth7' };
+  const subnets = ['10.48.0.0/24', 'fd00:48::/64'];
+  await admin(h, 'POST', '/v1/networks', { name: 'p6', driver: 'cnm-macvlan', subnets, ipv6: true, options });
+  const { path } = (await admin(h, 'POST', '/v1/sandboxes', { name: 's6' })).body as {
+    readonly path: string;
+  };
+  const { status, text } = await admin(h, 'POST', '/v1/sandboxes/s6/join', { network: 'p6' });
+  if (status >= 300) throw new Error(text);
+  return h.outside(path);
 }
 
 /** As a virtual machine has it: what the containers send, a program reads, which hands it to r. */
