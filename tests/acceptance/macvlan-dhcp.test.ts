@@ -44,13 +44,14 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   const h = await lab.dockerHost({ engine, plugin: 'sockets', drivers: ['macvlan'] });
   const r = await lab.peer({ name: 'r' });
   await lab.segment({ host: h, link: 'eth1' }, { host: r, link: 'eth1', addresses: ['10.20.0.9/24'] });
-  const world = { h, r, server: new DhcpServer(r, 'eth1', ...SERVER) };
+  const world = { h, r, server: new DhcpServer(r, 'eth1', 'first', ...SERVER) };
   await world.server.start();
   // The first sandbox makes the folder for all.
   await h.cnm('sandbox', 'create', 'first');
   await h.cnm('sandbox', 'rm', 'first');
   const before = await snapshot(h);
   await t.test('a container’s address, from the server and for as long as it says', (t) => life(t, world));
+  await t.test('a server that gives another address', (t) => moved(t, world));
   if (engine === '20.10') {
     await t.test('a sandbox of our own', (t) => standalone(t, world));
     await t.test('what cannot be is refused by name, and changes nothing', (t) => refused(t, world));
@@ -139,6 +140,37 @@ async function life(t: Test, world: World): Promise<void> {
   await h.docker('rm', 'c2');
   await h.docker('network', 'rm', 'lan');
   await until('the release of c2', LONG, async () => (await server.leases()).length === 0 || undefined);
+}
+
+/** The LAN gets other addresses, and a server that says no to the old ones. */
+async function moved(t: Test, world: World): Promise<void> {
+  const { h, r, server } = world;
+  await create(h, 'lan');
+  await h.container('c1', 'lan');
+  const { v4 } = await attached(h, 'c1', 'lan');
+  await server.stop();
+  const others = SERVER.map((option) => option.replace('10.20.0.100,10.20.0.120', '10.20.0.150,10.20.0.170'));
+  const second = new DhcpServer(r, 'eth1', 'second', ...others, '--dhcp-authoritative');
+  await second.start();
+  const inside = () => h.inContainer('c1', 'ip', '-4', 'addr', 'show', 'eth0');
+  await until(
+    'the other address',
+    LONG,
+    async () => /inet 10\.20\.0\.1[567]\d\/24/.test(await inside()) || undefined,
+  );
+  t.notMatch(await inside(), v4, 'in the place of the old one');
+  t.match(await h.inContainer('c1', 'ip', 'route'), 'default via 10.20.0.9 dev eth0');
+  t.ok(await h.containerPings('c1', '10.20.0.9', 3));
+  t.equal((await h.tryCnm('doctor')).code, 0);
+  await h.docker('restart', '--time', '0', 'c1');
+  t.match((await attached(h, 'c1', 'lan')).v4, /^10\.20\.0\.1[567]/, 'docker inspect has it after a restart');
+  await h.docker('rm', '--force', 'c1');
+  await h.docker('network', 'rm', 'lan');
+  await until('the release', LONG, async () => (await second.leases()).length === 0 || undefined);
+  await second.stop();
+  // What it had given to c1 the first one knows still.
+  await r.sh(`rm -f ${r.dir}/first.leases`);
+  await server.start();
 }
 
 async function engineAgain(t: Test, world: World): Promise<void> {
