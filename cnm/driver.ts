@@ -7,6 +7,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Mark, Plan } from '../kernel/step.ts';
+import type { Sharing } from './control.ts';
 import type {
   EndpointSpec,
   JoinInfo,
@@ -81,6 +82,9 @@ export interface Driver {
 
   /** Published ports. Absent = the driver publishes none, and a request with ports is refused. */
   readonly publishing?: Publishing;
+
+  /** Networks that several hosts have together. Absent = each network is one host's. */
+  readonly sharing?: Sharing;
 }
 
 export interface Appearance {

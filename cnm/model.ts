@@ -3,6 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Plan } from '../kernel/step.ts';
+import type { Agreement } from './control.ts';
 
 export type NetworkId = string;
 export type EndpointId = string;
@@ -41,6 +42,8 @@ export interface NetworkSpec {
   readonly ipv6: readonly Subnet[];
   /** The pools behind the subnets when our own IPAM gave them to a standalone network. */
   readonly pools?: readonly string[];
+  /** What its hosts have agreed on (control.ts); absent = it is this host's alone, or its options say it all. */
+  readonly agreement?: Agreement;
 }
 
 export interface NetworkWithPresence extends NetworkSpec {
@@ -103,6 +106,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly attachment?: Attachment;
   /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
   readonly left?: string;
+  /** As in RemoteEndpoint, of a network that other hosts have as well. */
+  readonly generation?: number;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }
