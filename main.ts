@@ -11,6 +11,7 @@ import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { openControl } from './daemon/control.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
@@ -23,8 +24,10 @@ import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
+import { hostId } from './ipam/cluster/identity.ts';
 import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
+import { GLOBAL_SPACE } from './ipam/pool.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
@@ -122,11 +125,19 @@ async function assemble(
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
-  held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const cluster = await openCluster(configuration, held);
   const membership = cluster && membershipOf(configuration, cluster);
+  const control =
+    membership &&
+    openControl({
+      ...{ store: membership.store, log, spaces: [GLOBAL_SPACE], cnm: () => cnm },
+      host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+    });
+  if (control !== undefined) held.push(() => control.close());
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, control, ...host });
+  held.push(() => cnm.close());
+  control?.start();
   const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);

@@ -15,6 +15,8 @@ export interface Terms {
   readonly name: string;
   /** What must be equal on every host, by names and values for people. */
   readonly equal: Readonly<Record<string, string>>;
+  /** Each is one network's alone in an address space that hosts share. */
+  readonly subnets: readonly { readonly space: string; readonly pool: Prefix }[];
   /** Numbers that no other network of the hosts may have (VNIs): so many, or these. */
   readonly numbers: { readonly count: number; readonly given?: readonly number[] };
 }

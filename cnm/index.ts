@@ -4,6 +4,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import type { Context } from './context.ts';
+import type { ControlPlane } from './control.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -11,6 +12,7 @@ import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
+import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import * as sandboxes from './sandboxes.ts';
@@ -25,13 +27,17 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** By which networks are had together with other hosts. */
+  readonly control?: ControlPlane | undefined;
   readonly now?: () => Date;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, control } = options;
+  const { now = () => new Date() } = options;
   const records = new Records(store);
+  const reach = new Reach({ kernel, records, drivers, log, control });
   const context: Context = {
     kernel,
     records,
@@ -41,6 +47,8 @@ export function createCnm(options: CnmOptions): Cnm {
     runDir,
     engine,
     host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    control,
+    reach,
     now,
     claimed: new Set(),
     entering: new Map(),
@@ -70,11 +78,20 @@ export function createCnm(options: CnmOptions): Cnm {
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
     watch: (listener) => records.watch(listener),
+    remotes: (network) => reach.remotes(network),
+    remote: (network, id) => reach.remote(network, id),
+    introduce: (network, id, introduction) => {
+      reach.introduce(network, id, introduction);
+    },
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
-    close: () => gate.close(() => context.queues.idle()),
+    close: () =>
+      gate.close(async () => {
+        await context.queues.idle();
+        await reach.close();
+      }),
   };
 }
 

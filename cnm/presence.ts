@@ -50,6 +50,7 @@ export function isHeld(context: Context, id: NetworkId): boolean {
 /** Brings it to nothing, whatever of it there is. */
 export async function dismantlePresence(context: Context, network: NetworkRecord): Promise<void> {
   if (network.presence === undefined) return;
+  await context.reach.leave(network.id);
   await revert(context, `leave network ${network.id.slice(0, 12)}`, network.presence);
   const rest = { ...network };
   Reflect.deleteProperty(rest, 'presence');
@@ -66,6 +67,7 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
   await context.records.putNetwork(record);
   try {
     await apply(context, `join network ${id.slice(0, 12)}`, presence);
+    await context.reach.enter(record);
   } catch (error) {
     await dismantlePresence(context, record);
     throw error;

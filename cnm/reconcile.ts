@@ -2,6 +2,7 @@
  * Desired state = all stored plans; observed state = one dump of the kernel. The difference is what to repair; what bears
  * our mark and is in no plan is an orphan.
  */
+import { type EntryStep, entryName, isEntry } from '../kernel/entry.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
 import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
@@ -13,6 +14,7 @@ import { dismantleNetwork } from './networks.ts';
 import { singly } from './ports.ts';
 import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
+import { entriesOf } from './reached.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
 import { sharing } from './shared.ts';
@@ -55,6 +57,7 @@ export async function reconcile(
   await context.kernel.prepare();
   const { differences } = await drift(context);
   const repaired = await repairAll(context, differences, failed, forwarding);
+  context.reach.enterAll();
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
   return { undone, finished, repaired, removed, failed };
@@ -247,7 +250,11 @@ function desired(context: Context): readonly Desired[] {
     ...records
       .networks()
       .filter(ready)
-      .map((network) => ({ object: 'network' as const, id: network.id, plan: wholeNetwork(network) })),
+      .map((network) => ({
+        object: 'network' as const,
+        id: network.id,
+        plan: [...wholeNetwork(network), ...(context.reach.wanted(network.id) ?? [])],
+      })),
     ...records
       .endpoints()
       .filter((endpoint) => !isCutOff(endpoint))
@@ -294,6 +301,11 @@ function orphans(context: Context, facts: Facts): readonly Orphan[] {
     for (const link of facts.netns.get(netns)?.links.values() ?? [])
       if (link.mark !== undefined) found.push({ kind: 'link', name: link.name, netns });
   }
+  for (const { id, presence = [] } of records.networks()) {
+    // What the kernel holds while the other hosts' records are not known is not known to be wrong.
+    if (context.reach.wanted(id) === undefined) continue;
+    for (const step of entriesOf(presence, facts.netns)) found.push({ kind: 'entry', step });
+  }
   for (const [set, elements] of facts.elements ?? []) {
     for (const [key, data] of elements) found.push({ kind: 'element', step: element(set, key, data) });
   }
@@ -312,7 +324,8 @@ function accountedFor(context: Context): ReadonlySet<string> {
   const networks = records.networks().flatMap(wholeNetwork);
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
   const endpoints = records.endpoints().flatMap(wholePlan);
-  return new Set([...networks, ...sandboxes, ...endpoints].flatMap(namesOf));
+  const entries = records.networks().flatMap(({ id }) => context.reach.wanted(id) ?? []);
+  return new Set([...networks, ...sandboxes, ...endpoints, ...entries].flatMap(namesOf));
 }
 
 function namesOf(step: Step): readonly string[] {
@@ -326,8 +339,12 @@ function namesOf(step: Step): readonly string[] {
     case 'forward.accept':
       return [`accept ${step.bridge} ${step.mark.network.slice(0, 12)}`];
     default:
-      return [];
+      return isEntry(step) ? [entryText(step)] : [];
   }
+}
+
+function entryText(step: EntryStep): string {
+  return `entry ${step.netns ?? ''} ${entryName(step)}`;
 }
 
 function peerNames({ netns, link }: LinkAdd): readonly string[] {
@@ -349,6 +366,8 @@ function nameOf(orphan: Orphan): string {
       return `element ${orphan.step.set} ${orphan.step.key.join(' . ')}`;
     case 'accept':
       return `accept ${orphan.bridge} ${orphan.network}`;
+    case 'entry':
+      return entryText(orphan.step);
   }
 }
 

@@ -42,6 +42,7 @@ export class Feed {
     const { cnm } = this.#parts;
     if (change.what === 'network') this.#putNetwork(change.id);
     else if (change.what === 'endpoint') this.#putEndpoint(change.network, change.id);
+    else if (change.what === 'remote') this.#putRemote(change.network, change.id);
     // A sandbox's name is its endpoints'; it does not change while they are there.
     else
       for (const one of cnm.endpoints())
@@ -120,7 +121,9 @@ export class Feed {
       subnets: [...record.ipv4, ...record.ipv6].map(({ pool }) => pool),
       upstreams: serversOf(record),
     });
-    if (endpoints) for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    if (!endpoints) return;
+    for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    for (const remote of cnm.remotes(id)) this.#putRemote(id, remote.id);
   }
 
   #putEndpoint(network: string, id: string): void {
@@ -128,6 +131,29 @@ export class Feed {
     const host = record === undefined ? undefined : this.#hostOf(record);
     if (host === undefined) this.#parts.zone.dropHost(network, id);
     else for (const name of this.#parts.zone.putHost(host)) this.#warn(name, network, id);
+    if (record !== undefined) this.#introduce(network, id, host);
+  }
+
+  /** The other hosts of the network are told what its endpoint is called here. */
+  #introduce(network: string, id: string, host: ZoneHost | undefined): void {
+    const { names = [], ports = [] } = host ?? {};
+    const texts = ports.map(({ port, proto }) => `${port}/${proto}`);
+    this.#parts.cnm.introduce(network, id, { names, ports: texts });
+  }
+
+  /** An endpoint of another host: whose it is there is of no interest here. */
+  #putRemote(network: string, id: string): void {
+    const { cnm, zone } = this.#parts;
+    const remote = cnm.remote(network, id);
+    if (remote?.kind === 'host') return;
+    const owner = `remote ${id}`;
+    if (remote === undefined || remote.names.length === 0) zone.dropHost(network, id);
+    else
+      zone.putHost({
+        ...{ id, network, owner, names: remote.names },
+        addresses: remote.addresses.map(addressOf),
+        ports: remote.ports.flatMap(portOf),
+      });
   }
 
   /** Undefined while it is on its way in or out. */

@@ -168,6 +168,7 @@ class MemoryKernel implements FakeKernel {
         undoStep(state, { do: 'netns.add', path: orphan.path });
         break;
       case 'element':
+      case 'entry':
         undoStep(state, orphan.step);
         break;
       case 'accept':

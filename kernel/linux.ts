@@ -217,6 +217,7 @@ class LinuxKernel implements Kernel {
       case 'netns':
         return this.revert([{ do: 'netns.add', path: orphan.path }]);
       case 'element':
+      case 'entry':
         return this.revert([orphan.step]);
       case 'accept': {
         const { bridge, network } = orphan;

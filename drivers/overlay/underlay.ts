@@ -1,5 +1,5 @@
 /** The network below: by which address this host sends to its peers, and how large a frame may be. From facts. Pure. */
-import { familyOf, type Ip } from '../../address/ip.ts';
+import { familyOf, ip, type Ip } from '../../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/prefix.ts';
 import type { HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
@@ -17,6 +17,7 @@ export interface Underlay {
 
 /** Outer Ethernet is not counted: the MTU of a link has never counted it. Inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40. */
 const OVERHEAD = { 4: 50, 6: 70 } as const;
+const ANY_IPV4 = ip('0.0.0.0');
 /** RT_TABLE_MAIN. */
 const MAIN_TABLE = 254;
 const DEFAULT_MTU = 1500;
@@ -33,7 +34,7 @@ export function underlayOf(
   const own = new Set(host.addresses.map(({ prefix }) => addressOf(prefix)));
   const remotes = options.peers.filter((peer) => !own.has(peer));
   const links = remotes.map((peer) => linkTo(peer, host));
-  const local = localAddress(options, host, settings, links[0]);
+  const local = localAddress(options, host, settings, links[0] ?? defaultWay(host));
   if (!own.has(local))
     throw new CnmError(
       'option-invalid',
@@ -51,7 +52,8 @@ export function underlayOf(
 
 /**
  * What the network was told, what the daemon was told, the address of ours that is in the list of peers, and at last the one that the
- * kernel would take: of the link to the first peer, best in the next hop's own subnet (inet_select_addr()).
+ * kernel would take: of the link to the first peer, or of the default route where nobody is listed, best in the next hop's own subnet
+ * (inet_select_addr()).
  */
 function localAddress(
   { advertise, peers }: OverlayOptions,
@@ -60,7 +62,7 @@ function localAddress(
   first: RouteFact | undefined,
 ): Ip {
   const [peer] = peers;
-  const family = peer === undefined ? 4 : familyOf(peer);
+  const family = familyOf(peer ?? settings.advertise ?? (first === undefined ? ANY_IPV4 : addressOf(first.to)));
   if (advertise !== undefined) return advertise;
   if (settings.advertise !== undefined && familyOf(settings.advertise) === family) return settings.advertise;
   const listed = peers.find((one) => addresses.some(({ prefix }) => addressOf(prefix) === one));
@@ -74,8 +76,14 @@ function localAddress(
   if (found !== undefined) return addressOf(found.prefix);
   throw new CnmError(
     'option-invalid',
-    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, the way to peer ${peer ?? ''}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
+    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, ${peer === undefined ? 'which has no default route' : `the way to peer ${peer}`}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
   );
+}
+
+/** Where no peer says which way: IPv4 before IPv6. */
+function defaultWay({ routes }: NetnsFacts): RouteFact | undefined {
+  const ways = routes.filter(({ to, table, link }) => table === MAIN_TABLE && lengthOf(to) === 0 && link !== undefined);
+  return ways.find(({ to }) => familyOfPrefix(to) === 4) ?? ways[0];
 }
 
 /** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */
