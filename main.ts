@@ -15,6 +15,7 @@ import { openControl } from './daemon/control.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
+import { otherHosts } from './daemon/other-hosts.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
@@ -144,7 +145,10 @@ async function assemble(
   const drain = kernel.drainDatagrams.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
-  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
+  const others = otherHosts(cnm);
+  const dns = createDns({
+    ...{ cnm, ipam, engine: names, others, bind, drain, log, resolvConf, stale, runDir, listen },
+  });
   held.push(() => dns.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());

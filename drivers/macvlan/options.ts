@@ -1,4 +1,5 @@
 /** The options of `docker network create -d cnm-macvlan -o …`, under Docker's own names (libnetwork.md §2) where Docker has them. */
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import {
   assertKnown,
@@ -49,8 +50,10 @@ const NAMES = {
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): MacvlanOptions {
-  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
+  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...DNS_OPTIONS, ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  // Its gateway is a router of the LAN's, not ours to listen at.
+  dnsPlace(options, ['on', 'off'], 'off');
   const parsed: MacvlanOptions = {
     parent: parentValue(of('parent')),
     vlan: vlanValue(of('vlan')),

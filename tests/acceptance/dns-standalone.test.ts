@@ -14,6 +14,7 @@ import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
+import { muslResolve, resolved } from './musl.ts';
 
 const exec = async (h: CnmHost, sandbox: string, ...words: string[]) =>
   (await h.tryCnm('sandbox', 'exec', sandbox, '--', ...words)).stdout.trim();
@@ -98,6 +99,17 @@ t.test('names, with no Docker', async (t) => {
     t.same((await dig(h, 'web', 'api')).split('\n').sort(), ['10.88.0.11', '10.88.0.12']);
     t.equal(await dig(h, 'web', '_80._tcp.web', 'SRV'), '0 0 80 web.demo.', 'published');
     t.equal(await dig(h, 'web', 'any.example'), '192.0.2.101');
+  });
+
+  t.test('musl: by itself, by way of search, and a name that is none', async (t) => {
+    const program = await muslResolve(h);
+    t.same(resolved(await exec(h, 'db', program, 'web', 'web.demo', 'api', 'in1', 'any.example')), {
+      web: '10.88.0.10 fd00:88::2',
+      'web.demo': '10.88.0.10 fd00:88::2',
+      api: '10.88.0.11 10.88.0.12 fd00:88::3 fd00:88::4',
+      in1: 'Name does not resolve',
+      'any.example': '192.0.2.101',
+    });
   });
 
   t.test('on the gateway, and seen from there by who asks', async (t) => {

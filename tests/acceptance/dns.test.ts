@@ -16,6 +16,7 @@ import type { DockerHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { dig, type Reply } from './dig.ts';
+import { muslResolve, resolved } from './musl.ts';
 
 const OWN = '@127.0.0.12';
 const DOCKERS = '@127.0.0.11';
@@ -182,6 +183,48 @@ t.test('names', async (t) => {
     }
     const others = await ask('peer', OWN, 'c1.net1.br.net1.google.com');
     t.match(others, { answers: ['192.0.2.101'] }, 'not ours: the host’s server answered');
+  });
+
+  t.test('the C libraries, musl and glibc, at every door', async (t) => {
+    const program = await muslResolve(h);
+    const at = (container: string, server: string, more = '') =>
+      h.docker('exec', container, 'sh', '-c', `printf 'nameserver ${server}\n${more}' > /etc/resolv.conf`);
+    const musl = async (container: string, ...names: string[]) =>
+      resolved(await h.exec(container, '/resolve', ...names));
+    const glibc = async (name: string) => {
+      const { stdout } = await h.tryDocker('exec', 'web', 'getent', 'ahosts', name);
+      return [...new Set(stdout.split('\n').flatMap((line) => line.split(' ')[0] || []))].sort().join(' ');
+    };
+    for (const name of ['web', 'peer']) await h.docker('cp', program, `${name}:/resolve`);
+    const both = '10.70.0.20 fd00:70::20';
+    for (const door of ['127.0.0.11', '127.0.0.12', '10.70.0.1']) {
+      await at('web', door, 'search n1\n');
+      t.same(
+        await musl('web', 'beta', 'BeTa', 'beta.n1', 'nobody', 'nobody.n1', 'musl.example'),
+        {
+          beta: both,
+          BeTa: both,
+          'beta.n1': both,
+          nobody: 'Name does not resolve',
+          'nobody.n1': 'Name does not resolve',
+          'musl.example': '192.0.2.101',
+        },
+        `musl, ${door}`,
+      );
+      for (const name of ['beta', 'BeTa', 'beta.n1'])
+        t.equal(await glibc(name), both, `glibc, ${door}: ${name}`);
+      for (const name of ['nobody', 'nobody.n1']) t.equal(await glibc(name), '', `glibc, ${door}: ${name}`);
+      t.equal(await glibc('glibc.example'), '192.0.2.101');
+    }
+    // IPv4 alone: that there is no AAAA must not make musl give up.
+    for (const door of ['127.0.0.11', '127.0.0.12', '10.71.0.1']) {
+      await at('peer', door);
+      t.same(await musl('peer', 'c1.net1', 'c1.net1.br.net1'), {
+        'c1.net1': '10.71.0.30',
+        'c1.net1.br.net1': '10.71.0.30',
+      });
+    }
+    await at('web', '127.0.0.11');
   });
 
   t.test('D08 renamed, and a hostname', async (t) => {
