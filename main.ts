@@ -28,7 +28,6 @@ import { reclaimLeases } from './inspect/standalone.ts';
 import { hostId } from './ipam/cluster/identity.ts';
 import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
-import { GLOBAL_SPACE } from './ipam/pool.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
@@ -132,7 +131,7 @@ async function assemble(
   const control =
     membership &&
     openControl({
-      ...{ store: membership.store, log, spaces: [GLOBAL_SPACE], cnm: () => cnm },
+      ...{ store: membership.store, log, cnm: () => cnm, ipam: () => ipam },
       host: { id: await hostId(store), name: membership.name, boot: membership.boot },
     });
   if (control !== undefined) held.push(() => control.close());

@@ -46,8 +46,12 @@ export class Claims {
     this.#owners.delete(owner);
   }
 
-  /** The tables are found to hold these. What nobody claims will be undone. */
+  /** The tables are found to hold these, and nothing else. What nobody claims will be undone. */
   found(entries: Iterable<EntryStep>): void {
+    for (const [name, slot] of this.#slots) {
+      slot.held = undefined;
+      this.#open.add(name);
+    }
     for (const entry of entries) {
       const slot = slotOf(entry);
       this.#slots.set(slot, { ...(this.#slots.get(slot) ?? { claims: [] }), held: entry });
@@ -65,7 +69,9 @@ export class Claims {
     this.#open = new Set();
     const changed = slots.filter(([slot, then]) => !same(this.#slots.get(slot)?.held, then));
     return {
-      undo: changed.flatMap(([slot, then]) => (then === undefined ? (this.#slots.get(slot)?.held ?? []) : [])),
+      undo: changed.flatMap(([slot, then]) =>
+        then === undefined ? (this.#slots.get(slot)?.held ?? []) : [],
+      ),
       make: changed.flatMap(([, then]) => then ?? []),
       slots,
     };

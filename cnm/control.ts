@@ -15,8 +15,7 @@ export interface Terms {
   readonly name: string;
   /** What must be equal on every host, by names and values for people. */
   readonly equal: Readonly<Record<string, string>>;
-  /** Each is one network's alone in an address space that hosts share. */
-  readonly subnets: readonly { readonly space: string; readonly pool: Prefix }[];
+  readonly subnets: readonly Prefix[];
   /** Numbers that no other network of the hosts may have (VNIs): so many, or these. */
   readonly numbers: { readonly count: number; readonly given?: readonly number[] };
 }
@@ -30,8 +29,8 @@ export interface Agreement {
   /** As in Terms. */
   readonly name: string;
   readonly numbers: readonly number[];
-  /** Address spaces in which no address is given on two hosts. */
-  readonly spaces: readonly string[];
+  /** Its subnets of which no address is given on two hosts. */
+  readonly shared: readonly Prefix[];
 }
 
 /** This host on a network, as the others have to know it. */

@@ -211,7 +211,9 @@ export function entriesOf(
   presence: Plan,
   netns: ReadonlyMap<string, { readonly entries?: ReadonlyMap<string, EntryStep> }>,
 ): readonly EntryStep[] {
-  const links = new Set(presence.flatMap((step) => (step.do === 'link.add' ? [`${step.netns ?? ''} ${step.name}`] : [])));
+  const links = new Set(
+    presence.flatMap((step) => (step.do === 'link.add' ? [`${step.netns ?? ''} ${step.name}`] : [])),
+  );
   const own = new Set(presence.filter(isEntry).map((step) => JSON.stringify(step)));
   return [...netns.values()]
     .flatMap(({ entries }) => [...(entries?.values() ?? [])])

@@ -1,7 +1,7 @@
 /** What the other hosts have on networks that this one has too, as the resolver wants to be told of it. */
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
-import type { Remote, RemoteEndpoint } from '../cnm/control.ts';
+import type { Remote } from '../cnm/control.ts';
 import type { OtherHosts } from '../dns/elsewhere.ts';
 import type { ZoneHost, ZonePort } from '../dns/record.ts';
 

@@ -1,4 +1,5 @@
 /** The control plane through a cluster store: hosts as leases, networks and endpoints as records that all hosts watch. */
+import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterStore } from '../../store/cluster.ts';
 import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
 import type { Log } from '../log.ts';
@@ -12,8 +13,8 @@ export interface ClusterPlaneOptions {
   readonly store: ClusterStore;
   /** `id`: of this host's records, kept with them; `name` for people; `boot`: another one at every boot of the machine. */
   readonly host: { readonly id: string; readonly name: string; readonly boot: string };
-  /** Address spaces that the cluster gives each address of once. */
-  readonly spaces: readonly string[];
+  /** As NetworksParts.shared. */
+  readonly shared: () => readonly Prefix[];
   /** The networks of this host that the cluster should know of. */
   readonly own: () => readonly OwnNetwork[];
   readonly log: Log;
@@ -60,10 +61,10 @@ class Plane implements ClusterPlane {
   #settling: Promise<void> | undefined;
 
   constructor(options: ClusterPlaneOptions) {
-    const { store, host, spaces, log } = options;
+    const { store, host, shared, log } = options;
     this.#options = options;
     this.#pace = { ...PACE, ...options.pace };
-    this.#networks = new Networks({ store, plane: CLUSTER, me: host, spaces });
+    this.#networks = new Networks({ store, plane: CLUSTER, me: host, shared });
     this.#membership = new Membership({
       ...{ cluster: store, me: host.id, key: hostKey(host.id), log, ...this.#pace },
       record: { name: host.name, boot: host.boot },
@@ -141,11 +142,13 @@ class Plane implements ClusterPlane {
 
   async close(): Promise<void> {
     this.#closed = true;
+    const stays = this.#stays || this.#sessions.size > 0;
+    for (const session of this.#sessions) session.end();
     await Promise.all([...this.#sessions].map((session) => session.idle()));
     await this.#settling;
     // Its containers stay: the others keep its records for as long as its lease lasts, or until it is back.
     await this.#queues.idle();
-    await this.#membership.close(!this.#stays);
+    await this.#membership.close(!stays);
   }
 
   #renew(): void {

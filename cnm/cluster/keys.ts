@@ -67,7 +67,9 @@ export function decodeNetwork(value: unknown): NetworkRecord | undefined {
 
 function isTexts(value: unknown): value is Readonly<Record<string, string>> {
   return (
-    typeof value === 'object' && value !== null && Object.values(value).every((one) => typeof one === 'string')
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((one) => typeof one === 'string')
   );
 }
 

@@ -13,8 +13,8 @@ export interface NetworksParts {
   /** `ControlPlane.name` */
   readonly plane: string;
   readonly me: { readonly id: string; readonly name: string };
-  /** As in Agreement. */
-  readonly spaces: readonly string[];
+  /** Subnets that this host has together with others: each address is given once, and each is one network's alone. */
+  readonly shared: () => readonly Prefix[];
 }
 
 /** Those below are what people choose first, and Docker gives out from here upwards one by one. */
@@ -37,7 +37,8 @@ export class Networks {
       const known = await this.#read(id);
       const numbers = known.record?.numbers ?? candidates(id, terms, attempt);
       if (known.record !== undefined) assertEqual(known.record, terms, numbers);
-      const agreement = { plane: this.#parts.plane, id, name: terms.name, numbers, spaces: this.#parts.spaces };
+      const shared = this.#sharedOf(terms);
+      const agreement = { plane: this.#parts.plane, id, name: terms.name, numbers, shared };
       if (how === 'look') {
         if (known.record === undefined) await this.#assertFree(terms);
         return agreement;
@@ -45,7 +46,10 @@ export class Networks {
       if (this.#isIn(known.record) || (await this.#join(id, terms, numbers, known))) return agreement;
       if (known.record === undefined) await this.#assertFree(terms);
     }
-    throw new CnmError('cluster-unreachable', `The record of network ${terms.name} in ${this.#parts.store.name} changes too often`);
+    throw new CnmError(
+      'cluster-unreachable',
+      `The record of network ${terms.name} in ${this.#parts.store.name} changes too often`,
+    );
   }
 
   /** Written again as it was agreed on: the store has lost it, or this host in it. @returns false when it was not answered. */
@@ -98,7 +102,7 @@ export class Networks {
     const { store, me } = this.#parts;
     const { record, revision } = known;
     const key = networkKey(id);
-    const claims = record?.claims ?? [...numbers.map(numberKey), ...this.#subnetKeys(terms)];
+    const claims = record?.claims ?? [...numbers.map(numberKey), ...this.#sharedOf(terms).map(subnetKey)];
     const fresh = record === undefined ? claims : [];
     const hosts = { ...record?.hosts, [me.id]: me.name };
     const value: NetworkRecord = { name: terms.name, equal: terms.equal, numbers, claims, hosts };
@@ -111,14 +115,15 @@ export class Networks {
     return done.ok && done.done;
   }
 
-  #subnetKeys({ subnets }: Terms): readonly string[] {
-    return subnets.filter(({ space }) => this.#parts.spaces.includes(space)).map(({ pool }) => subnetKey(pool));
+  #sharedOf({ subnets }: Terms): readonly Prefix[] {
+    const shared = this.#parts.shared();
+    return subnets.filter((pool) => shared.includes(pool));
   }
 
   /** @throws CnmError naming the network that has one of the subnets, or of the numbers that were given. */
   async #assertFree(terms: Terms): Promise<void> {
     const numbers = (terms.numbers.given ?? []).map((one) => [numberKey(one), `VNI ${one}`] as const);
-    const subnets = this.#subnetKeys(terms).map((key) => [key, `Subnet ${key.replace(subnetKey('' as Prefix), '')}`] as const);
+    const subnets = this.#sharedOf(terms).map((pool) => [subnetKey(pool), `Subnet ${pool}`] as const);
     for (const [key, what] of [...numbers, ...subnets]) {
       const found = await this.#parts.store.get(key);
       if (!found.ok) throw unreachable(found);
@@ -153,7 +158,11 @@ function candidates(id: string, { numbers: { count, given } }: Terms, attempt: n
 }
 
 /** @throws CnmError that shows both. */
-function assertEqual(record: NetworkRecord, { name, equal, numbers: { given } }: Terms, numbers: readonly number[]): void {
+function assertEqual(
+  record: NetworkRecord,
+  { name, equal, numbers: { given } }: Terms,
+  numbers: readonly number[],
+): void {
   const there = { ...record.equal, vni: numbers.join(',') };
   const here = { ...equal, vni: (given ?? numbers).join(',') };
   const differs = [...new Set([...Object.keys(there), ...Object.keys(here)])].filter(

@@ -1,9 +1,23 @@
 /** This host on one network of the cluster: its own records there, kept written under its lease, and the others' as they change. */
 import { MOST_CHANGES } from '../../store/cluster.ts';
-import type { ClusterChange, ClusterEntry, ClusterLease, ClusterStore, ClusterWatch, WatchEvent } from '../../store/cluster.ts';
+import type {
+  ClusterChange,
+  ClusterEntry,
+  ClusterLease,
+  ClusterStore,
+  ClusterWatch,
+  WatchEvent,
+} from '../../store/cluster.ts';
 import type { Agreement, OwnEndpoint, Place, Remote, RemoteNews, Session } from '../control.ts';
 import type { Log } from '../log.ts';
-import { decodeRemote, endpointKey, type EndpointRecord, onNetwork, placeKey, type PlaceRecord } from './keys.ts';
+import {
+  decodeRemote,
+  endpointKey,
+  type EndpointRecord,
+  onNetwork,
+  placeKey,
+  type PlaceRecord,
+} from './keys.ts';
 
 export interface SessionParts {
   readonly store: ClusterStore;
@@ -32,6 +46,7 @@ export class ClusterSession implements Session {
   #watch: ClusterWatch | undefined;
   #running: Promise<void> | undefined;
   #closed = false;
+  #wake: () => void = () => undefined;
 
   constructor(parts: SessionParts) {
     const { agreement, me, place } = parts;
@@ -59,7 +74,13 @@ export class ClusterSession implements Session {
   close(left: boolean): void {
     this.#watch?.close();
     if (left) for (const key of [...this.#own.keys()]) this.#drop(key);
-    else this.#closed = true;
+    else this.end();
+  }
+
+  /** Nothing is written any more, but for what is under way. */
+  end(): void {
+    this.#closed = true;
+    this.#wake();
   }
 
   /** This host is in the cluster, perhaps again: with a lease under which nothing is written yet. */
@@ -109,7 +130,10 @@ export class ClusterSession implements Session {
       const done = await this.#parts.store.transact([], changes);
       if (done.ok) continue;
       for (const key of keys) this.#open.add(key);
-      this.#parts.log.debug({ network: this.#parts.agreement.name, error: done.message }, 'the cluster is told later');
+      this.#parts.log.debug(
+        { network: this.#parts.agreement.name, error: done.message },
+        'the cluster is told later',
+      );
       if (done.reason === 'closed') return;
       await this.#pause();
     }
@@ -121,6 +145,7 @@ export class ClusterSession implements Session {
 
   #pause(): Promise<void> {
     return new Promise((resolve) => {
+      this.#wake = resolve;
       setTimeout(resolve, this.#parts.retry).unref();
     });
   }
@@ -142,7 +167,8 @@ export class ClusterSession implements Session {
     }
     // Of two keys with one id (an endpoint that has come from another host under its own id) the one that is there counts.
     for (const { id } of this.#remotes.values()) gone.delete(id);
-    if (put.size + gone.size > 0) this.#parts.listener({ what: 'changes', put: [...put.values()], gone: [...gone] });
+    if (put.size + gone.size > 0)
+      this.#parts.listener({ what: 'changes', put: [...put.values()], gone: [...gone] });
   }
 
   #replace(entries: readonly ClusterEntry[]): void {

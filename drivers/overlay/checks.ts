@@ -42,12 +42,12 @@ export function assertVnisFree(
 /** @throws CnmError `option-invalid` when an address of the network may be given on two hosts. */
 export function assertSharedAddresses({ agreement, options, ipv4, ipv6 }: NetworkSpec): void {
   if (agreement === undefined || givenOptions(options).given.ranges !== undefined) return;
-  const stray = [...ipv4, ...ipv6].find(({ addressSpace }) => !agreement.spaces.includes(addressSpace));
+  const stray = [...ipv4, ...ipv6].find(({ pool }) => !agreement.shared.includes(pool));
   if (stray === undefined) return;
   throw new CnmError(
     'option-invalid',
     `The addresses of ${stray.pool} come from an IPAM that does not know the other hosts, and would be given twice: ` +
-      `use --ipam-driver cnm-ipam --ipam-opt space=${agreement.spaces.join(' or ')}; or say with -o ip-range, and --ip-range, which part of it is this host's`,
+      `use --ipam-driver cnm-ipam --ipam-opt space=cnm-global; or say with -o ip-range, and --ip-range, which part of it is this host's`,
   );
 }
 

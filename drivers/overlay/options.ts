@@ -148,7 +148,11 @@ function vnisValue(own: string | undefined, dockers: string | undefined): readon
 /** Of a record that every host reads, and of messages: what a network of Docker's may be called. */
 function nameValue(text: string | undefined): string | undefined {
   if (text === undefined || /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/.test(text)) return text;
-  throw invalidValue(NAMES.name, text, 'a name of letters, digits and _.-, at most 128, the same on all hosts');
+  throw invalidValue(
+    NAMES.name,
+    text,
+    'a name of letters, digits and _.-, at most 128, the same on all hosts',
+  );
 }
 
 function peersValue(text: string | undefined): readonly Ip[] | undefined {

@@ -87,7 +87,18 @@ function segmentSteps(
     { do: 'link.master', netns, link: tunnel, master: bridge, suppress: true },
     // RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy.
     ...(options.vtep === 'userspace'
-      ? [{ do: 'vtep.run' as const, netns, link: tunnel, vni, local, port: options.port, peers: remotes, ...bound }]
+      ? [
+          {
+            do: 'vtep.run' as const,
+            netns,
+            link: tunnel,
+            vni,
+            local,
+            port: options.port,
+            peers: remotes,
+            ...bound,
+          },
+        ]
       : remotes.map((dst): Step => ({ do: 'fdb.add', netns, link: tunnel, mac: ANY_MAC, dst }))),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },

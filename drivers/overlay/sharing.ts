@@ -15,11 +15,12 @@ export function termsOf(network: NetworkSpec): Terms | undefined {
   const { given, name, port } = givenOptions(network.options);
   if (given.peers !== undefined) return undefined;
   const { ipv4, ipv6 } = subnetsOf(network);
-  const pools = [...ipv4, ...ipv6].map(({ pool }) => pool).join(', ');
+  const subnets = [...ipv4, ...ipv6].map(({ pool }) => pool);
+  const pools = subnets.join(', ');
   return {
     name: name ?? pools,
     equal: { subnets: pools, port: String(port), internal: network.internal ? 'yes' : 'no' },
-    subnets: [...ipv4, ...ipv6].map(({ addressSpace, pool }) => ({ space: addressSpace, pool })),
+    subnets,
     numbers: {
       count: Math.max(ipv4.length, ipv6.length),
       ...(given.vnis !== undefined && { given: given.vnis }),

@@ -62,7 +62,9 @@ function localAddress(
   first: RouteFact | undefined,
 ): Ip {
   const [peer] = peers;
-  const family = familyOf(peer ?? settings.advertise ?? (first === undefined ? ANY_IPV4 : addressOf(first.to)));
+  const family = familyOf(
+    peer ?? settings.advertise ?? (first === undefined ? ANY_IPV4 : addressOf(first.to)),
+  );
   if (advertise !== undefined) return advertise;
   if (settings.advertise !== undefined && familyOf(settings.advertise) === family) return settings.advertise;
   const listed = peers.find((one) => addresses.some(({ prefix }) => addressOf(prefix) === one));
@@ -82,7 +84,9 @@ function localAddress(
 
 /** Where no peer says which way: IPv4 before IPv6. */
 function defaultWay({ routes }: NetnsFacts): RouteFact | undefined {
-  const ways = routes.filter(({ to, table, link }) => table === MAIN_TABLE && lengthOf(to) === 0 && link !== undefined);
+  const ways = routes.filter(
+    ({ to, table, link }) => table === MAIN_TABLE && lengthOf(to) === 0 && link !== undefined,
+  );
   return ways.find(({ to }) => familyOfPrefix(to) === 4) ?? ways[0];
 }
 

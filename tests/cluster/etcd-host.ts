@@ -54,23 +54,20 @@ export class EtcdHost {
     await this.#running?.kill('SIGKILL');
   }
 
-  /** Over etcd's JSON gateway, without any code of ours. */
   async keys(prefix: string): Promise<readonly string[]> {
+    return (await this.entries(prefix)).map(({ key }) => key);
+  }
+
+  /** Over etcd's JSON gateway, without any code of ours. */
+  async entries(prefix: string): Promise<readonly { readonly key: string; readonly value: unknown }[]> {
     const code = (text: string) => Buffer.from(text).toString('base64');
+    const text = (base64: string) => Buffer.from(base64, 'base64').toString();
     const end = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
-    const body = JSON.stringify({ key: code(prefix), range_end: code(end), keys_only: true });
-    const answer = await this.#host.net(
-      'curl',
-      '-sS',
-      '--fail',
-      '-m',
-      '5',
-      '-d',
-      body,
-      `${this.url}/v3/kv/range`,
-    );
-    const { kvs = [] } = JSON.parse(answer) as { readonly kvs?: readonly { readonly key: string }[] };
-    return kvs.map(({ key }) => Buffer.from(key, 'base64').toString());
+    const body = JSON.stringify({ key: code(prefix), range_end: code(end) });
+    const curl = ['curl', '-sS', '--fail', '-m', '5', '-d', body, `${this.url}/v3/kv/range`];
+    const { kvs = [] } = JSON.parse(await this.#host.net(...curl)) as {
+      readonly kvs?: readonly { readonly key: string; readonly value: string }[];
+    };
+    return kvs.map(({ key, value }) => ({ key: text(key), value: JSON.parse(text(value)) as unknown }));
   }
 }
-

@@ -174,7 +174,7 @@ t.test('three hosts and one etcd', async (t) => {
   );
   const [h1, h2] = hosts as [CnmHost, CnmHost, CnmHost];
 
-  await t.test('60 starts at once: unique addresses, one gateway', (t) => sixty(t, hosts));
+  await t.test('O13 60 starts at once: unique addresses, one gateway', (t) => sixty(t, hosts));
 
   await t.test('10,000 allocations while all of it fails: none twice, none lost', async (t) => {
     const pool = { AddressSpace: 'cnm-global', Pool: POOL, SubPool: '', Options: { rest: '0' }, V6: false };
