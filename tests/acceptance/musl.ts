@@ -17,7 +17,7 @@ export function resolved(output: string): Readonly<Record<string, string>> {
       .trim()
       .split('\n')
       .map((line) => {
-        const [, name = '', said = ''] = /^([^\s:]+):? (.*)$/.exec(line) ?? [];
+        const [, name = '', said = ''] = /^([^\s:]+):? ?(.*)$/.exec(line) ?? [];
         return [name, line.includes(': ') ? said : said.split(' ').sort().join(' ')];
       }),
   );
