@@ -6,6 +6,7 @@ set -euo pipefail
 packages=(
   docker.io nftables iptables iproute2                   # what is tested, and with what
   busybox-static debootstrap                             # the containers' image, newer Engines
+  dnsmasq-base                                           # the DHCP server of a LAN
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
   musl-tools gcc                                         # the C library of Alpine's images asks in another way than glibc
