@@ -20,7 +20,7 @@ export async function checkNetwork(
   return context.queues.run(`${id} check`, async () => {
     const facts = await context.kernel.facts({ firewall: false });
     const network = networkOf(context, id);
-    const check = driverOf(context, driver).check?.(network, facts, context.host, targets);
+    const check = driverOf(context, driver).check?.(network, facts, context.host(), targets);
     if (check === undefined) return [];
     const { findings, questions } = check;
     return questions === undefined ? findings : [...findings, ...(await ask(context, id, questions))];

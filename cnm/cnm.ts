@@ -18,10 +18,12 @@ import type {
   SandboxId,
   SandboxRecord,
 } from './model.ts';
+import type { Allocation, SwarmNode } from './swarm.ts';
 
 /** Only what the caller left empty. */
 export interface EndpointAnswer {
   readonly mac?: Mac;
+  readonly address?: Prefix;
 }
 
 /**
@@ -54,6 +56,17 @@ export interface Cnm {
   /** Creates the endpoint too, with addresses given by the caller (from IPAM), and fills the sandbox. */
   joinSandbox(sandbox: string, endpoint: EndpointSpec): Promise<EndpointRecord>;
   leaveSandbox(sandbox: string, network: NetworkId): Promise<EndpointRecord | undefined>;
+
+  /** For a swarm's manager: the options that the network is to have on all nodes. Stored; the same request has the same answer. */
+  allocateNetwork(spec: NetworkSpec): Promise<Readonly<Record<string, string>>>;
+  freeNetwork(id: NetworkId): Promise<void>;
+  /** A node of the swarm has come, or has gone: networks that are on its nodes follow. */
+  addNode(node: SwarmNode): Promise<void>;
+  removeNode(address: Ip): Promise<void>;
+  /** Brings networks that follow their hosts to what they are to be now: at the start, what a crash cut off. */
+  followHosts(): Promise<void>;
+  nodes(): readonly SwarmNode[];
+  allocations(): readonly Allocation[];
 
   networks(): readonly NetworkRecord[];
   network(id: NetworkId): NetworkRecord | undefined;
@@ -132,6 +145,10 @@ export interface EngineNetwork {
   }[];
   /** Its subnets, whoever its IPAM driver is, with the auxiliary addresses that it reserves; absent = not known. */
   readonly subnets?: readonly { readonly pool: Prefix; readonly aux: readonly Ip[] }[];
+  /** The nodes of the swarm that are on it, this one among them. */
+  readonly peers?: readonly Ip[];
+  /** The one that all nodes of a swarm are on. */
+  readonly ingress?: boolean;
 }
 
 /** Names of containers and networks, followed as they change. */
@@ -149,7 +166,9 @@ export type EngineNews =
   | { readonly what: 'network'; readonly id: NetworkId; readonly name: string }
   | { readonly what: 'container'; readonly container: EngineContainer }
   /** It has been told to end, or has ended. */
-  | { readonly what: 'stopping' | 'gone'; readonly id: string };
+  | { readonly what: 'stopping'; readonly id: string }
+  /** `removed`: it will not come back. */
+  | { readonly what: 'gone'; readonly id: string; readonly removed?: boolean };
 
 export interface EngineContainer {
   readonly id: string;

@@ -5,10 +5,12 @@ import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
 import type { Driver, HostSettings } from './driver.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import { messageOf, type Records } from './records.ts';
+import type { Swarm } from './swarm.ts';
 
 export interface Context {
   readonly kernel: Kernel;
@@ -18,10 +20,16 @@ export interface Context {
   readonly log: Log;
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
-  readonly host: HostSettings;
+  /** As it is known now. */
+  readonly host: () => HostSettings;
+  readonly swarm: Swarm;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
+  /** Who asks DHCP servers, where a driver wants it. */
+  readonly leases: Leases | undefined;
   readonly now: () => Date;
+  /** Milliseconds that a namespace may take to be gone: see endpoints.ts. */
+  readonly patience: number;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;
   /** How many endpoints of a network are being made and have no record yet: see presence.ts. */

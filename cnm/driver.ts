@@ -8,6 +8,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
 import type { Mark, Plan } from '../kernel/step.ts';
+import type { LeaseRequest } from './leases.ts';
 import type {
   EndpointSpec,
   JoinInfo,
@@ -28,6 +29,8 @@ export interface HostSettings {
   readonly netnsDir: string;
   /** The address by which other hosts reach this one (`--advertise`). */
   readonly advertise?: Ip;
+  /** The nodes of the swarm that this host is in, its own address among them, as Docker tells of them; absent = none was told of. */
+  readonly nodes?: readonly Ip[];
 }
 
 /**
@@ -58,8 +61,30 @@ export interface Driver {
    */
   presence?(network: NetworkSpec, facts: Facts, host: HostSettings): Plan;
 
+  /**
+   * The presence of a network as it is to be now that `host` has changed, made from the present one alone: it may differ in steps that can be
+   * made and undone under running endpoints, and in no others. Absent = a presence stays as it is. Never throws.
+   */
+  follow?(network: NetworkWithPresence, host: HostSettings): Plan;
+
+  /**
+   * The options of a network of a swarm, with what must be the same on all nodes chosen, on the manager, for all of them. Given back to it in
+   * a later call, its answer is the answer. `taken`: what was chosen for other networks. Absent = a network's options are enough.
+   * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`.
+   */
+  allocate?(
+    network: NetworkSpec,
+    taken: readonly Pick<NetworkSpec, 'id' | 'name' | 'driver' | 'options'>[],
+  ): Readonly<Record<string, string>>;
+
   /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
   found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
+
+  /** Whether its endpoints' IPv4 addresses come from a DHCP server on the wire, and not from an IPAM; absent = no. @throws CnmError `option-invalid` */
+  leases?(network: Pick<NetworkSpec, 'options'>): boolean;
+
+  /** Of an endpoint of such a network: asked before it is planned. Pure. @throws CnmError `option-invalid` */
+  leaseRequest?(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): LeaseRequest;
 
   /** Which families need no gateway address unless the user names one; absent = none: each subnet gets one. Pure, never throws. */
   gatewaySkip?(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip;

@@ -4,17 +4,20 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, driverOf } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
+import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
   readonly kernel: Kernel;
@@ -26,13 +29,19 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** Absent: no network can have its addresses from a DHCP server. */
+  readonly leases?: Leases;
   readonly now?: () => Date;
+  /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
+  readonly patience?: number;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
+  const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
+  const swarm = new Swarm(store, now);
   const context: Context = {
     kernel,
     records,
@@ -41,8 +50,15 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
-    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    leases,
+    host: () => ({
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      nodes: swarm.nodes().map(({ address }) => address),
+    }),
+    swarm,
     now,
+    patience,
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
@@ -68,6 +84,20 @@ export function createCnm(options: CnmOptions): Cnm {
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
       gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    allocateNetwork: (spec) =>
+      gate.pass(() => swarm.allocate(driverOf(context, spec.driver), spec, records.networks())),
+    freeNetwork: (id) => gate.pass(() => swarm.free(id)),
+    addNode: (node) =>
+      gate.pass(async () => {
+        if (await swarm.add(node)) await followHosts(context);
+      }),
+    removeNode: (address) =>
+      gate.pass(async () => {
+        if (await swarm.remove(address)) await followHosts(context);
+      }),
+    followHosts: () => gate.pass(() => followHosts(context)),
+    nodes: () => swarm.nodes(),
+    allocations: () => swarm.allocations(),
     networks: () => records.networks(),
     network: (id) => records.network(id),
     endpoints: (network) => records.endpoints(network),

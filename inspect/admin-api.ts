@@ -16,6 +16,7 @@ import { answerError, answerUnknownPath } from './failures.ts';
 import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
 import { Observatory } from './observatory.ts';
+import { overlayRoutes, type OverlayService } from './overlay.ts';
 import {
   decodeCheck,
   decodeJoin,
@@ -43,6 +44,7 @@ export interface AdminOptions {
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
   readonly dns?: Dns;
+  readonly overlay?: OverlayService;
   /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
   readonly stopping?: AbortSignal;
 }
@@ -70,6 +72,8 @@ export function adminApp(options: AdminOptions): express.Express {
       stopping: options.stopping,
     }),
   );
+  const findNetwork = (ref: string) => observatory.findNetwork(ref);
+  app.use('/v1', overlayRoutes({ overlay: options.overlay, findNetwork }));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/ipam', ipamRoutes(book));

@@ -8,6 +8,7 @@ import type {
   AddressView,
   AuditView,
   CheckView,
+  OverlayCheckView,
   ClusterSummary,
   DnsQueryRequest,
   DnsView,
@@ -70,6 +71,10 @@ export class Client {
 
   async checkNetwork(ref: string, ask: readonly string[]): Promise<CheckView> {
     return (await this.#call('POST', `${at('networks', ref)}/check`, { ask })) as CheckView;
+  }
+
+  async checkOverlay(ref: string): Promise<OverlayCheckView> {
+    return (await this.#call('GET', `${at('overlays', ref)}/check`)) as OverlayCheckView;
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -14,6 +14,7 @@ import {
   assertSubnets,
   type Neighbour,
 } from './checks.ts';
+import { assertLeasing, leaseRequest, parentMtu } from './dhcp.ts';
 import { assertDefaults } from './endpoint-options.ts';
 import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
@@ -29,7 +30,8 @@ export const macvlan: Driver = {
   connectivityScope: 'global',
   network(spec, facts, others) {
     const options = parseOptions(spec.options);
-    assertSubnets(spec);
+    if (options.dhcp) assertLeasing(spec);
+    else assertSubnets(spec);
     assertSlaac(spec, options);
     assertDefaults(spec);
     const wire = wireOf(spec.id, options);
@@ -38,7 +40,13 @@ export const macvlan: Driver = {
     assertNoOverlap(spec, wire, onIt, others);
     return planOf(spec, options, facts, others);
   },
-  found: (spec, facts) => (parseOptions(spec.options).hostAccess ? hostOnLan(spec, facts) : {}),
+  found(spec, facts) {
+    const options = parseOptions(spec.options);
+    if (options.dhcp) return parentMtu(spec, options, facts);
+    return options.hostAccess ? hostOnLan(spec, facts) : {};
+  },
+  leases: ({ options }) => parseOptions(options).dhcp,
+  leaseRequest,
   // The router of the LAN is the user's: an address that nobody has must not become anybody's gateway.
   gatewaySkip: () => ({ 4: true, 6: true }),
   mac: (_network, endpoint) => macOf(endpoint),
