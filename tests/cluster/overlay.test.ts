@@ -269,6 +269,12 @@ async function pairs(t: Test, { h1, h2, h3, etcd, ...world }: World): Promise<vo
   t.ok(await boxPings(h3, 'box', 'c3'), 'box → c3');
   const reverse = `${c3.split('.').toReversed().join('.')}.in-addr.arpa`;
   t.match(await h3.cnm('dns', 'query', '--from', 'box', '--type', 'PTR', reverse), 'c3.uber-net', 'and back');
+  const drawing = await h3.cnm('network', 'inspect', 'uber-net');
+  for (const line of [
+    /host h1 +198\.51\.100\.11 {2}vtep kernel {2}mtu 1450\n +c1 +/,
+    new RegExp(`c3 +${c3}/24`),
+  ])
+    t.match(drawing, line, 'inspect shows the other hosts, and what they have');
   await agree(t, { h1, h2, h3, etcd, ...world }, [h1, h2, h3], 'all there');
 }
 
