@@ -77,6 +77,7 @@ async function simulate(member: string): Promise<void> {
   process.send?.('ready');
 }
 
+const OWN = 'aa'.repeat(32);
 const NETWORK: NetworkSpec = {
   id: 'be'.repeat(32),
   driver: 'cnm-overlay',
@@ -109,13 +110,14 @@ async function measure(): Promise<void> {
     });
     await cnm.createNetwork({ ...NETWORK, options: { vni: '4097' } });
     await cnm.createEndpoint({
-      id: 'aa'.repeat(32),
+      id: OWN,
       network: NETWORK.id,
       address: prefix('10.0.0.2/8'),
       options: {},
       ports: [],
     });
     endings.push(async () => {
+      await cnm.deleteEndpoint(NETWORK.id, OWN);
       await cnm.deleteNetwork(NETWORK.id);
       await cnm.close();
       await control.close();
