@@ -6,6 +6,7 @@ import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
 import type { Remote } from './control.ts';
 import type { Driver, Finding } from './driver.ts';
+import type { Leased } from './leases.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -42,6 +43,8 @@ export interface Cnm {
   deleteNetwork(id: NetworkId): Promise<void>;
   createEndpoint(spec: EndpointSpec): Promise<EndpointAnswer>;
   deleteEndpoint(network: NetworkId, endpoint: EndpointId): Promise<void>;
+  /** A DHCP server gives an endpoint in use another address. Of one that is gone: nothing. */
+  readdress(network: NetworkId, endpoint: EndpointId, leased: Leased): Promise<void>;
   /** Docker's Join: answers what to move; Docker moves it. */
   join(network: NetworkId, endpoint: EndpointId, sandboxKey: string): Promise<JoinInfo>;
   leave(network: NetworkId, endpoint: EndpointId): Promise<void>;

@@ -14,6 +14,7 @@ import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
+import { readdress } from './readdress.ts';
 import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
@@ -80,6 +81,7 @@ export function createCnm(options: CnmOptions): Cnm {
     deleteNetwork: (id) => gate.pass(() => networks.deleteNetwork(context, id)),
     createEndpoint: (spec) => gate.pass(() => endpoints.createEndpoint(context, spec)),
     deleteEndpoint: (network, id) => gate.pass(() => endpoints.deleteEndpoint(context, network, id)),
+    readdress: (network, id, leased) => gate.pass(() => readdress(context, network, id, leased)),
     join: (network, id, key) => gate.pass(() => endpoints.join(context, network, id, key)),
     leave: (network, id) => gate.pass(() => endpoints.leave(context, network, id)),
     programExternalConnectivity: (network, id, ports) =>
