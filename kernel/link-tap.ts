@@ -4,6 +4,7 @@
  * it takes it away (`ETH_P_ALL` comes before rx_handler in __netif_receive_skb_core()). It does not make the link promiscuous.
  */
 import { close, closeSync } from 'node:fs';
+import { type Mac, macBytes } from '../address/mac.ts';
 import type { FramedDatagram, LinkTap } from './kernel.ts';
 import { KernelError } from './kernel.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
@@ -16,6 +17,9 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_PACKET = 263;
 /** Without it the kernel makes a copy of each frame that goes out (dev_queue_xmit_nit()). */
 const PACKET_IGNORE_OUTGOING = 23;
+const PACKET_ADD_MEMBERSHIP = 1;
+/** struct packet_mreq: the link, what kind, and an address of up to 8 bytes. */
+const MREQ = { size: 16, type: 4, length: 6, address: 8, unicast: 3 } as const;
 const ETH_P_ALL = 3;
 const SOCKADDR_LL_LENGTH = 20;
 const SIOCGIFINDEX = 0x8933;
@@ -32,14 +36,15 @@ export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap 
     sys.filter(fd, udpToPort(port));
     sys.setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
     sys.bind(fd, linkAddress(index));
-    return tapOf(sys, fd, linkAddress(index));
+    return tapOf(sys, fd, index);
   } catch (error) {
     closeSync(fd);
     throw error;
   }
 }
 
-function tapOf(sys: Syscalls, fd: number, to: Buffer): LinkTap {
+function tapOf(sys: Syscalls, fd: number, index: number): LinkTap {
+  const to = linkAddress(index);
   const into = Buffer.alloc(FRAME_MAX);
   const from = Buffer.alloc(SOCKADDR_LL_LENGTH);
   const orNothing = <T>(act: () => T): T | undefined => {
@@ -51,7 +56,15 @@ function tapOf(sys: Syscalls, fd: number, to: Buffer): LinkTap {
       throw error;
     }
   };
+  const admitted = new Set<Mac>();
   return {
+    admit(mac) {
+      if (admitted.has(mac)) return;
+      admitted.add(mac);
+      orNothing(() => {
+        sys.setOption(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership(index, mac));
+      });
+    },
     send: (datagram) => orNothing(() => sys.sendTo(fd, udpFrame(datagram), to)) ?? false,
     receive() {
       for (;;) {
@@ -75,6 +88,15 @@ function indexOf(sys: Syscalls, fd: number, link: string): number {
   request.write(link, 0, IFREQ.name - 1);
   sys.ioctl(fd, SIOCGIFINDEX, request);
   return request.readInt32LE(IFREQ.name);
+}
+
+function membership(index: number, mac: Mac): Buffer {
+  const request = Buffer.alloc(MREQ.size);
+  request.writeInt32LE(index, 0);
+  request.writeUInt16LE(MREQ.unicast, MREQ.type);
+  request.writeUInt16LE(6, MREQ.length);
+  request.set(macBytes(mac), MREQ.address);
+  return request;
 }
 
 /** struct sockaddr_ll, for all protocols. */
