@@ -6,6 +6,7 @@ import { familyOf, ipBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { macBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
+import { internetChecksum } from './checksum.ts';
 
 const ETHERTYPE_ARP = 0x0806;
 const ETHERTYPE_IPV6 = 0x86dd;
@@ -43,17 +44,9 @@ function advertisement(own: Buffer, hardware: Buffer): Buffer {
   const message = Buffer.concat([Buffer.of(NEIGHBOUR_ADVERTISEMENT, 0, 0, 0), u32(OVERRIDE), own, option]);
   // RFC 8200 section 8.1: the checksum covers the addresses, the length and the protocol as well.
   const pseudoHeader = Buffer.concat([own, ALL_NODES, u32(message.length), u32(ICMPV6)]);
-  message.writeUInt16BE(checksum(Buffer.concat([pseudoHeader, message])), 2);
+  message.writeUInt16BE(internetChecksum(Buffer.concat([pseudoHeader, message])), 2);
   const header = Buffer.concat([Buffer.of(0x60, 0, 0, 0), u16(message.length), Buffer.of(ICMPV6, 255)]);
   return Buffer.concat([header, own, ALL_NODES, message]);
-}
-
-/** RFC 1071, of an even number of bytes. */
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 function u16(value: number): Buffer {

@@ -97,6 +97,8 @@ export function doStep(state: FakeState, step: Step): Undo {
       return ingressRedirect(state.host, step);
     case 'neigh.announce':
       return neighbourAnnounce(netnsAt(state, step.netns), step);
+    case 'neigh.probe':
+      return neighbourAnnounce(state.host, step);
     case 'fdb.add':
       return fdbAdd(netnsAt(state, step.netns), step);
     case 'vtep.run':
@@ -154,6 +156,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'conntrack.forget':
     case 'neigh.announce':
+    case 'neigh.probe':
       return;
     case 'sysctl.set':
       // A stored plan does not know the former value; a link's sysctls die with the link.

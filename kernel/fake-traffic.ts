@@ -2,7 +2,7 @@
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
 import { ANY_MAC } from './forwarding.ts';
-import type { FdbAdd, IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
+import type { FdbAdd, IngressRedirect, NeighbourAnnounce, NeighbourProbe, QdiscSet } from './step.ts';
 
 type Undo = (() => void) | undefined;
 
@@ -22,7 +22,7 @@ export function ingressRedirect(host: FakeNetns, step: IngressRedirect): Undo {
 }
 
 /** Nobody listens in memory. */
-export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce): Undo {
+export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce | NeighbourProbe): Undo {
   linkAt(host, link);
   return undefined;
 }

@@ -1,111 +1,24 @@
-/**
- * A packet socket (packet(7)) on a link of the daemon's namespace, for datagrams of somebody who has no address there yet, or whose
- * link is elsewhere: it hears what comes in on the link for one UDP port, whatever MAC and address it is for, before a macvlan link on
- * it takes it away (`ETH_P_ALL` comes before rx_handler in __netif_receive_skb_core()). It does not make the link promiscuous.
- */
-import { close, closeSync } from 'node:fs';
-import { type Mac, macBytes } from '../address/mac.ts';
-import type { FramedDatagram, LinkTap } from './kernel.ts';
-import { KernelError } from './kernel.ts';
+/** Datagrams of somebody who has no address on a link yet, or whose link is elsewhere, by a packet socket. */
+import type { LinkTap } from './kernel.ts';
+import { openPacketSocket } from './packet-socket.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 import { readUdpFrame, udpFrame } from './udp-frame.ts';
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_PACKET = 263;
-/** Without it the kernel makes a copy of each frame that goes out (dev_queue_xmit_nit()). */
-const PACKET_IGNORE_OUTGOING = 23;
-const PACKET_ADD_MEMBERSHIP = 1;
-/** struct packet_mreq: the link, what kind, and an address of up to 8 bytes. */
-const MREQ = { size: 16, type: 4, length: 6, address: 8, unicast: 3 } as const;
-const ETH_P_ALL = 3;
-const SOCKADDR_LL_LENGTH = 20;
-const SIOCGIFINDEX = 0x8933;
-/** struct ifreq: the name, then a union of 24 bytes. */
-const IFREQ = { size: 40, name: 16 } as const;
-const FRAME_MAX = 65_536;
-
-/** @throws KernelError ENODEV when there is no such link, ENETDOWN when it is down, EPERM without CAP_NET_RAW. */
+/** @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW. */
 export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap {
-  // Protocol 0: nothing is heard before the filter is there.
-  const fd = sys.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  try {
-    const index = indexOf(sys, fd, link);
-    sys.filter(fd, udpToPort(port));
-    sys.setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
-    sys.bind(fd, linkAddress(index));
-    return tapOf(sys, fd, index);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-}
-
-function tapOf(sys: Syscalls, fd: number, index: number): LinkTap {
-  const to = linkAddress(index);
-  const into = Buffer.alloc(FRAME_MAX);
-  const from = Buffer.alloc(SOCKADDR_LL_LENGTH);
-  const orNothing = <T>(act: () => T): T | undefined => {
-    try {
-      return act();
-    } catch (error) {
-      // The link is down or gone: nothing comes and nothing goes. Whoever waits for an answer waits in vain, as with a cable that is out.
-      if (error instanceof KernelError) return undefined;
-      throw error;
-    }
-  };
-  const admitted = new Set<Mac>();
+  const socket = openPacketSocket(sys, link, udpToPort(port));
   return {
-    admit(mac) {
-      if (admitted.has(mac)) return;
-      admitted.add(mac);
-      orNothing(() => {
-        sys.setOption(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership(index, mac));
-      });
-    },
-    send: (datagram) => orNothing(() => sys.sendTo(fd, udpFrame(datagram), to)) ?? false,
+    ...socket,
+    send: (datagram) => socket.send(udpFrame(datagram)),
     receive() {
       for (;;) {
-        const length = orNothing(() => sys.receive(fd, into, from));
-        if (length === undefined) return undefined;
-        const datagram: FramedDatagram | undefined = readUdpFrame(
-          into.subarray(0, Math.min(length, FRAME_MAX)),
-        );
+        const frame = socket.receive();
+        if (frame === undefined) return undefined;
+        const datagram = readUdpFrame(frame);
         if (datagram !== undefined) return datagram;
       }
     },
-    // On another thread: the kernel lets all processors pass before it closes one (packet_release(), synchronize_net()).
-    close() {
-      close(fd);
-    },
   };
-}
-
-function indexOf(sys: Syscalls, fd: number, link: string): number {
-  const request = Buffer.alloc(IFREQ.size);
-  request.write(link, 0, IFREQ.name - 1);
-  sys.ioctl(fd, SIOCGIFINDEX, request);
-  return request.readInt32LE(IFREQ.name);
-}
-
-function membership(index: number, mac: Mac): Buffer {
-  const request = Buffer.alloc(MREQ.size);
-  request.writeInt32LE(index, 0);
-  request.writeUInt16LE(MREQ.unicast, MREQ.type);
-  request.writeUInt16LE(6, MREQ.length);
-  request.set(macBytes(mac), MREQ.address);
-  return request;
-}
-
-/** struct sockaddr_ll, for all protocols. */
-function linkAddress(index: number): Buffer {
-  const address = Buffer.alloc(SOCKADDR_LL_LENGTH);
-  address.writeUInt16LE(AF_PACKET, 0);
-  address.writeUInt16BE(ETH_P_ALL, 2);
-  address.writeInt32LE(index, 4);
-  return address;
 }
 
 /** Of the kernel's own fields of a frame (SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT): a VLAN's frames pass its parent, too. */

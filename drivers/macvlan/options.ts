@@ -13,6 +13,7 @@ import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 
 const MODES = ['bridge', 'vepa', 'private', 'passthru'] as const satisfies readonly MacvlanMode[];
 const PROTOCOLS = ['802.1q', '802.1ad'] as const satisfies readonly VlanProtocol[];
+const PROBES = ['fail', 'warn', 'off'] as const;
 /** The second is what the absence of the first means. */
 const FLAGS = ['nopromisc', 'promisc'] as const;
 
@@ -35,6 +36,8 @@ export interface MacvlanOptions {
   readonly hostAccess: boolean;
   /** Addresses are leased from the DHCP server of the LAN. */
   readonly dhcp: boolean;
+  /** What an address means that somebody on the LAN has already; `off`: nobody is asked. */
+  readonly probe: (typeof PROBES)[number];
 }
 
 const NAMES = {
@@ -48,6 +51,7 @@ const NAMES = {
   promiscuous: 'promiscuous',
   hostAccess: 'host_access',
   dhcp: 'dhcp',
+  probe: 'probe',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
@@ -64,6 +68,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
     promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
+    probe: choiceValue(NAMES.probe, of('probe'), PROBES, 'warn'),
     dhcp: booleanValue(NAMES.dhcp, of('dhcp'), false),
   };
   assertFit(parsed);

@@ -60,6 +60,7 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   await t.test('no server', (t) => unanswered(t, world, dead));
   if (engine === '20.10') {
     await t.test('a sandbox of our own', (t) => standalone(t, world));
+    await t.test('an address that somebody has', (t) => taken(t, world));
     await t.test('what cannot be is refused by name, and changes nothing', (t) => refused(t, world));
   }
   await assertRestored(t, h, before);
@@ -216,6 +217,39 @@ async function standalone(t: Test, world: World): Promise<void> {
   await h.cnm('sandbox', 'rm', 'web');
   await h.cnm('network', 'rm', 'own');
   await until('the release', LONG, async () => (await server.leases()).length === 0 || undefined);
+}
+
+async function taken(t: Test, { h, r }: World): Promise<void> {
+  const [, theirs = ''] = /ether (\S+)/.exec(await r.net('ip', 'link', 'show', 'eth1')) ?? [];
+  for (const probe of ['fail', 'warn']) {
+    const options = [
+      '--subnet=10.20.0.0/24',
+      '--gateway=10.20.0.1',
+      '-o',
+      'parent=eth1',
+      '-o',
+      `probe=${probe}`,
+    ];
+    await h.docker('network', 'create', '--driver=cnm-macvlan', ...options, probe);
+    const run = (ip: string) => h.tryDocker('run', '--rm', `--network=${probe}`, `--ip=${ip}`, IMAGE, 'true');
+    const clash = await run('10.20.0.9');
+    if (probe === 'fail') {
+      t.equal(clash.code, 125);
+      t.match(
+        clash.stderr,
+        new RegExp(`probe 10.20.0.9 on eth1: EADDRINUSE .${theirs} has 10.20.0.9 already`),
+      );
+      t.equal((await run('10.20.0.31')).code, 0, 'another is free');
+    } else {
+      t.equal(clash.code, 0, 'it starts');
+      await until(
+        'the warning',
+        LONG,
+        () => /WARN .*somebody on the LAN has an address/.test(h.logs()) || undefined,
+      );
+    }
+    await h.docker('network', 'rm', probe);
+  }
 }
 
 async function refused(t: Test, { h }: World): Promise<void> {
