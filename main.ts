@@ -176,7 +176,7 @@ function membershipOf({ advertise }: Configuration, store: ClusterStore): Cluste
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -196,6 +196,7 @@ async function listen(
   const stopping = new AbortController();
   const admin = adminApp({
     ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    lease: (network, endpoint) => dhcp.lease(network, endpoint),
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),
     notices: store.notices.map(noticeText),
