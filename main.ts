@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { readFileSync, realpathSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { realpathSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -10,21 +9,25 @@ import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
+import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { openControl } from './daemon/control.ts';
 import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
+import { otherHosts } from './daemon/other-hosts.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
-import type { ClusterMembership } from './ipam/index.ts';
+import { hostId } from './ipam/cluster/identity.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -32,7 +35,6 @@ import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
-import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 
@@ -95,6 +97,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: OverlayCheck;
   readonly dhcp: Dhcp;
 }
 
@@ -105,7 +108,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -121,15 +124,27 @@ async function assemble(
       vtepWorker: VTEP_WORKER,
     }));
   held.push(() => kernel.close());
-  const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
+  const served = allDrivers
+    .filter((driver) => drivers.includes(shortName(driver)))
+    .map((driver) => ({ ...driver, scope: driver.allocate === undefined ? driver.scope : scope }));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, ...host });
+  const membership = await joinCluster(configuration);
+  if (membership !== undefined) held.push(() => membership.store.close());
+  const control =
+    membership &&
+    openControl({
+      ...{ store: membership.store, log, kernel, cnm: () => cnm, ipam: () => ipam },
+      host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+    });
+  if (control !== undefined) held.push(() => control.close());
+  const cnm = createCnm({
+    ...{ kernel, store, drivers: served, log, runDir, engine, leases, control, ...host },
+  });
   held.push(() => cnm.close());
+  control?.start();
   const pace = overrides.pace ?? {};
-  const cluster = await openCluster(configuration, held);
-  const membership = cluster && membershipOf(configuration, cluster);
   const { ipam, leases: reclaimer } = await openIpam(configuration, {
     store,
     kernel,
@@ -143,31 +158,26 @@ async function assemble(
   const drain = kernel.drainDatagrams.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
-  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
+  const others = otherHosts(cnm);
+  const dns = createDns({
+    ...{ cnm, ipam, engine: names, others, bind, drain, log, resolvConf, stale, runDir, listen },
+  });
   held.push(() => dns.close());
+  const overlay = createOverlayCheck({
+    cnm,
+    kernel,
+    log,
+    host: { netnsDir: join(runDir, 'netns'), ...host },
+  });
+  held.push(() => {
+    overlay.close();
+    return Promise.resolve();
+  });
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
   held.push(() => dhcp.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp };
-}
-
-/** Loaded only where there is a cluster, for gRPC takes time and memory. */
-async function openCluster(
-  { cluster: members }: Configuration,
-  held: Held,
-): Promise<ClusterStore | undefined> {
-  if (members === undefined) return undefined;
-  const { openEtcd } = await import('./store/etcd.ts');
-  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
-  const cluster = openEtcd({ members, deadline: 3000 });
-  held.push(() => cluster.close());
-  return cluster;
-}
-
-function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
 }
 
 /**
@@ -176,7 +186,7 @@ function membershipOf({ advertise }: Configuration, store: ClusterStore): Cluste
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp, overlay }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -195,7 +205,7 @@ async function listen(
         ];
   const stopping = new AbortController();
   const admin = adminApp({
-    ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
     lease: (network, endpoint) => dhcp.lease(network, endpoint),
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),

@@ -4,7 +4,8 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
-import type { Driver } from './driver.ts';
+import type { Remote } from './control.ts';
+import type { Driver, Finding } from './driver.ts';
 import type { Leased } from './leases.ts';
 import type {
   EndpointId,
@@ -19,6 +20,8 @@ import type {
   SandboxId,
   SandboxRecord,
 } from './model.ts';
+import type { Introduction } from './reached.ts';
+import type { Allocation, SwarmNode } from './swarm.ts';
 
 /** Only what the caller left empty. */
 export interface EndpointAnswer {
@@ -59,6 +62,17 @@ export interface Cnm {
   joinSandbox(sandbox: string, endpoint: EndpointSpec): Promise<EndpointRecord>;
   leaveSandbox(sandbox: string, network: NetworkId): Promise<EndpointRecord | undefined>;
 
+  /** For a swarm's manager: the options that the network is to have on all nodes. Stored; the same request has the same answer. */
+  allocateNetwork(spec: NetworkSpec): Promise<Readonly<Record<string, string>>>;
+  freeNetwork(id: NetworkId): Promise<void>;
+  /** A node of the swarm has come, or has gone: networks that are on its nodes follow. */
+  addNode(node: SwarmNode): Promise<void>;
+  removeNode(address: Ip): Promise<void>;
+  /** Brings networks that follow their hosts to what they are to be now: at the start, what a crash cut off. */
+  followHosts(): Promise<void>;
+  nodes(): readonly SwarmNode[];
+  allocations(): readonly Allocation[];
+
   networks(): readonly NetworkRecord[];
   network(id: NetworkId): NetworkRecord | undefined;
   endpoints(network?: NetworkId): readonly EndpointRecord[];
@@ -66,6 +80,12 @@ export interface Cnm {
   sandboxes(): readonly SandboxRecord[];
   /** Call `listener` after each change of a record, when it is durable; returns the way to stop. The listener must not throw. */
   watch(listener: (change: RecordChange) => void): () => void;
+
+  /** Other hosts that have endpoints on the network, and these; as far as this host has endpoints on it too. */
+  remotes(network: NetworkId): readonly Remote[];
+  remote(network: NetworkId, id: string): Remote | undefined;
+  /** What an endpoint of this host is called, for the other hosts. Returns at once; on networks of this host alone it does nothing. */
+  introduce(network: NetworkId, endpoint: EndpointId, introduction: Introduction): void;
 
   /** What differs between the store and the kernel. Changes nothing. */
   drift(): Promise<Drift>;
@@ -77,6 +97,8 @@ export interface Cnm {
   }): Promise<ReconcileReport>;
   /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
   repairLinks(): Promise<ReconcileReport>;
+  /** The network's self-test, which sends frames; `targets`: addresses to ask for besides. None where its driver has no test. */
+  checkNetwork(id: NetworkId, targets: readonly Ip[]): Promise<readonly Finding[]>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */
   dryRun(spec: NetworkSpec): Promise<Plan>;
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */
@@ -87,15 +109,19 @@ export interface Cnm {
 export type RecordChange =
   | { readonly what: 'network'; readonly id: NetworkId }
   | { readonly what: 'endpoint'; readonly network: NetworkId; readonly id: EndpointId }
-  | { readonly what: 'sandbox'; readonly id: SandboxId };
+  | { readonly what: 'sandbox'; readonly id: SandboxId }
+  /** A host or an endpoint of another host, on a network of this one's. */
+  | { readonly what: 'remote'; readonly network: NetworkId; readonly id: string };
 
 export interface Difference {
   readonly object: 'network' | 'endpoint' | 'sandbox';
   readonly network?: NetworkId;
   readonly id: string;
   readonly missing: readonly Step[];
-  /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
+  /** False for what nobody can put back: a veth inside a Docker sandbox that is gone; or not yet (`awaits`). */
   readonly repairable: boolean;
+  /** The interface of somebody else's that has to come back first. */
+  readonly awaits?: string;
 }
 
 export interface Drift {
@@ -132,6 +158,10 @@ export interface EngineNetwork {
   }[];
   /** Its subnets, whoever its IPAM driver is, with the auxiliary addresses that it reserves; absent = not known. */
   readonly subnets?: readonly { readonly pool: Prefix; readonly aux: readonly Ip[] }[];
+  /** The nodes of the swarm that are on it, this one among them. */
+  readonly peers?: readonly Ip[];
+  /** The one that all nodes of a swarm are on. */
+  readonly ingress?: boolean;
 }
 
 /** Names of containers and networks, followed as they change. */

@@ -2,8 +2,10 @@
 import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
+import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, driverOf } from './context.ts';
+import type { ControlPlane } from './control.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -13,9 +15,12 @@ import * as networks from './networks.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { readdress } from './readdress.ts';
+import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
+import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
   readonly kernel: Kernel;
@@ -27,16 +32,22 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** By which networks are had together with other hosts. */
+  readonly control?: ControlPlane | undefined;
   /** Absent: no network can have its addresses from a DHCP server. */
   readonly leases?: Leases;
   readonly now?: () => Date;
+  /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
+  readonly patience?: number;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
-  const { now = () => new Date() } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control } = options;
+  const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
+  const swarm = new Swarm(store, now);
+  const reach = new Reach({ kernel, records, drivers, log, control });
   const context: Context = {
     kernel,
     records,
@@ -46,11 +57,22 @@ export function createCnm(options: CnmOptions): Cnm {
     runDir,
     engine,
     leases,
-    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    host: () => ({
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      nodes: swarm.nodes().map(({ address }) => address),
+    }),
+    swarm,
+    control,
+    reach,
     now,
+    patience,
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
+    checks: new Set(),
   };
   const gate = new Gate();
   return {
@@ -71,17 +93,41 @@ export function createCnm(options: CnmOptions): Cnm {
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
       gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    allocateNetwork: (spec) =>
+      gate.pass(() => swarm.allocate(driverOf(context, spec.driver), spec, records.networks())),
+    freeNetwork: (id) => gate.pass(() => swarm.free(id)),
+    addNode: (node) =>
+      gate.pass(async () => {
+        if (await swarm.add(node)) await followHosts(context);
+      }),
+    removeNode: (address) =>
+      gate.pass(async () => {
+        if (await swarm.remove(address)) await followHosts(context);
+      }),
+    followHosts: () => gate.pass(() => followHosts(context)),
+    nodes: () => swarm.nodes(),
+    allocations: () => swarm.allocations(),
     networks: () => records.networks(),
     network: (id) => records.network(id),
     endpoints: (network) => records.endpoints(network),
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
     watch: (listener) => records.watch(listener),
+    remotes: (network) => reach.remotes(network),
+    remote: (network, id) => reach.remote(network, id),
+    introduce: (network, id, introduction) => {
+      reach.introduce(network, id, introduction);
+    },
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
+    checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
-    close: () => gate.close(() => context.queues.idle()),
+    close: () =>
+      gate.close(async () => {
+        await context.queues.idle();
+        await reach.close();
+      }),
   };
 }
 

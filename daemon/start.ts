@@ -14,6 +14,7 @@ export interface StartParts {
   readonly store: Store;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: { start(): void };
   readonly dhcp: Dhcp;
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
@@ -28,6 +29,7 @@ export async function start({
   store,
   upkeep,
   dns,
+  overlay,
   dhcp,
   version,
   reclaimLeases,
@@ -37,10 +39,12 @@ export async function start({
   await kernel.prepare();
   const removeOrphans = isComplete(store);
   logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
+  await cnm.followHosts();
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
   await dhcp.start();
   await dns.start();
+  overlay.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
   log.info({ version, ...counts, ms: Math.round(performance.now() - began) }, 'ready');

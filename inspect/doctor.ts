@@ -21,7 +21,7 @@ export function doctorView(
 
 /** `name` is that of the object: a network's or sandbox's own, or of the container or sandbox that an endpoint is in. */
 export function differenceView(
-  { object, id, network, missing, repairable }: Difference,
+  { object, id, network, missing, repairable, awaits }: Difference,
   name: string | undefined,
   names: Names,
 ): DifferenceView {
@@ -31,6 +31,7 @@ export function differenceView(
     ...(name !== undefined && { name }),
     ...(network !== undefined && { network: networkName(network, names) }),
     repairable,
+    ...(awaits !== undefined && { awaits }),
     missing: commands(missing),
   };
 }
@@ -56,6 +57,11 @@ export function orphanView(orphan: Orphan): OrphanView {
       const added = describe(orphan.step);
       const what = `element ${orphan.step.key.join(' . ')} of set ${orphan.step.set}`;
       return { orphan, what, command: added.replace(/^nft add/, 'nft delete') };
+    }
+    case 'entry': {
+      const made = describe(orphan.step);
+      const command = made.replace(/ (?:append|replace) /, ' del ').replace(/ nud permanent$/, '');
+      return { orphan, what: `an entry for another host that no record tells of: ${made}`, command };
     }
     case 'accept': {
       const { bridge, network } = orphan;

@@ -1,4 +1,5 @@
 /** Reads records, facts and names and hands them to the pure views. Changes nothing, except in `fix`. */
+import type { Ip } from '../address/ip.ts';
 import type { Cnm, Difference, EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
@@ -11,9 +12,11 @@ import { endpointLease } from './lease.ts';
 import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
+import { remotesView } from './remotes.ts';
 import type { Standalone } from './standalone.ts';
 import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
 import type {
+  CheckView,
   DifferenceView,
   DoctorView,
   EndpointSummary,
@@ -62,7 +65,16 @@ export class Observatory {
   async network(ref: string): Promise<NetworkView> {
     const network = await this.findNetwork(ref);
     const endpoints = this.#cnm.endpoints(network.id);
-    return networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+    const view = networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+    const remotes = remotesView(network, this.#cnm.remotes(network.id));
+    return { ...view, ...(remotes && { remotes }) };
+  }
+
+  /** Sends frames on the network's wire. */
+  async checkNetwork(ref: string, ask: readonly Ip[]): Promise<CheckView> {
+    const names = await this.names();
+    const { id } = this.#resolveNetwork(ref, names);
+    return { network: networkName(id, names), findings: await this.#cnm.checkNetwork(id, ask) };
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -91,6 +91,8 @@ export interface EndpointView extends EndpointSummary {
   /** Of a network with addresses from a DHCP server. */
   readonly lease?: EndpointLease;
   readonly createdAt: string;
+  /** When its link was last put back after the interface that it is on had gone. */
+  readonly putBackAt?: string;
   readonly driver: string;
   readonly options: Readonly<Record<string, string>>;
   readonly ports: readonly PortView[];
@@ -188,7 +190,30 @@ export interface TunnelView {
   readonly peers: readonly Ip[];
 }
 
+/** What other hosts have of a network; known while this one has endpoints on it. */
+export interface RemotesView {
+  /** By which its hosts know it for the same. */
+  readonly name: string;
+  /** One for each segment. */
+  readonly numbers: readonly number[];
+  readonly hosts: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly at: Ip;
+    readonly details: Readonly<Record<string, string>>;
+  }[];
+  readonly endpoints: readonly {
+    readonly id: string;
+    readonly host: string;
+    readonly at: Ip;
+    readonly mac: Mac;
+    readonly addresses: readonly Prefix[];
+    readonly names: readonly string[];
+  }[];
+}
+
 export interface NetworkView extends NetworkSummary {
+  readonly remotes?: RemotesView;
   readonly presence?: PresenceView;
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;
@@ -204,6 +229,23 @@ export interface NetworkView extends NetworkSummary {
   readonly rules: readonly RuleView[];
   readonly members: readonly EndpointView[];
   readonly differences: readonly DifferenceView[];
+}
+
+/** What `cnm network check` found; nothing where the network's driver has no test. */
+export interface CheckView {
+  readonly network: Named;
+  readonly findings: readonly FindingOfCheck[];
+}
+
+export interface FindingOfCheck {
+  readonly what: string;
+  readonly result: 'ok' | 'warning' | 'failed' | 'unknown';
+  readonly detail: string;
+}
+
+export interface CheckRequest {
+  /** Further addresses to ask for. */
+  readonly ask: readonly Ip[];
 }
 
 export interface SandboxSummary extends Named {
@@ -232,6 +274,8 @@ export interface DifferenceView {
   readonly name?: string;
   readonly network?: Named;
   readonly repairable: boolean;
+  /** The interface that has to come back before it can be put back. */
+  readonly awaits?: string;
   readonly missing: readonly CommandView[];
 }
 
@@ -424,4 +468,33 @@ export interface DnsQueryRequest {
   readonly type: string;
   /** Sandbox or container; absent: the host. */
   readonly from?: string | undefined;
+}
+
+/** What a network's driver finds when it tests the ways to the other hosts. */
+export interface OverlayCheckView {
+  readonly network: string;
+  /** No errors and no warnings. */
+  readonly healthy: boolean;
+  /** Of this host alone. */
+  readonly findings: readonly CheckFinding[];
+  readonly segments: readonly {
+    readonly vni: number;
+    readonly port: number;
+    readonly local: string;
+    readonly mtu: number;
+    readonly peers: readonly {
+      readonly peer: string;
+      /** Milliseconds. */
+      readonly clockAhead?: number;
+      readonly findings: readonly CheckFinding[];
+    }[];
+  }[];
+}
+
+export interface CheckFinding {
+  /** As in drivers/overlay/README.md. */
+  readonly code: string;
+  readonly severity: 'error' | 'warning' | 'note';
+  readonly what: string;
+  readonly todo: string;
 }

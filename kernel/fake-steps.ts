@@ -9,6 +9,7 @@ import {
   emptyNetns,
   enslave,
   fakeNetns,
+  leaveMaster,
   moveLink,
   removeLink,
   sysctlSlot,
@@ -18,11 +19,11 @@ import type { FakePorts } from './fake-ports.ts';
 import { routeAdd, undoRouteAdd } from './fake-routes.ts';
 import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import {
-  fdbAdd,
   ingressRedirect,
   neighbourAnnounce,
+  putEntry,
   qdiscSet,
-  undoFdbAdd,
+  removeEntry,
   undoTraffic,
 } from './fake-traffic.ts';
 import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
@@ -45,7 +46,7 @@ import type {
   SysctlSet,
   VtepRun,
 } from './step.ts';
-import { vtepName } from './vtep-name.ts';
+import { formerVtep, vtepName } from './vtep-name.ts';
 
 /** The whole of a fake kernel's state. */
 export interface FakeState {
@@ -100,7 +101,9 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'neigh.probe':
       return neighbourAnnounce(state.host, step);
     case 'fdb.add':
-      return fdbAdd(netnsAt(state, step.netns), step);
+    case 'fdb.port':
+    case 'neigh.add':
+      return putEntry(netnsAt(state, step.netns), step);
     case 'vtep.run':
       return vtepRun(state, step);
     case 'netns.add':
@@ -117,7 +120,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'link.master': {
       const link = findLink(state, step.netns, step.link);
-      if (link?.mark !== undefined && link.master?.name === step.master) delete link.master;
+      if (link?.mark !== undefined && link.master?.name === step.master) leaveMaster(link);
       return;
     }
     case 'link.up': {
@@ -149,7 +152,9 @@ export function undoStep(state: FakeState, step: Step): void {
       undoTraffic(state.host, step);
       return;
     case 'fdb.add':
-      undoFdbAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
+    case 'fdb.port':
+    case 'neigh.add':
+      removeEntry(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
     case 'vtep.run':
       state.vteps.delete(vtepName(step));
@@ -380,10 +385,13 @@ function vtepRun(state: FakeState, step: VtepRun): Undo {
   if (state.vteps.has(name)) return undefined;
   const link = linkAt(state, step.netns, step.link);
   if (link.kind !== 'tun') throw new KernelError(`tap ${step.link}`, 'EINVAL');
-  checkPort(state.ports, step);
+  const former = formerVtep(state.vteps, step);
+  if (former === undefined) checkPort(state.ports, step);
+  else state.vteps.delete(former);
   state.vteps.add(name);
   return () => {
     state.vteps.delete(name);
+    if (former !== undefined) state.vteps.add(former);
   };
 }
 

@@ -12,7 +12,7 @@ import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
-import type { Kernel, KernelChange, LinkTap, Orphan, PacketCount } from './kernel.ts';
+import type { Kernel, KernelChange, LinkTap, Orphan, PacketCount, ProbeSocket } from './kernel.ts';
 import { missing } from './plan.ts';
 import type { Ports } from './ports.ts';
 import { rulesetText } from './ruleset.ts';
@@ -78,6 +78,10 @@ export function fakeKernel(options: FakeKernelOptions = {}): FakeKernel {
 }
 
 const OPEN = ['open4', 'open6'] as const;
+
+function nothing(): void {
+  // Nobody hears it, and nothing ever comes in.
+}
 
 class MemoryKernel implements FakeKernel {
   beforeStep: FakeKernel['beforeStep'] = undefined;
@@ -168,6 +172,7 @@ class MemoryKernel implements FakeKernel {
         undoStep(state, { do: 'netns.add', path: orphan.path });
         break;
       case 'element':
+      case 'entry':
         undoStep(state, orphan.step);
         break;
       case 'accept':
@@ -194,6 +199,19 @@ class MemoryKernel implements FakeKernel {
 
   drainDatagrams(): void {
     // Nothing ever comes in.
+  }
+
+  /** Nobody answers. */
+  askNeighbours(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+
+  probeSocket(): ProbeSocket {
+    return { drain: nothing, send: nothing, close: nothing };
+  }
+
+  sendUnfinished(): void {
+    // Nobody is there to hear.
   }
 
   /** A wire on which nobody answers. */
@@ -365,7 +383,7 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           bucket,
           redirectedTo,
           vxlan,
-          forwarding,
+          entries,
           parent,
           macvlanMode,
           vlan,
@@ -379,7 +397,8 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           ...(master !== undefined && { port }),
           ...(bucket !== undefined && { bucket }),
           ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
-          ...(vxlan !== undefined && { vxlan, forwarding: sorted([...forwarding]) }),
+          ...(vxlan !== undefined && { vxlan }),
+          ...(entries.size > 0 && { entries: sorted([...entries.values()]) }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

@@ -1,12 +1,13 @@
 /** Datagrams of somebody who has no address on a link yet, or whose link is elsewhere, by a packet socket. */
 import type { LinkTap } from './kernel.ts';
-import { openPacketSocket } from './packet-socket.ts';
+import { openFrameSocket } from './frame-socket.ts';
+import { VLAN_TAG_PRESENT } from './packet-socket.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 import { readUdpFrame, udpFrame } from './udp-frame.ts';
 
 /** @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW. */
 export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap {
-  const socket = openPacketSocket(sys, link, udpToPort(port));
+  const socket = openFrameSocket(sys, link, udpToPort(port));
   return {
     ...socket,
     send: (datagram) => socket.send(udpFrame(datagram)),
@@ -20,9 +21,6 @@ export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap 
     },
   };
 }
-
-/** Of the kernel's own fields of a frame (SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT): a VLAN's frames pass its parent, too. */
-const VLAN_TAG_PRESENT = 0xfffff000 + 48;
 
 /** As `tcpdump -dd 'not vlan and ip and udp dst port PORT and not fragment'` has it, but for the check of the VLAN tag. */
 export function udpToPort(port: number): readonly Instruction[] {

@@ -4,20 +4,26 @@ import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
-import { dumpNetns, withForwarding, withTraffic } from './dump.ts';
+import { dumpNetns, withEntries, withTraffic } from './dump.ts';
 import { Datagrams } from './datagrams.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type {
+  Asker,
   FactsQuery,
   Kernel,
   KernelChange,
+  Datagram,
+  NeighbourSaying,
   LinkTap,
   OnDatagram,
   Orphan,
   PacketCount,
+  PartialChecksum,
+  ProbeSocket,
+  ProbeSocketOptions,
   SocketAddress,
 } from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
@@ -25,15 +31,18 @@ import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
 import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
+import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import type { Ip } from '../address/ip.ts';
 import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
 import { Prober } from './prober.ts';
+import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { TABLE } from './sets.ts';
 import { run } from './run.ts';
@@ -170,7 +179,7 @@ class LinuxKernel implements Kernel {
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
-      host: withForwarding(
+      host: withEntries(
         withNics(
           withTraffic(
             dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
@@ -207,7 +216,9 @@ class LinuxKernel implements Kernel {
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
-      return [[path, withForwarding(dumpNetns(socket, sysctls), socket, steps, path)]];
+      return [
+        [path, withEntries(dumpNetns(socket, sysctls), socket, steps, path, this.#vteps.entries(path))],
+      ];
     } finally {
       socket.close();
     }
@@ -221,6 +232,7 @@ class LinuxKernel implements Kernel {
       case 'netns':
         return this.revert([{ do: 'netns.add', path: orphan.path }]);
       case 'element':
+      case 'entry':
         return this.revert([orphan.step]);
       case 'accept': {
         const { bridge, network } = orphan;
@@ -269,9 +281,33 @@ class LinuxKernel implements Kernel {
     return bindSockets(this.#ground.sys, sockets, netns);
   }
 
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
-    this.#datagrams.drain(fd, onDatagram);
+    this.#datagrams.drain(fd, onDatagram, first);
+  }
+
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]> {
+    return askNeighbours(this.#ground.sys, askers, addresses, patience);
+  }
+
+  probeSocket(options: ProbeSocketOptions): ProbeSocket {
+    return openProbeSocket(this.#ground.sys, options);
+  }
+
+  sendUnfinished(netns: NetnsPath, name: string, frame: Uint8Array, checksum: PartialChecksum): void {
+    const session = new Session(this.#ground);
+    try {
+      session.look([{ netns, name }]);
+      const link = session.link(netns, name);
+      if (link === undefined) throw new KernelError(`send by ${name}`, 'ENODEV', 'there is no such link');
+      sendUnfinished(this.#ground.sys, netns, link.index, frame, checksum);
+    } finally {
+      session.close();
+    }
   }
 
   tapLink(link: string, port: number): LinkTap {

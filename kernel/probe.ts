@@ -5,6 +5,7 @@
 import { familyOf, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
 import { type Mac, macBytes, macFromBytes } from '../address/mac.ts';
 import { internetChecksum } from './checksum.ts';
+import { VLAN_TAG_PRESENT } from './packet-socket.ts';
 import type { Instruction } from './syscall.ts';
 
 const BROADCAST = Buffer.alloc(6, 0xff);
@@ -98,7 +99,7 @@ function neighbourClaim(bytes: Buffer): Claim | undefined {
 
 /** Lets through ARP, and neighbour solicitations and advertisements, that are of no VLAN: see link-tap.ts. */
 export const CLAIMS: readonly Instruction[] = [
-  [0x30, 0, 0, 0xfffff000 + 48],
+  [0x30, 0, 0, VLAN_TAG_PRESENT],
   [0x15, 0, 8, 0],
   [0x28, 0, 0, 12],
   [0x15, 7, 0, ARP],

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { familyOf, type Ip } from '../address/ip.ts';
 import { type Mac, mac } from '../address/mac.ts';
 import type { KernelLog } from './linux.ts';
-import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
+import { type FrameSocket, openFrameSocket } from './frame-socket.ts';
 import { type Claim, CLAIMS, claimOf, groupMac, probeFrame } from './probe.ts';
 import type { Syscalls } from './syscall.ts';
 
@@ -39,7 +39,7 @@ export class Prober {
 
   /** Who has one of them; undefined: nobody who is heard. A link that is down has nobody on it. @throws KernelError ENODEV, EPERM */
   async ask({ link, addresses, mac: own }: Question): Promise<Claim | undefined> {
-    const socket = openPacketSocket(this.#sys, link, CLAIMS);
+    const socket = openFrameSocket(this.#sys, link, CLAIMS);
     try {
       for (const address of addresses) {
         socket.admit(own);
@@ -60,7 +60,7 @@ export class Prober {
   }
 
   async #listen(
-    socket: PacketSocket,
+    socket: FrameSocket,
     ms: number,
     isWanted: (claim: Claim) => boolean,
   ): Promise<Claim | undefined> {

@@ -8,10 +8,11 @@ import { Worker } from 'node:worker_threads';
 import type { KernelLog } from './linux.ts';
 import { KernelError } from './kernel.ts';
 import { withNetns } from './netns.ts';
-import type { NetnsPath, VtepRun } from './step.ts';
+import { entryName, slotOf } from './entry.ts';
+import type { FdbAdd, NetnsPath, VtepRun } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 import { attachTap } from './tap.ts';
-import { vtepName } from './vtep-name.ts';
+import { formerVtep, vtepName } from './vtep-name.ts';
 
 /** To the thread. It owns `tap`, a descriptor, from then on. Every message is answered with a VtepReply of its `id`. */
 export type VtepOrder =
@@ -22,8 +23,28 @@ export type VtepOrder =
       readonly tap: number;
       readonly vtep: VtepRun;
     }
+  /** It goes on with other peers, under another name. */
+  | {
+      readonly id: number;
+      readonly do: 'follow';
+      readonly former: string;
+      readonly name: string;
+      readonly vtep: VtepRun;
+    }
   | { readonly id: number; readonly do: 'remove'; readonly name: string }
+  /** Where MAC addresses are; that of all zeros: one more host of the network. In order. */
+  | {
+      readonly id: number;
+      readonly do: 'place';
+      readonly name: string;
+      readonly changes: readonly PlaceChange[];
+    }
   | { readonly id: number; readonly do: 'end' };
+
+export interface PlaceChange {
+  readonly verb: 'put' | 'remove';
+  readonly entry: FdbAdd;
+}
 
 export interface VtepReply {
   readonly id: number;
@@ -41,6 +62,8 @@ export class Vteps {
   readonly #log: KernelLog;
   readonly #onLoss: () => void;
   readonly #running = new Map<string, VtepRun>();
+  /** The entries of each that runs, by name and by slotOf(). */
+  readonly #places = new Map<string, Map<string, FdbAdd>>();
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | undefined;
   #next = 1;
@@ -53,7 +76,9 @@ export class Vteps {
     this.#onLoss = onLoss;
   }
 
-  /** False when it runs already. @throws KernelError EADDRINUSE and others of its TAP device and its socket. */
+  /**
+   * False when it runs already. One that runs with the same device and socket and has other peers goes on with these: what is on its way
+   * is not lost. @throws KernelError EADDRINUSE and others of its TAP device and its socket. */
   async start(vtep: VtepRun): Promise<boolean> {
     const name = vtepName(vtep);
     if (this.#running.has(name)) return false;
@@ -68,6 +93,15 @@ export class Vteps {
 
   async #start(name: string, vtep: VtepRun): Promise<void> {
     const worker = await this.#thread();
+    const former = formerVtep(this.#running.keys(), vtep);
+    if (former !== undefined) {
+      await this.#ask(worker, { do: 'follow', former, name, vtep });
+      this.#running.delete(former);
+      this.#places.delete(former);
+      this.#running.set(name, vtep);
+      this.#places.set(name, new Map());
+      return;
+    }
     const tap = withNetns(this.#sys, vtep.netns, () => attachTap(this.#sys, vtep.link));
     const { error } = await this.#ask(worker, { do: 'add', name, tap, vtep });
     if (error !== undefined) {
@@ -75,10 +109,12 @@ export class Vteps {
       throw new KernelError(`run a VXLAN endpoint on ${vtep.link}`, error.errno, error.detail);
     }
     this.#running.set(name, vtep);
+    this.#places.set(name, new Map());
   }
 
   async stop(vtep: VtepRun): Promise<boolean> {
     const name = vtepName(vtep);
+    this.#places.delete(name);
     if (!this.#running.delete(name) || this.#worker === undefined) return false;
     const { counters } = await this.#ask(this.#worker, { do: 'remove', name });
     this.#log.debug({ link: vtep.link, vni: vtep.vni, ...counters }, 'a VXLAN endpoint in user space ended');
@@ -91,6 +127,25 @@ export class Vteps {
     for (const vtep of [...this.#running.values()]) if (vtep.netns === netns) await this.stop(vtep);
   }
 
+  /** In order. Those of a tunnel endpoint that does not run are passed over: it has none when it starts. */
+  async place(changes: readonly PlaceChange[]): Promise<void> {
+    for (const [name, { netns, link }] of this.#running) {
+      const own = changes.filter(({ entry }) => entry.netns === netns && entry.link === link);
+      if (own.length === 0 || this.#worker === undefined) continue;
+      const { error } = await this.#ask(this.#worker, { do: 'place', name, changes: own });
+      if (error !== undefined)
+        throw new KernelError(`put entries of the VXLAN endpoint on ${link}`, error.errno, error.detail);
+      for (const change of own) note(this.#places.get(name), change);
+    }
+  }
+
+  /** Of the tunnel endpoints in a namespace. */
+  entries(netns: NetnsPath): readonly FdbAdd[] {
+    return [...this.#running].flatMap(([name, vtep]) =>
+      vtep.netns === netns ? [...(this.#places.get(name)?.values() ?? [])] : [],
+    );
+  }
+
   running(): ReadonlySet<string> {
     return new Set(this.#running.keys());
   }
@@ -99,6 +154,7 @@ export class Vteps {
     const worker = this.#worker;
     this.#worker = undefined;
     this.#running.clear();
+    this.#places.clear();
     if (worker === undefined) return;
     const ended = once(worker, 'exit');
     worker.postMessage({ id: 0, do: 'end' } satisfies VtepOrder);
@@ -133,6 +189,7 @@ export class Vteps {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#running.clear();
+    this.#places.clear();
     this.#onLoss();
   }
 
@@ -144,4 +201,12 @@ export class Vteps {
     worker.postMessage({ ...order, id });
     return waiting.promise;
   }
+}
+
+/** As Vtep does: an older entry is replaced, and only the very one is removed. */
+function note(places: Map<string, FdbAdd> | undefined, { verb, entry }: PlaceChange): void {
+  const slot = slotOf(entry);
+  const held = places?.get(slot);
+  if (verb === 'put') places?.set(slot, entry);
+  else if (held !== undefined && entryName(held) === entryName(entry)) places?.delete(slot);
 }

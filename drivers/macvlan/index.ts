@@ -4,11 +4,13 @@ import type { Appearance, Driver, PublishRequest } from '../../cnm/driver.ts';
 import type { EndpointSpec, NetworkRecord, NetworkSpec, PortBinding } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan } from '../../kernel/step.ts';
+import { check } from './check.ts';
 import {
   assertMtu,
   assertNoOverlap,
   assertParent,
   assertSharing,
+  assertSlaac,
   assertSubnets,
   type Neighbour,
 } from './checks.ts';
@@ -18,7 +20,7 @@ import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { warningOf } from './nics.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
-import { wayTo, wireOf } from './wire.ts';
+import { outageOf, wayTo, wireOf } from './wire.ts';
 
 const NAME = 'cnm-macvlan';
 
@@ -30,6 +32,7 @@ export const macvlan: Driver = {
     const options = parseOptions(spec.options);
     if (options.dhcp) assertLeasing(spec);
     else assertSubnets(spec);
+    assertSlaac(spec, options);
     assertDefaults(spec);
     const wire = wireOf(spec.id, options);
     const onIt = neighbours(spec, others).filter((other) => other.wire === wire);
@@ -50,6 +53,7 @@ export const macvlan: Driver = {
   endpoint: endpointPlan,
   join: joinInfo,
   appearance,
+  check,
   publishing: { requests: publishRequests, plan: () => [] },
 };
 
@@ -108,6 +112,6 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
   const promiscuity = host.links.get(device)?.promiscuity ?? 0;
   if (options.parent !== undefined) fields.push(['promiscuous', promiscuity > 0 ? 'yes' : 'no']);
-  const warning = link && warningOf(link);
-  return { device, fields, warnings: warning === undefined ? [] : [warning] };
+  const warnings = [outageOf(device, options, host.links), link && warningOf(link)];
+  return { device, fields, warnings: warnings.filter((warning) => warning !== undefined) };
 }

@@ -1,4 +1,5 @@
 /** The options of `docker network create -d cnm-macvlan -o …`, under Docker's own names (libnetwork.md §2) where Docker has them. */
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import {
   assertKnown,
@@ -38,6 +39,8 @@ export interface MacvlanOptions {
   readonly dhcp: boolean;
   /** What an address means that somebody on the LAN has already; `off`: nobody is asked. */
   readonly probe: (typeof PROBES)[number];
+  /** Containers take addresses and routes that routers on the LAN advertise. */
+  readonly slaac: boolean;
 }
 
 const NAMES = {
@@ -52,12 +55,15 @@ const NAMES = {
   hostAccess: 'host_access',
   dhcp: 'dhcp',
   probe: 'probe',
+  slaac: 'slaac',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): MacvlanOptions {
-  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
+  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...DNS_OPTIONS, ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  // Its gateway is a router of the LAN's, not ours to listen at.
+  dnsPlace(options, ['on', 'off'], 'off');
   const parsed: MacvlanOptions = {
     parent: parentValue(of('parent')),
     vlan: vlanValue(of('vlan')),
@@ -70,6 +76,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
     probe: choiceValue(NAMES.probe, of('probe'), PROBES, 'warn'),
     dhcp: booleanValue(NAMES.dhcp, of('dhcp'), false),
+    slaac: booleanValue(NAMES.slaac, of('slaac'), false),
   };
   assertFit(parsed);
   return parsed;

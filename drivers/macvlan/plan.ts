@@ -172,6 +172,8 @@ export function joinInfo(planned: PlannedNetwork, endpoint: EndpointSpec): JoinI
     ...(gateway !== undefined && { gateway }),
     ...(gatewayV6 !== undefined && { gatewayV6 }),
     routes: [...(options.hostAccess ? routesFrom(network, endpoint) : []), ...leasedRoutes, ...routes],
+    // An advertisement must not give a container a second address and another way out, unless the user wants it to.
+    ...(network.ipv6.length > 0 && { routerAdvertisements: options.slaac }),
     disableGatewayService: true,
   };
 }

@@ -1,7 +1,9 @@
 /** The options of `docker network create -d cnm-overlay -o …`, under Docker's own names (libnetwork.md §3) where Docker has them. */
 import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
 import { hasHostBits, isMulticast, networkOf, parsePrefix, type Prefix } from '../../address/prefix.ts';
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import type { NetworkSpec } from '../../cnm/model.ts';
 import {
   addressValue,
   choiceValue,
@@ -17,8 +19,11 @@ const VTEPS = ['kernel', 'userspace'] as const;
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
   readonly vnis: readonly number[];
-  /** The hosts of the network, perhaps this one among them: at least one, all of one family. */
-  readonly peers: readonly Ip[];
+  /**
+   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none: the cluster's records
+   * say where endpoints are.
+   */
+  readonly peers: readonly Ip[] | typeof SWARM;
   /** UDP, of all its hosts. */
   readonly port: number;
   /** This host's own address towards the peers; undefined = found out. */
@@ -32,9 +37,13 @@ export interface OverlayOptions {
   readonly vtep: (typeof VTEPS)[number];
 }
 
-const NAMES = {
+/** Of `peers`: the nodes of the swarm. */
+export const SWARM = 'swarm';
+
+export const OPTION = {
   vni: 'vni',
   vniList: 'com.docker.network.driver.overlay.vxlanid_list',
+  name: 'name',
   peers: 'peers',
   port: 'port',
   advertise: 'advertise',
@@ -45,8 +54,6 @@ const NAMES = {
   encrypted: 'encrypted',
 } as const;
 
-export const MTU_OPTION = NAMES.mtu;
-
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
 const DOCKERS_OWN = new Set([
   'com.docker.network.advertise_addr_nmsgs',
@@ -55,31 +62,71 @@ const DOCKERS_OWN = new Set([
   'com.docker.network.enable_ipv6',
 ]);
 
+/** With what its hosts have agreed on. @throws CnmError `option-invalid`, naming option, value and what would be right. */
+export function parseOptions(network: Pick<NetworkSpec, 'options' | 'agreement'>): OverlayOptions {
+  const { agreement } = network;
+  const { given, ...options } = givenOptions(network.options);
+  if (given.peers !== undefined || agreement === undefined)
+    return {
+      ...options,
+      vnis: needed(given.vnis, NEEDED.vni),
+      peers: needed(given.peers, NEEDED.peers),
+      ranges: needed(given.ranges, NEEDED.ranges),
+    };
+  return { ...options, vnis: agreement.numbers, peers: [], ranges: given.ranges ?? 'any' };
+}
+
+/** What the user wrote, before it is known what the network's hosts have agreed on. */
+export interface GivenOptions extends Omit<OverlayOptions, 'vnis' | 'peers' | 'ranges'> {
+  /** By which the hosts of a cluster know the network for the same. */
+  readonly name: string | undefined;
+  readonly given: {
+    readonly vnis: readonly number[] | undefined;
+    readonly peers: OverlayOptions['peers'] | undefined;
+    readonly ranges: readonly Prefix[] | 'any' | undefined;
+  };
+}
+
+const NEEDED = {
+  vni: `${OPTION.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
+  peers:
+    `${OPTION.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself. ` +
+    `With cnmd --cluster on all of them it needs none`,
+  ranges:
+    `${OPTION.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
+    `as --ip-range says it to the IPAM driver; or "any", when you give every address yourself`,
+} as const;
+
+function needed<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new CnmError('option-invalid', `cnm-overlay needs ${what}`);
+  return value;
+}
+
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
-export function parseOptions(options: Readonly<Record<string, string>>): OverlayOptions {
+export function givenOptions(options: Readonly<Record<string, string>>): GivenOptions {
   for (const name of Object.keys(options)) assertKnown(name);
-  const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  const of = (name: keyof typeof OPTION) => options[OPTION[name]];
   if (of('encrypted') !== undefined)
     throw new CnmError(
       'option-invalid',
       'cnm-overlay cannot encrypt in this version, and does not send in the clear what was to be encrypted: leave out "encrypted", or use a network below that encrypts',
     );
+  dnsPlace(options);
   const peers = peersValue(of('peers'));
   return {
-    vnis: vnisValue(of('vni'), of('vniList')),
-    peers,
+    name: nameValue(of('name')),
+    given: { vnis: vnisValue(of('vni'), of('vniList')), peers, ranges: rangesValue(of('ranges')) },
     port: portValue(of('port')),
     advertise: advertiseValue(of('advertise'), peers),
-    underlayMtu: mtuValue(NAMES.mtu, of('mtu')),
-    ranges: rangesValue(of('ranges')),
-    ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
-    vtep: choiceValue(NAMES.vtep, of('vtep'), VTEPS, 'kernel'),
+    underlayMtu: mtuValue(OPTION.mtu, of('mtu')),
+    ifacePrefix: interfacePrefixValue(OPTION.ifacePrefix, of('ifacePrefix')),
+    vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
   };
 }
 
 /** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
 function assertKnown(name: string): void {
-  const ours: readonly string[] = Object.values(NAMES);
+  const ours: readonly string[] = [...Object.values(OPTION), ...DNS_OPTIONS];
   if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
   throw new CnmError(
     'option-invalid',
@@ -88,37 +135,39 @@ function assertKnown(name: string): void {
 }
 
 /** Ours or Docker's name for the same list. */
-function vnisValue(own: string | undefined, dockers: string | undefined): readonly number[] {
+function vnisValue(own: string | undefined, dockers: string | undefined): readonly number[] | undefined {
   if (own !== undefined && dockers !== undefined && own !== dockers)
     throw new CnmError(
       'option-invalid',
-      `${NAMES.vni} ${quote(own)} and ${NAMES.vniList} ${quote(dockers)} differ: give one of the two`,
+      `${OPTION.vni} ${quote(own)} and ${OPTION.vniList} ${quote(dockers)} differ: give one of the two`,
     );
-  const [name, text] = own === undefined ? [NAMES.vniList, dockers] : [NAMES.vni, own];
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${NAMES.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
-    );
+  const [name, text] = own === undefined ? [OPTION.vniList, dockers] : [OPTION.vni, own];
+  if (text === undefined) return undefined;
   const right = `a VNI from 0 to ${VNI_LIMIT - 1} for each subnet, separated by commas, none twice`;
   const vnis = text.split(',').map((one) => (/^\d{1,8}$/.test(one) ? Number(one) : NaN));
   if (!vnis.every(isVni) || hasTwice(vnis)) throw invalidValue(name, text, right);
   return vnis;
 }
 
-function peersValue(text: string | undefined): readonly Ip[] {
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${NAMES.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself`,
-    );
+/** Of a record that every host reads, and of messages: what a network of Docker's may be called. */
+function nameValue(text: string | undefined): string | undefined {
+  if (text === undefined || /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/.test(text)) return text;
+  throw invalidValue(
+    OPTION.name,
+    text,
+    'a name of letters, digits and _.-, at most 128, the same on all hosts',
+  );
+}
+
+function peersValue(text: string | undefined): OverlayOptions['peers'] | undefined {
+  if (text === undefined || text === SWARM) return text;
   const peers = text.split(',').map((one) => parseIp(one));
   const known = peers.filter((peer) => peer !== undefined);
   const right = "addresses of hosts separated by commas, as 192.0.2.1,192.0.2.2: hosts' own, none twice";
   if (known.length < peers.length || known.some(isNoHost) || hasTwice(known))
-    throw invalidValue(NAMES.peers, text, right);
+    throw invalidValue(OPTION.peers, text, right);
   if (new Set(known.map(familyOf)).size > 1)
-    throw invalidValue(NAMES.peers, text, 'addresses of one family: a tunnel is IPv4 or IPv6');
+    throw invalidValue(OPTION.peers, text, 'addresses of one family: a tunnel is IPv4 or IPv6');
   return known;
 }
 
@@ -127,11 +176,11 @@ function isNoHost(address: Ip): boolean {
   return isMulticast(address) || /^(?:0\.|127\.|255\.255\.255\.255$|::1?$|fe[89ab].:)/.test(address);
 }
 
-function advertiseValue(text: string | undefined, peers: readonly Ip[]): Ip | undefined {
-  const [first] = peers;
-  const address = addressValue(NAMES.advertise, text, first && familyOf(first));
+function advertiseValue(text: string | undefined, peers: OverlayOptions['peers'] = []): Ip | undefined {
+  const [first] = peers === SWARM ? [] : peers;
+  const address = addressValue(OPTION.advertise, text, first && familyOf(first));
   if (address !== undefined && isNoHost(address))
-    throw invalidValue(NAMES.advertise, text ?? '', 'an address of this host that the peers reach');
+    throw invalidValue(OPTION.advertise, text ?? '', 'an address of this host that the peers reach');
   return address;
 }
 
@@ -139,23 +188,17 @@ function portValue(text: string | undefined): number {
   if (text === undefined || text === '') return VXLAN_PORT;
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   if (port >= 1 && port <= 65535) return port;
-  throw invalidValue(NAMES.port, text, `a UDP port from 1 to 65535 (${VXLAN_PORT} is VXLAN's own)`);
+  throw invalidValue(OPTION.port, text, `a UDP port from 1 to 65535 (${VXLAN_PORT} is VXLAN's own)`);
 }
 
-function rangesValue(text: string | undefined): readonly Prefix[] | 'any' {
-  if (text === 'any') return 'any';
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${NAMES.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
-        `as --ip-range says it to the IPAM driver; or "any", when you give every address yourself`,
-    );
+function rangesValue(text: string | undefined): readonly Prefix[] | 'any' | undefined {
+  if (text === undefined || text === 'any') return text;
   const right = 'ranges as 10.1.0.64/26 without host bits, one of each subnet, separated by commas; or any';
   return text.split(',').map((one) => {
     const range = parsePrefix(one);
-    if (range === undefined) throw invalidValue(NAMES.ranges, text, right);
+    if (range === undefined) throw invalidValue(OPTION.ranges, text, right);
     if (hasHostBits(range))
-      throw invalidValue(NAMES.ranges, text, `ranges without host bits: ${networkOf(range)} for ${range}`);
+      throw invalidValue(OPTION.ranges, text, `ranges without host bits: ${networkOf(range)} for ${range}`);
     return range;
   });
 }

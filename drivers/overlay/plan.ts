@@ -1,4 +1,5 @@
 /** What an overlay network and its endpoints are made of in the kernel. Pure. */
+import type { Ip } from '../../address/ip.ts';
 import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { mac } from '../../address/mac.ts';
 import { addressOf, familyOfPrefix } from '../../address/prefix.ts';
@@ -13,17 +14,17 @@ import type {
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
 import { endpointOptions } from './endpoint-options.ts';
-import { netnsNameOf, vethNamesOf } from './names.ts';
-import { type OverlayOptions, parseOptions } from './options.ts';
+import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
+import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
 import { addressesOf, assertInRange, type Segment, segmentOf, segmentsOf } from './segments.ts';
-import { type Underlay, underlayOf } from './underlay.ts';
+import { otherNodes, type Underlay, underlayOf } from './underlay.ts';
 
 /** Every destination that the tunnel has learned nothing of. */
-const ANY_MAC = mac('00:00:00:00:00:00');
+export const ANY_MAC = mac('00:00:00:00:00:00');
 
 /** The network's namespace with a bridge and a tunnel for each segment; tunnels first up, bridges last. */
 export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSettings): Plan {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   const segments = segmentsOf(network, options);
   const underlay = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
   const netns = `${host.netnsDir}/${netnsNameOf(network.id)}`;
@@ -52,6 +53,9 @@ function segmentSteps(
   { local, remotes, mtu }: Underlay,
 ): Plan {
   const mark: Mark = { network: network.id };
+  // Where the hosts tell each other of endpoints, nothing that a packet says is believed.
+  const learning = network.agreement === undefined;
+  const bound = learning ? {} : { learning };
   const gateways = subnets.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
   return [
     {
@@ -61,8 +65,7 @@ function segmentSteps(
       mark,
       link: { kind: 'bridge' },
       mtu,
-      // Each host's router has a MAC of its own: an answer to one must not end at another.
-      mac: macFromSeed(`${local} ${vni} ${bridge}`),
+      mac: bridgeMac(local, vni, bridge),
       linkLocal: network.ipv6.length > 0,
     },
     ...(network.ipv6.length > 0 ? ipv6Settings(netns, bridge) : []),
@@ -75,20 +78,57 @@ function segmentSteps(
       link:
         options.vtep === 'userspace'
           ? { kind: 'tun' }
-          : { kind: 'vxlan', vni, local, port: options.port, learning: true },
+          : { kind: 'vxlan', vni, local, port: options.port, learning },
       mtu,
       mac: macFromSeed(`${local} ${vni} ${tunnel}`),
       linkLocal: false,
     },
     // The gateway is on every host, and each answers for itself alone: nobody asks the other hosts for it.
     { do: 'link.master', netns, link: tunnel, master: bridge, suppress: true },
-    // RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy.
     ...(options.vtep === 'userspace'
-      ? [{ do: 'vtep.run' as const, netns, link: tunnel, vni, local, port: options.port, peers: remotes }]
-      : remotes.map((dst): Step => ({ do: 'fdb.add', netns, link: tunnel, mac: ANY_MAC, dst }))),
+      ? [
+          {
+            do: 'vtep.run' as const,
+            netns,
+            link: tunnel,
+            vni,
+            local,
+            port: options.port,
+            peers: remotes,
+            ...bound,
+          },
+        ]
+      : replication(netns, tunnel, remotes)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];
+}
+
+/**
+ * What a presence becomes when the swarm's nodes are others: each host that is gone gets no more copies, each that has come gets them. All else
+ * stays as it was planned, for endpoints stand on it.
+ */
+export function followNodes({ presence = [], options }: NetworkWithPresence, host: HostSettings): Plan {
+  if (options[OPTION.peers] !== SWARM) return presence;
+  const tunnels = new Map(
+    presence.flatMap((step) =>
+      step.do === 'link.add' && step.link.kind === 'vxlan' ? [[step.name, step.link.local] as const] : [],
+    ),
+  );
+  return presence.flatMap((step): Plan => {
+    if (step.do === 'fdb.add') return [];
+    if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
+    if (step.do !== 'link.up') return [step];
+    const local = tunnels.get(step.link);
+    return local === undefined
+      ? [step]
+      : [...replication(step.netns, step.link, otherNodes(host, local)), step];
+  });
+}
+
+/** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
+function replication(netns: NetnsPath | undefined, link: string, remotes: readonly Ip[]): Plan {
+  return remotes.map((dst) => ({ do: 'fdb.add', ...(netns && { netns }), link, mac: ANY_MAC, dst }));
 }
 
 /** A container must not make itself the router's router; and nobody else has the bridge's link-local address: see drivers/bridge/plan.ts. */
@@ -111,7 +151,7 @@ export function endpointPlan(
   network: NetworkWithPresence,
   endpoint: EndpointSpec & { readonly mac: Mac },
 ): Plan {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   endpointOptions(endpoint);
   const { bridge, tunnel } = segmentOf(segmentsOf(network, options), endpoint);
   assertInRange(options, endpoint);
@@ -160,7 +200,7 @@ function presenceOf(
  * segments are reached by the own one's gateway.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   const segments = segmentsOf(network, options);
   const own = segmentOf(segments, endpoint);
   return {
@@ -182,8 +222,8 @@ function routesTo(other: Segment, own: Segment, endpoint: EndpointSpec): readonl
 }
 
 /** One MAC per address, on whatever host it is: neighbours' caches stay right when a container moves, or an address is reused. */
-export function macOf({ id, address, addressV6 }: EndpointSpec, { options }: NetworkSpec): Mac {
+export function macOf({ id, address, addressV6 }: EndpointSpec, network: NetworkSpec): Mac {
   if (address !== undefined) return macFromIpv4(addressOf(address));
-  const { vnis } = parseOptions(options);
+  const { vnis } = parseOptions(network);
   return macFromSeed(addressV6 === undefined ? id : `${vnis.join(',')} ${addressOf(addressV6)}`);
 }

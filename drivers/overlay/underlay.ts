@@ -1,10 +1,10 @@
 /** The network below: by which address this host sends to its peers, and how large a frame may be. From facts. Pure. */
-import { familyOf, type Ip } from '../../address/ip.ts';
+import { familyOf, ip, type Ip } from '../../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/prefix.ts';
 import type { HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { NetnsFacts, RouteFact } from '../../kernel/facts.ts';
-import { MTU_OPTION, type OverlayOptions } from './options.ts';
+import { OPTION, type OverlayOptions, SWARM } from './options.ts';
 
 export interface Underlay {
   /** The tunnel's source address. */
@@ -17,6 +17,11 @@ export interface Underlay {
 
 /** Outer Ethernet is not counted: the MTU of a link has never counted it. Inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40. */
 const OVERHEAD = { 4: 50, 6: 70 } as const;
+export function overheadOf(family: 4 | 6): number {
+  return OVERHEAD[family];
+}
+
+const ANY_IPV4 = ip('0.0.0.0');
 /** RT_TABLE_MAIN. */
 const MAIN_TABLE = 254;
 const DEFAULT_MTU = 1500;
@@ -31,9 +36,10 @@ export function underlayOf(
   inner: 4 | 6,
 ): Underlay {
   const own = new Set(host.addresses.map(({ prefix }) => addressOf(prefix)));
-  const remotes = options.peers.filter((peer) => !own.has(peer));
+  const peers = options.peers === SWARM ? nodesOf(settings, own) : options.peers;
+  const remotes = peers.filter((peer) => !own.has(peer));
   const links = remotes.map((peer) => linkTo(peer, host));
-  const local = localAddress(options, host, settings, links[0]);
+  const local = localAddress({ ...options, peers }, host, settings, links[0] ?? defaultWay(host));
   if (!own.has(local))
     throw new CnmError(
       'option-invalid',
@@ -44,23 +50,41 @@ export function underlayOf(
   if (mtu < LEAST[inner])
     throw new CnmError(
       'option-invalid',
-      `${MTU_OPTION} (mtu) of the network below is ${below}: that leaves ${mtu} bytes for the overlay, and IPv${inner} needs ${LEAST[inner]}`,
+      `${OPTION.mtu} (mtu) of the network below is ${below}: that leaves ${mtu} bytes for the overlay, and IPv${inner} needs ${LEAST[inner]}`,
     );
   return { local, remotes, mtu };
 }
 
+/** The swarm's nodes, in the family in which this one is known. */
+function nodesOf({ nodes = [] }: HostSettings, own: ReadonlySet<Ip>): readonly Ip[] {
+  const self = nodes.find((node) => own.has(node));
+  if (self !== undefined) return nodes.filter((node) => familyOf(node) === familyOf(self));
+  throw new CnmError(
+    'option-invalid',
+    `peers cannot be ${SWARM}: Docker has told of no node of a swarm that is this host (${nodes.join(', ') || 'nor of any other'}); see docker info, and docker swarm init --advertise-addr`,
+  );
+}
+
+/** The remotes that a network has when it is on the swarm's nodes and `local` is this one. */
+export function otherNodes({ nodes = [] }: HostSettings, local: Ip): readonly Ip[] {
+  return nodes.filter((node) => node !== local && familyOf(node) === familyOf(local));
+}
+
 /**
  * What the network was told, what the daemon was told, the address of ours that is in the list of peers, and at last the one that the
- * kernel would take: of the link to the first peer, best in the next hop's own subnet (inet_select_addr()).
+ * kernel would take: of the link to the first peer, or of the default route where nobody is listed, best in the next hop's own subnet
+ * (inet_select_addr()).
  */
 function localAddress(
-  { advertise, peers }: OverlayOptions,
+  { advertise, peers }: Pick<OverlayOptions, 'advertise'> & { readonly peers: readonly Ip[] },
   { addresses }: NetnsFacts,
   settings: HostSettings,
   first: RouteFact | undefined,
 ): Ip {
   const [peer] = peers;
-  const family = peer === undefined ? 4 : familyOf(peer);
+  const family = familyOf(
+    peer ?? settings.advertise ?? (first === undefined ? ANY_IPV4 : addressOf(first.to)),
+  );
   if (advertise !== undefined) return advertise;
   if (settings.advertise !== undefined && familyOf(settings.advertise) === family) return settings.advertise;
   const listed = peers.find((one) => addresses.some(({ prefix }) => addressOf(prefix) === one));
@@ -74,8 +98,16 @@ function localAddress(
   if (found !== undefined) return addressOf(found.prefix);
   throw new CnmError(
     'option-invalid',
-    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, the way to peer ${peer ?? ''}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
+    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, ${peer === undefined ? 'which has no default route' : `the way to peer ${peer}`}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
   );
+}
+
+/** Where no peer says which way: IPv4 before IPv6. */
+function defaultWay({ routes }: NetnsFacts): RouteFact | undefined {
+  const ways = routes.filter(
+    ({ to, table, link }) => table === MAIN_TABLE && lengthOf(to) === 0 && link !== undefined,
+  );
+  return ways.find(({ to }) => familyOfPrefix(to) === 4) ?? ways[0];
 }
 
 /** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */

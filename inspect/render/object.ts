@@ -11,6 +11,7 @@ import type {
 import { differenceLines } from './doctor.ts';
 import { publishedRuns } from './ports.ts';
 import { presenceDrawing } from './presence.ts';
+import { remotesDrawing } from './remotes.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
@@ -38,6 +39,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
     ...(network.presence === undefined
       ? [`  ${root}`, ...drawBranches(branches(), '  ')]
       : presenceDrawing(network.presence, branches, paint)),
+    ...remotesDrawing(network.remotes, paint),
     ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),
@@ -108,13 +110,14 @@ function fromInside(endpoint: EndpointView, paint: Paint): Branch {
 
 /** The interface, whose it is, and its ways out; from the record where the kernel's own view is not to be had. */
 function insideLines(endpoint: EndpointView, whose: string, paint: Paint): readonly string[] {
-  const { inside, insideNote, routes, mac, addresses } = endpoint;
+  const { inside, insideNote, routes, mac, addresses, putBackAt } = endpoint;
   const recorded = ['(interface)', `mac ${mac}`, ...addresses].join('  ');
   return [
     inside === undefined ? recorded : linkLine(inside),
     `${whose}endpoint ${short(endpoint.id)}`,
     ...routes.map(routeLine),
     ...(insideNote === undefined ? [] : [paint.yellow(printable(insideNote))]),
+    ...(putBackAt === undefined ? [] : [`put back at ${putBackAt}, after its parent had gone`]),
   ];
 }
 

@@ -1,5 +1,5 @@
 /*
- * drivers/macvlan/README.md as a stranger reads it: every example but those with VLANs (this kernel has no 8021q, and no test types those yet) typed on a host
+ * drivers/macvlan/README.md as a stranger reads it: every example but those with VLANs (macvlan-vlan.test.ts types those, where the kernel has 8021q) typed on a host
  * with Docker 20.10, in order, the commands of its table for debugging, then its last example, which takes all away.
  *
  *   h: dockerd + cnm-macvlan ── eth1 ══ eth1 r, the router and DHCP server of 10.20.0.0/24
@@ -51,6 +51,9 @@ t.test('the README of cnm-macvlan', async (t) => {
       'Does the kernel hold what we stored?': /./,
       'Whose is a VLAN interface?': /^/,
       'What is it in the container?': /macvlan mode bridge [^]*alias cnm [0-9a-f]{64} [0-9a-f]{64}/,
+      'Does the parent lead anywhere?': /parent +eth1\n/,
+      'Does the LAN talk to containers?':
+        /ok +frames +a frame with a container's MAC left by eth1, and 10\.20\.0\.9 /,
       'Do its frames reach the wire?': /> 10\.20\.0\.9: ICMP echo request/,
     };
     t.same([...questions.keys()].sort(), Object.keys(answers).sort(), 'every question');
