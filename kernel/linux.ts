@@ -41,6 +41,7 @@ import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
+import { Prober } from './prober.ts';
 import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { TABLE } from './sets.ts';
@@ -113,6 +114,7 @@ class LinuxKernel implements Kernel {
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
+  readonly #prober: Prober;
   readonly #vteps: Vteps;
   #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
@@ -133,6 +135,7 @@ class LinuxKernel implements Kernel {
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#frames = openFrameSender(ground.sys, options.log);
+    this.#prober = new Prober(ground.sys, options.log);
     this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
       for (const listen of this.#listeners) listen({ what: 'links' });
     });
@@ -160,6 +163,7 @@ class LinuxKernel implements Kernel {
       ports: this.#ports,
       conntrack: this.#conntrack,
       frames: this.#frames,
+      prober: this.#prober,
       vteps: this.#vteps,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
@@ -329,6 +333,7 @@ class LinuxKernel implements Kernel {
     this.#firewall.close();
     this.#accepts.close();
     this.#conntrack.close();
+    await this.#prober.close();
     await this.#frames.close();
     await this.#vteps.close();
     this.#ports.close();
