@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { readFileSync, realpathSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { realpathSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -10,7 +9,9 @@ import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
+import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
@@ -19,11 +20,11 @@ import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
+import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
-import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -31,7 +32,6 @@ import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
-import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 
@@ -94,6 +94,8 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: OverlayCheck;
+  readonly dhcp: Dhcp;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -124,12 +126,20 @@ async function assemble(
     .map((driver) => ({ ...driver, scope: driver.allocate === undefined ? driver.scope : scope }));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
+  const leases = openLeases(store, kernel, log);
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
-  const cluster = await openCluster(configuration, held);
-  const membership = cluster && membershipOf(configuration, cluster);
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  const membership = await joinCluster(configuration);
+  if (membership !== undefined) held.push(() => membership.store.close());
+  const { ipam, leases: reclaimer } = await openIpam(configuration, {
+    store,
+    kernel,
+    cnm,
+    log,
+    pace,
+    membership,
+  });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
   const drain = kernel.drainDatagrams.bind(kernel);
@@ -137,27 +147,21 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
-  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
+  const overlay = createOverlayCheck({
+    cnm,
+    kernel,
+    log,
+    host: { netnsDir: join(runDir, 'netns'), ...host },
+  });
+  held.push(() => {
+    overlay.close();
+    return Promise.resolve();
+  });
+  const dhcp = createDhcp({ leases, cnm, engine: names, log });
+  held.push(() => dhcp.close());
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns };
-}
-
-/** Loaded only where there is a cluster, for gRPC takes time and memory. */
-async function openCluster(
-  { cluster: members }: Configuration,
-  held: Held,
-): Promise<ClusterStore | undefined> {
-  if (members === undefined) return undefined;
-  const { openEtcd } = await import('./store/etcd.ts');
-  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
-  const cluster = openEtcd({ members, deadline: 3000 });
-  held.push(() => cluster.close());
-  return cluster;
-}
-
-function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
 }
 
 /**
@@ -166,7 +170,7 @@ function membershipOf({ advertise }: Configuration, store: ClusterStore): Cluste
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, overlay }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -185,7 +189,7 @@ async function listen(
         ];
   const stopping = new AbortController();
   const admin = adminApp({
-    ...{ cnm, ipam, kernel, engine, log, runDir, dns },
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),
     notices: store.notices.map(noticeText),

@@ -16,6 +16,7 @@ import {
   revert,
 } from './context.ts';
 import { CnmError } from './errors.ts';
+import { withLease } from './leasing.ts';
 import { enter, vacate } from './presence.ts';
 import type {
   Attachment,
@@ -32,7 +33,10 @@ const LOOK_AGAIN_MS = 50;
 export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
   return inEndpoint(context, spec.network, spec.id, async () => {
     const record = await establishEndpoint(context, spec);
-    return spec.mac === undefined ? { mac: record.mac } : {};
+    return {
+      ...(spec.mac === undefined && { mac: record.mac }),
+      ...(record.leased !== undefined && { address: record.leased.address }),
+    };
   });
 }
 
@@ -54,14 +58,16 @@ export async function establishEndpoint(
   const known = context.records.endpoint(spec.network, spec.id);
   if (known?.state === 'ready' && known.attachment?.state !== 'applying') return sameEndpoint(known, spec);
   if (known !== undefined) await dismantleEndpoint(context, known);
-  const release = claimAddresses(context, spec);
-  try {
-    await assertAddressFree(context, spec);
-    const { network: present, entered } = await enter(context, spec.network);
-    return await makeEndpoint(context, present, spec, attachment).finally(entered);
-  } finally {
-    release();
-  }
+  return withLease(context, network, spec, async (wanted) => {
+    const release = claimAddresses(context, wanted);
+    try {
+      await assertAddressFree(context, wanted);
+      const { network: present, entered } = await enter(context, spec.network);
+      return await makeEndpoint(context, present, wanted, attachment).finally(entered);
+    } finally {
+      release();
+    }
+  });
 }
 
 async function makeEndpoint(

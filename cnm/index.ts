@@ -2,11 +2,13 @@
 import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
+import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { type Context, driverOf } from './context.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
@@ -27,6 +29,8 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** Absent: no network can have its addresses from a DHCP server. */
+  readonly leases?: Leases;
   readonly now?: () => Date;
   /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
   readonly patience?: number;
@@ -34,8 +38,8 @@ export interface CnmOptions {
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
-  const { patience = 10_000 } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
+  const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const swarm = new Swarm(store, now);
   const context: Context = {
@@ -46,6 +50,7 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
+    leases,
     host: () => ({
       netnsDir: `${runDir}/netns`,
       ...(advertise !== undefined && { advertise }),
@@ -57,6 +62,9 @@ export function createCnm(options: CnmOptions): Cnm {
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
+    checks: new Set(),
   };
   const gate = new Gate();
   return {
@@ -98,6 +106,7 @@ export function createCnm(options: CnmOptions): Cnm {
     watch: (listener) => records.watch(listener),
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
+    checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     close: () => gate.close(() => context.queues.idle()),

@@ -4,6 +4,7 @@ import type { Log } from '../cnm/log.ts';
 import type { Dns } from '../dns/service.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store, StoreNotice } from '../store/store.ts';
+import type { Dhcp } from './dhcp.ts';
 import { logReport, type Upkeep } from './upkeep.ts';
 
 export interface StartParts {
@@ -13,6 +14,8 @@ export interface StartParts {
   readonly store: Store;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
+  readonly overlay: { start(): void };
+  readonly dhcp: Dhcp;
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
   readonly reclaimLeases: () => Promise<unknown>;
@@ -26,6 +29,8 @@ export async function start({
   store,
   upkeep,
   dns,
+  overlay,
+  dhcp,
   version,
   reclaimLeases,
 }: StartParts): Promise<void> {
@@ -37,7 +42,9 @@ export async function start({
   await cnm.followHosts();
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
+  await dhcp.start();
   await dns.start();
+  overlay.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
   log.info({ version, ...counts, ms: Math.round(performance.now() - began) }, 'ready');

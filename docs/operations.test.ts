@@ -15,7 +15,7 @@ t.test('every path of the table is served, and none is missing from it', async (
     const answer = await double.raw(method, path.replace('REF', 'nope'), '{}');
     t.notMatch(answer.text, /There is no [A-Z]+ /, `${method} ${path}: ${answer.text}`);
   }
-  const source = ['admin-api', 'ipam-routes', 'dns']
+  const source = ['admin-api', 'ipam-routes', 'overlay', 'dns']
     .map((name) => readFileSync(join(import.meta.dirname, `../inspect/${name}.ts`), 'utf8'))
     .join('\n');
   const routes = [...source.matchAll(/\.(get|post|delete)\('/g)].length;
@@ -24,7 +24,18 @@ t.test('every path of the table is served, and none is missing from it', async (
 });
 
 t.test('every command and flag that the page names is in the help', (t) => {
-  const sources = ['network', 'endpoint', 'sandbox', 'port', 'firewall', 'ipam', 'dns', 'doctor', 'terminal']
+  const sources = [
+    'network',
+    'endpoint',
+    'sandbox',
+    'port',
+    'firewall',
+    'ipam',
+    'overlay',
+    'dns',
+    'doctor',
+    'terminal',
+  ]
     .map((name) => readFileSync(join(import.meta.dirname, `../inspect/cli/${name}.ts`), 'utf8'))
     .join('\n');
   const section = text.slice(text.indexOf('## The command'), text.indexOf('### Two sandboxes'));

@@ -16,7 +16,15 @@ import { answerError, answerUnknownPath } from './failures.ts';
 import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
 import { Observatory } from './observatory.ts';
-import { decodeJoin, decodeLeave, decodeNetwork, decodePublish, decodeSandbox } from './schema.ts';
+import { overlayRoutes, type OverlayService } from './overlay.ts';
+import {
+  decodeCheck,
+  decodeJoin,
+  decodeLeave,
+  decodeNetwork,
+  decodePublish,
+  decodeSandbox,
+} from './schema.ts';
 import { Standalone } from './standalone.ts';
 import { subnetView } from './summaries.ts';
 import type { NetworkRequest, PlanView, VersionView } from './views.ts';
@@ -36,6 +44,7 @@ export interface AdminOptions {
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
   readonly dns?: Dns;
+  readonly overlay?: OverlayService;
   /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
   readonly stopping?: AbortSignal;
 }
@@ -63,6 +72,8 @@ export function adminApp(options: AdminOptions): express.Express {
       stopping: options.stopping,
     }),
   );
+  const findNetwork = (ref: string) => observatory.findNetwork(ref);
+  app.use('/v1', overlayRoutes({ overlay: options.overlay, findNetwork }));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/ipam', ipamRoutes(book));
@@ -113,6 +124,10 @@ function networkRoutes(
     })
     .get('/:ref', async (request, response) => {
       response.json(await observatory.network(request.params.ref));
+    })
+    .post('/:ref/check', async (request, response) => {
+      const { ask } = decodeCheck(request.body);
+      response.json(await observatory.checkNetwork(request.params.ref, ask));
     })
     .delete('/:ref', async (request, response) => {
       const network = await observatory.findNetwork(request.params.ref);

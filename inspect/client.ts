@@ -7,6 +7,8 @@ import type { AskView } from '../dns/service.ts';
 import type {
   AddressView,
   AuditView,
+  CheckView,
+  OverlayCheckView,
   ClusterSummary,
   DnsQueryRequest,
   DnsView,
@@ -65,6 +67,14 @@ export class Client {
 
   async deleteNetwork(ref: string): Promise<void> {
     await this.#call('DELETE', at('networks', ref));
+  }
+
+  async checkNetwork(ref: string, ask: readonly string[]): Promise<CheckView> {
+    return (await this.#call('POST', `${at('networks', ref)}/check`, { ask })) as CheckView;
+  }
+
+  async checkOverlay(ref: string): Promise<OverlayCheckView> {
+    return (await this.#call('GET', `${at('overlays', ref)}/check`)) as OverlayCheckView;
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

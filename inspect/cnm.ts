@@ -46,6 +46,11 @@ const SUBJECTS: readonly Subject[] = [
     load: async () => (await import('./cli/firewall.ts')).firewallCommands,
   },
   {
+    name: 'overlay',
+    summary: 'test the ways between the hosts of an overlay network',
+    load: async () => (await import('./cli/overlay.ts')).overlayCommands,
+  },
+  {
     name: 'dns',
     summary: 'list names, ask for one and be told why, follow every query',
     load: async () => (await import('./cli/dns.ts')).dnsCommands,

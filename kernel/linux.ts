@@ -11,26 +11,37 @@ import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type {
+  Asker,
   FactsQuery,
   Kernel,
   KernelChange,
+  Datagram,
+  NeighbourSaying,
+  LinkTap,
   OnDatagram,
   Orphan,
   PacketCount,
+  PartialChecksum,
+  ProbeSocket,
+  ProbeSocketOptions,
   SocketAddress,
 } from './kernel.ts';
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
+import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
+import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import type { Ip } from '../address/ip.ts';
 import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
+import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { TABLE } from './sets.ts';
 import { run } from './run.ts';
@@ -263,9 +274,37 @@ class LinuxKernel implements Kernel {
     return bindSockets(this.#ground.sys, sockets, netns);
   }
 
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
-    this.#datagrams.drain(fd, onDatagram);
+    this.#datagrams.drain(fd, onDatagram, first);
+  }
+
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]> {
+    return askNeighbours(this.#ground.sys, askers, addresses, patience);
+  }
+
+  probeSocket(options: ProbeSocketOptions): ProbeSocket {
+    return openProbeSocket(this.#ground.sys, options);
+  }
+
+  sendUnfinished(netns: NetnsPath, name: string, frame: Uint8Array, checksum: PartialChecksum): void {
+    const session = new Session(this.#ground);
+    try {
+      session.look([{ netns, name }]);
+      const link = session.link(netns, name);
+      if (link === undefined) throw new KernelError(`send by ${name}`, 'ENODEV', 'there is no such link');
+      sendUnfinished(this.#ground.sys, netns, link.index, frame, checksum);
+    } finally {
+      session.close();
+    }
+  }
+
+  tapLink(link: string, port: number): LinkTap {
+    return openLinkTap(this.#ground.sys, link, port);
   }
 
   prepare(): Promise<void> {

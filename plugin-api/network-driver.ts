@@ -87,8 +87,13 @@ function endpointCalls(cnm: Cnm, driver: Driver): Record<string, Call> {
 }
 
 async function createEndpoint(cnm: Cnm, spec: EndpointSpec): Promise<wire.CreateEndpointReply> {
-  const { mac } = await cnm.createEndpoint(spec);
-  return { Interface: mac === undefined || spec.mac !== undefined ? {} : { MacAddress: mac } };
+  const { mac, address } = await cnm.createEndpoint(spec);
+  return {
+    Interface: {
+      ...(mac !== undefined && spec.mac === undefined && { MacAddress: mac }),
+      ...(address !== undefined && spec.address === undefined && { Address: address }),
+    },
+  };
 }
 
 /**

@@ -44,7 +44,7 @@ export interface GatewayReply {
 
 /** Only what the request left empty: dockerd takes a field that it had given, even unchanged, for an error. */
 export interface CreateEndpointReply {
-  readonly Interface: { readonly MacAddress?: string };
+  readonly Interface: { readonly MacAddress?: string; readonly Address?: string };
 }
 
 export interface JoinReply {

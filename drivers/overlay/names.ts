@@ -1,5 +1,7 @@
 /** Names of what the overlay driver makes: of links at most 15 bytes (IFNAMSIZ - 1), the same for the same id. */
 import { createHash } from 'node:crypto';
+import type { Ip } from '../../address/ip.ts';
+import { type Mac, macFromSeed } from '../../address/mac.ts';
 
 /** Of the file that holds the network's namespace, in the folder for ours: the 12 digits are those by which Docker shows the id. */
 export function netnsNameOf(networkId: string): string {
@@ -20,4 +22,9 @@ export function vethNamesOf(endpointId: string): { readonly host: string; readon
     .padStart(10, '0')
     .slice(-10);
   return { host: `veth${short}h`, container: `veth${short}c` };
+}
+
+/** Each host's router has a MAC of its own: an answer to one must not end at another. Other hosts find it out by this as well (check/). */
+export function bridgeMac(local: Ip, vni: number, bridge: string): Mac {
+  return macFromSeed(`${local} ${vni} ${bridge}`);
 }

@@ -1,6 +1,7 @@
 /** The options of `docker network create -d cnm-overlay -o …`, under Docker's own names (libnetwork.md §3) where Docker has them. */
 import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
 import { hasHostBits, isMulticast, networkOf, parsePrefix, type Prefix } from '../../address/prefix.ts';
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import {
   addressValue,
@@ -65,6 +66,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Overlay
       'option-invalid',
       'cnm-overlay cannot encrypt in this version, and does not send in the clear what was to be encrypted: leave out "encrypted", or use a network below that encrypts',
     );
+  dnsPlace(options);
   const peers = peersValue(of('peers'));
   return {
     vnis: vnisValue(of('vni'), of('vniList')),
@@ -80,7 +82,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Overlay
 
 /** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
 function assertKnown(name: string): void {
-  const ours: readonly string[] = Object.values(OPTION);
+  const ours: readonly string[] = [...Object.values(OPTION), ...DNS_OPTIONS];
   if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
   throw new CnmError(
     'option-invalid',

@@ -14,7 +14,7 @@ import type {
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
 import { endpointOptions } from './endpoint-options.ts';
-import { netnsNameOf, vethNamesOf } from './names.ts';
+import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
 import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
 import { addressesOf, assertInRange, type Segment, segmentOf, segmentsOf } from './segments.ts';
 import { otherNodes, type Underlay, underlayOf } from './underlay.ts';
@@ -62,8 +62,7 @@ function segmentSteps(
       mark,
       link: { kind: 'bridge' },
       mtu,
-      // Each host's router has a MAC of its own: an answer to one must not end at another.
-      mac: macFromSeed(`${local} ${vni} ${bridge}`),
+      mac: bridgeMac(local, vni, bridge),
       linkLocal: network.ipv6.length > 0,
     },
     ...(network.ipv6.length > 0 ? ipv6Settings(netns, bridge) : []),

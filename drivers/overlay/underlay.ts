@@ -17,6 +17,10 @@ export interface Underlay {
 
 /** Outer Ethernet is not counted: the MTU of a link has never counted it. Inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40. */
 const OVERHEAD = { 4: 50, 6: 70 } as const;
+export function overheadOf(family: 4 | 6): number {
+  return OVERHEAD[family];
+}
+
 /** RT_TABLE_MAIN. */
 const MAIN_TABLE = 254;
 const DEFAULT_MTU = 1500;

@@ -100,6 +100,7 @@ async function debug(t: Test, h: DockerHost): Promise<void> {
     'Does the packet reach the bridge?': /> 10\.1\.0\.200: ICMP echo request/,
     'Who has the UDP port?': /:4789/,
     'By which way and address does it go to a peer?': /198\.51\.100\.11 dev eth0 src 198\.51\.100\.10/,
+    'What is wrong between the hosts?': /198\.51\.100\.11 {2}ok {2}/,
     'Does a full packet pass between the hosts?': /1 received/,
   };
   t.same(questions.map(([, question]) => question).sort(), Object.keys(answers).sort(), 'every question');

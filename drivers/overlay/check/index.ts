@@ -1,0 +1,138 @@
+/** The self-test of overlay networks (`cnm overlay check`), and this host's answers to that of others. */
+import { randomBytes } from 'node:crypto';
+import type { Ip } from '../../../address/ip.ts';
+import { CnmError } from '../../../cnm/errors.ts';
+import type { HostSettings } from '../../../cnm/driver.ts';
+import type { NetworkRecord } from '../../../cnm/model.ts';
+import type { Facts } from '../../../kernel/facts.ts';
+import type { Kernel } from '../../../kernel/kernel.ts';
+import { parseOptions } from '../options.ts';
+import { underlayOf } from '../underlay.ts';
+import { changedBelow, type Finding, findings, type Ground } from './findings.ts';
+import { Station, type StationParts } from './station.ts';
+import { type Pace, Survey } from './survey.ts';
+import { entriesOf, type TunnelHere } from './tunnels.ts';
+
+export interface OverlayCheck {
+  /** From now on other hosts are answered. To be called when the records are true. */
+  start(): void;
+  /** Some seconds; all peers at once. @throws CnmError `request-invalid` for a network of another driver. */
+  check(network: NetworkRecord): Promise<CheckReport>;
+  close(): void;
+}
+
+export interface CheckReport {
+  readonly network: string;
+  /** No errors and no warnings. */
+  readonly healthy: boolean;
+  /** Of this host alone. */
+  readonly findings: readonly Finding[];
+  readonly segments: readonly SegmentReport[];
+}
+
+export interface SegmentReport {
+  readonly vni: number;
+  readonly port: number;
+  readonly local: Ip;
+  readonly mtu: number;
+  readonly peers: readonly PeerReport[];
+}
+
+export interface PeerReport {
+  readonly peer: Ip;
+  /** Milliseconds that its clock is ahead, where it answered. */
+  readonly clockAhead?: number;
+  readonly findings: readonly Finding[];
+}
+
+export interface OverlayCheckParts extends StationParts {
+  readonly kernel: StationParts['kernel'] & Pick<Kernel, 'facts'>;
+  readonly host: HostSettings;
+}
+
+const PACE: Pace = {
+  interval: 500,
+  attempts: 4,
+  wait: (ms) => new Promise((resolve) => void setTimeout(resolve, ms)),
+};
+
+export function createOverlayCheck(parts: OverlayCheckParts): OverlayCheck {
+  const station = new Station(parts);
+  return {
+    start: () => {
+      station.start();
+    },
+    check: (network) => check(parts, station, network),
+    close: () => {
+      station.close();
+    },
+  };
+}
+
+async function check(
+  { kernel, cnm, host }: OverlayCheckParts,
+  station: Station,
+  network: NetworkRecord,
+): Promise<CheckReport> {
+  if (network.driver !== 'cnm-overlay')
+    throw new CnmError(
+      'request-invalid',
+      `Network ${network.name ?? network.id.slice(0, 12)} is of driver ${network.driver}: only networks of cnm-overlay reach other hosts`,
+    );
+  const facts = await kernel.facts({ plans: [network.presence ?? []], firewall: false });
+  const own = entriesOf(cnm.endpoints(network.id));
+  const segments = await Promise.all(
+    station.tunnels(network.id).flatMap((tunnel) => {
+      const { here } = tunnel;
+      if (here === undefined) return [];
+      const forwarding = forwardingOf(here, facts);
+      return [segment(station, { tunnel, here, own, forwarding })];
+    }),
+  );
+  const ownFindings = segments.length === 0 ? [NOT_HERE] : below(network, host, facts, segments[0]?.mtu ?? 0);
+  const all = [...ownFindings, ...segments.flatMap(({ peers }) => peers.flatMap((one) => one.findings))];
+  return {
+    network: network.id,
+    healthy: all.every(({ severity }) => severity === 'note'),
+    findings: ownFindings,
+    segments,
+  };
+}
+
+const NOT_HERE: Finding = {
+  code: 'not-here',
+  severity: 'note',
+  what: 'No container of the network runs on this host, which therefore has no tunnel: there is nothing to test from here',
+  todo: 'start a container on the network, or check from a host that has one',
+};
+
+async function segment(station: Station, ground: Ground): Promise<SegmentReport> {
+  const { tunnel, here } = ground;
+  const peers = await Promise.all(
+    here.peers.map(async (peer): Promise<PeerReport> => {
+      const id = randomBytes(8).toString('hex');
+      const evidence = await new Survey(station, tunnel, here, peer, id).run(PACE);
+      const { clockAhead } = evidence;
+      return { peer, findings: findings(evidence, ground), ...(clockAhead !== undefined && { clockAhead }) };
+    }),
+  );
+  return { vni: tunnel.vni, port: tunnel.port, local: here.local, mtu: here.mtu, peers };
+}
+
+function forwardingOf({ netns, link }: TunnelHere, facts: Facts): ReadonlyMap<string, Ip> {
+  const entries = facts.netns.get(netns)?.forwarding ?? [];
+  return new Map(entries.filter((one) => one.link === link).map(({ mac, dst }) => [mac, dst]));
+}
+
+/** The way to the peers may have changed since the links were made. */
+function below(network: NetworkRecord, host: HostSettings, facts: Facts, mtu: number): readonly Finding[] {
+  try {
+    const options = parseOptions(network.options);
+    return changedBelow(mtu, underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4).mtu);
+  } catch (error) {
+    if (!(error instanceof CnmError)) throw error;
+    return [
+      { code: 'unreachable', severity: 'error', what: error.message, todo: 'see ip route and ip address' },
+    ];
+  }
+}

@@ -1,0 +1,28 @@
+/** What the test of an overlay network found, for people. Pure. */
+import type { CheckFinding, OverlayCheckView } from '../views.ts';
+import type { Paint } from './text.ts';
+
+export function checkText({ findings, segments, healthy }: OverlayCheckView, paint: Paint): string {
+  const lines = [
+    ...findings.flatMap((one) => findingLines(one, paint)),
+    ...segments.flatMap(({ vni, port, local, mtu, peers }) => [
+      paint.bold(`vni ${vni}, udp ${port}, from ${local}, mtu ${mtu}`),
+      ...(peers.length === 0 ? ['  no other host is in its list of peers'] : []),
+      ...peers.flatMap(({ peer, findings: found }) =>
+        found.length === 0
+          ? [`  ${peer}  ${paint.green('ok')}  both ways, full packets, checksums`]
+          : [`  ${peer}`, ...found.flatMap((one) => findingLines(one, paint).map((line) => `    ${line}`))],
+      ),
+    ]),
+  ];
+  return `${lines.join('\n')}\n${healthy ? '' : 'Something is wrong; what to do stands behind each arrow.\n'}`;
+}
+
+function findingLines({ code, severity, what, todo }: CheckFinding, paint: Paint): readonly string[] {
+  return [`${coloured(`${severity} ${code}`, severity, paint)}  ${what}`, `  -> ${todo}`];
+}
+
+function coloured(text: string, severity: CheckFinding['severity'], paint: Paint): string {
+  if (severity === 'note') return paint.dim(text);
+  return severity === 'error' ? paint.red(text) : paint.yellow(text);
+}

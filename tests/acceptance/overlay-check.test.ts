@@ -1,0 +1,252 @@
+/*
+ * cnm overlay check: whatever is wrong between two hosts of an overlay network is found, each fault by its own name, with real packets.
+ *
+ *   uplink 198.51.100.0/24 ──┬── eth0 h1 (cnmd)          ── a
+ *                            ├── eth0 h2 (cnmd)          ── b
+ *                            └── r ── lan 192.0.2.0/24 ── eth0 h3 (cnmd, vtep=userspace) ── c
+ */
+import t from 'tap';
+import type { Test } from 'tap';
+import type { OverlayCheckView } from '../../inspect/views.ts';
+import type { CnmHost } from '../lab/docker-host.ts';
+import type { Host } from '../lab/host.ts';
+import { openLab } from '../lab/lab.ts';
+import type { Lab } from '../lab/lab.ts';
+import { assertRestored, snapshot } from '../lab/snapshot.ts';
+
+const DRIVERS = { drivers: ['bridge', 'overlay'] };
+
+interface World {
+  readonly h1: CnmHost;
+  readonly h2: CnmHost;
+  readonly h3: CnmHost;
+  readonly router: Host;
+}
+
+async function open(lab: Lab): Promise<World> {
+  const [h1, h2, h3, router] = await Promise.all([
+    lab.bareHost(DRIVERS),
+    lab.bareHost(DRIVERS),
+    lab.bareHost({ ...DRIVERS, uplink: false }),
+    lab.peer(),
+  ]);
+  h3.address = '192.0.2.3';
+  await lab.segment(
+    { host: router, link: 'lan', addresses: ['192.0.2.1/24'] },
+    { host: h3, link: 'eth0', addresses: ['192.0.2.3/24'] },
+  );
+  await router.net('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  await h3.net('ip', 'route', 'add', 'default', 'via', '192.0.2.1');
+  for (const h of [h1, h2]) await h.net('ip', 'route', 'add', '192.0.2.0/24', 'via', router.address);
+  return { h1, h2, h3, router };
+}
+
+/** A network on a host with a sandbox on it; `o`: its options. */
+async function on(
+  h: CnmHost,
+  name: string,
+  o: Readonly<Record<string, string | number>>,
+  { subnet = '10.88.0.0/24', ip = `10.88.0.${h.name.slice(1)}0`, join = true } = {},
+): Promise<void> {
+  const options = Object.entries({ 'ip-range': 'any', ...o }).flatMap(([key, value]) => [
+    '-o',
+    `${key}=${value}`,
+  ]);
+  await h.cnm('network', 'create', '-d', 'cnm-overlay', '--subnet', subnet, ...options, name);
+  if (!join) return;
+  await h.cnm('sandbox', 'create', name);
+  await h.cnm('sandbox', 'join', name, '--network', name, '--ip', ip);
+}
+
+async function away(h: CnmHost, name: string): Promise<void> {
+  await h.tryCnm('sandbox', 'rm', name);
+  await h.cnm('network', 'rm', name);
+}
+
+async function check(h: CnmHost, name: string): Promise<OverlayCheckView & { readonly code: number }> {
+  const { code, stdout, stderr } = await h.tryCnm('overlay', 'check', name, '--json');
+  if (stdout === '') throw new Error(stderr);
+  return { ...(JSON.parse(stdout) as OverlayCheckView), code };
+}
+
+/** The codes of what was found about a peer, in order. */
+function codes(view: OverlayCheckView, peer?: string): readonly string[] {
+  const peers = view.segments.flatMap((segment) => segment.peers);
+  const about = peer === undefined ? peers : peers.filter((one) => one.peer === peer);
+  return [...view.findings, ...about.flatMap(({ findings }) => findings)].map(({ code }) => code);
+}
+
+async function finds(
+  t: Test,
+  h: CnmHost,
+  name: string,
+  wanted: readonly string[],
+  peer?: string,
+): Promise<OverlayCheckView> {
+  const view = await check(h, name);
+  t.same(codes(view, peer), wanted, `${h.name}: ${wanted.join(', ') || 'nothing'}`);
+  return view;
+}
+
+t.test('cnm overlay check', async (t) => {
+  const lab = await openLab(t);
+  const { h1, h2, h3, router } = await open(lab);
+  const hosts = [h1, h2, h3];
+  await Promise.all(
+    hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),
+  );
+  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  const all = hosts.map(({ address }) => address).join(',');
+  const pair = `${h1.address},${h2.address}`;
+
+  await t.test('all well: kernel and user space, near and behind a router', async (t) => {
+    // Between namespaces of one machine nobody computes the checksums that a tunnel of the kernel leaves to its device.
+    for (const h of [h1, h2]) await h.net('ethtool', '-K', 'eth0', 'tx', 'off');
+    await Promise.all(
+      hosts.map((h) => on(h, 'net', { vni: 70, peers: all, ...(h === h3 && { vtep: 'userspace' }) })),
+    );
+    for (const h of [h1, h3]) {
+      const view = await finds(t, h, 'net', []);
+      t.equal(view.healthy, true);
+      t.equal(view.segments[0]?.peers.length, 2);
+      t.equal(view.segments[0]?.mtu, 1450);
+    }
+    t.match(await h1.cnm('overlay', 'check', 'net'), new RegExp(`${h2.address}  ok  `));
+  });
+
+  await t.test('checksums that nobody computes', async (t) => {
+    await h1.net('ethtool', '-K', 'eth0', 'tx', 'on');
+    const view = await finds(t, h1, 'net', ['checksum-there'], h3.address);
+    t.same(codes(view, h2.address), [], 'the kernel of h2 knows that it is h1’s wire');
+    t.match(view.segments[0]?.peers.find(({ peer }) => peer === h3.address)?.findings[0]?.todo, /ethtool -K/);
+    await finds(t, h3, 'net', ['checksum-back'], h1.address);
+    // The fault that is found is the one that containers have.
+    await h1.net('ethtool', '-K', 'eth0', 'tx', 'off');
+    await finds(t, h1, 'net', [], h3.address);
+  });
+
+  await t.test('a narrow place on the way, with and without a router’s word', async (t) => {
+    // Of the way there alone.
+    await router.net('ip', 'route', 'change', '192.0.2.0/24', 'dev', 'lan', 'mtu', 'lock', '1400');
+    const view = await finds(t, h1, 'net', ['mtu-there'], h3.address);
+    const [finding] = view.segments[0]?.peers.find(({ peer }) => peer === h3.address)?.findings ?? [];
+    t.match(finding?.what, /at most 1350 pass/);
+    t.match(finding?.what, `${router.address} says: at most 1400`);
+    t.match(finding?.todo, 'com.docker.network.driver.mtu=1400');
+    await finds(t, h3, 'net', ['mtu-back'], h1.address);
+    await router.net('nft', 'add table inet t; add chain inet t o { type filter hook output priority 0; }');
+    await router.net('nft', 'add rule inet t o icmp type destination-unreachable drop');
+    const blind = await finds(t, h1, 'net', ['mtu-there'], h3.address);
+    t.match(JSON.stringify(blind), 'black hole');
+    t.match(JSON.stringify(blind), 'at most 1350 pass');
+    await router.net('nft', 'delete table inet t');
+    await router.net('ip', 'route', 'change', '192.0.2.0/24', 'dev', 'lan');
+  });
+
+  await t.test('a firewall that drops the tunnel’s port, one way or the other, here or there', async (t) => {
+    const rule = async (h: Host, hook: string, what: string) => {
+      await h.net('nft', `add table inet t; add chain inet t c { type filter hook ${hook} priority 0; }`);
+      await h.net('nft', `add rule inet t c ${what}`);
+    };
+    const gone = (h: Host) => h.net('nft', 'delete table inet t');
+    await rule(h2, 'input', 'udp dport 4789 drop');
+    await finds(t, h1, 'net', ['blocked-there'], h2.address);
+    await finds(t, h2, 'net', ['blocked-back'], h1.address);
+    await gone(h2);
+    await rule(h1, 'input', 'udp dport 4789 drop');
+    await finds(t, h1, 'net', ['blocked-back'], h2.address);
+    await gone(h1);
+    await rule(h1, 'output', 'udp dport 4789 drop');
+    await finds(t, h1, 'net', ['refused-here'], h2.address);
+    await gone(h1);
+    // No ping passes, and still it is clear that all is well.
+    await rule(h2, 'input', 'icmp type echo-request drop');
+    await finds(t, h1, 'net', [], h2.address);
+    await gone(h2);
+  });
+
+  await t.test('a host that is away; a daemon that is', async (t) => {
+    await lab.world.net('ip', 'link', 'set', 'h2-eth0', 'down');
+    await finds(t, h1, 'net', ['unreachable'], h2.address);
+    await lab.world.net('ip', 'link', 'set', 'h2-eth0', 'up');
+    await h2.killPlugin();
+    await finds(t, h1, 'net', ['silent'], h2.address);
+    await h2.startPlugin();
+    await finds(t, h1, 'net', [], h2.address);
+  });
+
+  await t.test('links that have another size than the way below has by now', async (t) => {
+    await h1.net('ip', 'link', 'set', 'eth0', 'mtu', '9000');
+    const view = await check(h1, 'net');
+    t.same(
+      view.findings.map(({ code }) => code),
+      ['mtu-changed'],
+    );
+    t.match(view.findings[0]?.what, /1450, and the network below would give 8950/);
+    await h1.net('ip', 'link', 'set', 'eth0', 'mtu', '1500');
+  });
+
+  await Promise.all(hosts.map((h) => away(h, 'net')));
+
+  await t.test('settings that differ, each by its own name', async (t) => {
+    const cases: readonly [
+      wanted: readonly string[],
+      there: Parameters<typeof on>[2],
+      more?: Parameters<typeof on>[3],
+    ][] = [
+      [['other-vni'], { vni: 72, peers: pair }],
+      [['other-port'], { vni: 71, peers: pair, port: 4790 }],
+      [['idle'], { vni: 71, peers: pair }, { join: false }],
+      // One network with all that hosts can disagree on.
+      [
+        ['mtu-differs', 'subnets-differ', 'ranges-overlap', 'address-twice'],
+        { vni: 71, peers: pair, 'com.docker.network.driver.mtu': 1400, 'ip-range': '10.88.0.0/25' },
+        { subnet: '10.88.0.0/16', ip: '10.88.0.10' },
+      ],
+    ];
+    await on(h1, 'one', { vni: 71, peers: pair, 'ip-range': '10.88.0.0/25' });
+    for (const [wanted, options, more] of cases) {
+      await on(h2, 'one', options, more);
+      const found = await check(h1, 'one');
+      const told = codes(found);
+      t.same(
+        told.filter((code) => code !== 'mtu-there' && code !== 'mtu-back'),
+        wanted,
+        wanted.join(),
+      );
+      t.equal(found.code, wanted[0] === 'idle' ? 0 : 3);
+      await away(h2, 'one');
+    }
+    await finds(t, h1, 'one', ['port-closed']);
+    await away(h1, 'one');
+  });
+
+  await t.test('a host without a container of it has nothing to test', async (t) => {
+    await on(h1, 'none', { vni: 73, peers: pair }, { join: false });
+    await finds(t, h1, 'none', ['not-here']);
+    t.match(await h1.tryCnm('overlay', 'check', 'nowhere'), {
+      code: 1,
+      stderr: /No network has the id or name "nowhere"/,
+    });
+    await away(h1, 'none');
+  });
+
+  await t.test('IPv6 below', async (t) => {
+    const peers = `${h1.address6},${h2.address6}`;
+    await Promise.all([h1, h2].map((h) => on(h, 'six', { vni: 74, peers })));
+    const view = await finds(t, h1, 'six', []);
+    t.equal(view.segments[0]?.mtu, 1430);
+    await h2.net('nft', 'add table inet t; add chain inet t c { type filter hook input priority 0; }');
+    await h2.net('nft', 'add rule inet t c udp dport 4789 drop');
+    await finds(t, h1, 'six', ['blocked-there']);
+    await h2.net('nft', 'delete table inet t');
+    await Promise.all([h1, h2].map((h) => away(h, 'six')));
+  });
+
+  await t.test('nothing is left', async (t) => {
+    for (const [number, h] of hosts.entries()) {
+      const was = before[number];
+      if (was !== undefined) await assertRestored(t, h, was);
+    }
+  });
+});
