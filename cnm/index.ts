@@ -5,6 +5,7 @@ import type { Store } from '../store/store.ts';
 import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { type Context, driverOf } from './context.ts';
+import type { ControlPlane } from './control.ts';
 import type { Driver } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -13,6 +14,8 @@ import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
+import { readdress } from './readdress.ts';
+import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import { followHosts } from './presence.ts';
@@ -29,6 +32,8 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** By which networks are had together with other hosts. */
+  readonly control?: ControlPlane | undefined;
   /** Absent: no network can have its addresses from a DHCP server. */
   readonly leases?: Leases;
   readonly now?: () => Date;
@@ -38,10 +43,11 @@ export interface CnmOptions {
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, leases } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control } = options;
   const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const swarm = new Swarm(store, now);
+  const reach = new Reach({ kernel, records, drivers, log, control });
   const context: Context = {
     kernel,
     records,
@@ -57,6 +63,8 @@ export function createCnm(options: CnmOptions): Cnm {
       nodes: swarm.nodes().map(({ address }) => address),
     }),
     swarm,
+    control,
+    reach,
     now,
     patience,
     claimed: new Set(),
@@ -73,6 +81,7 @@ export function createCnm(options: CnmOptions): Cnm {
     deleteNetwork: (id) => gate.pass(() => networks.deleteNetwork(context, id)),
     createEndpoint: (spec) => gate.pass(() => endpoints.createEndpoint(context, spec)),
     deleteEndpoint: (network, id) => gate.pass(() => endpoints.deleteEndpoint(context, network, id)),
+    readdress: (network, id, leased) => gate.pass(() => readdress(context, network, id, leased)),
     join: (network, id, key) => gate.pass(() => endpoints.join(context, network, id, key)),
     leave: (network, id) => gate.pass(() => endpoints.leave(context, network, id)),
     programExternalConnectivity: (network, id, ports) =>
@@ -104,12 +113,21 @@ export function createCnm(options: CnmOptions): Cnm {
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
     watch: (listener) => records.watch(listener),
+    remotes: (network) => reach.remotes(network),
+    remote: (network, id) => reach.remote(network, id),
+    introduce: (network, id, introduction) => {
+      reach.introduce(network, id, introduction);
+    },
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
-    close: () => gate.close(() => context.queues.idle()),
+    close: () =>
+      gate.close(async () => {
+        await context.queues.idle();
+        await reach.close();
+      }),
   };
 }
 

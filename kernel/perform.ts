@@ -40,7 +40,7 @@ export interface Means {
   readonly ports: Pick<PortHolder, 'hold' | 'release'>;
   readonly conntrack: Pick<Conntrack, 'forget'>;
   readonly frames: Pick<FrameSender, 'send'>;
-  readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn'>;
+  readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn' | 'place'>;
 }
 
 export interface Task {
@@ -112,7 +112,7 @@ function hasRoom(batch: Batch): boolean {
 
 function belongTogether(a: Operation, b: Operation): boolean {
   if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
-  if (a.via === 'delete' || a.via === 'conntrack') return b.via === a.via;
+  if (a.via === 'delete' || a.via === 'conntrack' || a.via === 'place') return b.via === a.via;
   return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
 }
 
@@ -139,6 +139,8 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
         return one(task, 'inverse');
       case 'vtep':
         return one(task, (await changeVtep(operation, means)) ? 'inverse' : undefined);
+      case 'place':
+        return await changePlaces(batch, means);
       case 'netns':
         if (operation.verb === 'remove') await means.vteps.stopIn(operation.path);
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
@@ -201,6 +203,15 @@ async function changeVtep({ verb, vtep }: VtepOperation, { vteps, session }: Mea
   // Others may have changed links while we waited.
   session.forget();
   return changed;
+}
+
+async function changePlaces(batch: Batch, { vteps, session }: Means): Promise<Performed> {
+  const changes = batch.flatMap(({ operation }) =>
+    operation.via === 'place' ? [{ verb: operation.verb, entry: operation.entry }] : [],
+  );
+  await vteps.place(changes);
+  session.forget();
+  return { done: batch.map((task) => ({ task, undo: 'inverse' })), failures: [] };
 }
 
 /** Whether there was something to do. */

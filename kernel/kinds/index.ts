@@ -2,8 +2,8 @@
 import type { Facts } from '../facts.ts';
 import type { Step, StepKind, StepOf } from '../step.ts';
 import { addrAdd, routeAdd } from './address.ts';
+import { fdbAdd, fdbPort, neighbourAdd } from './entry.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
-import { fdbAdd } from './forwarding.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
@@ -29,6 +29,8 @@ const KINDS = {
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
   'fdb.add': fdbAdd,
+  'fdb.port': fdbPort,
+  'neigh.add': neighbourAdd,
   'vtep.run': vtepRun,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };

@@ -120,14 +120,16 @@ async function segment(station: Station, ground: Ground): Promise<SegmentReport>
 }
 
 function forwardingOf({ netns, link }: TunnelHere, facts: Facts): ReadonlyMap<string, Ip> {
-  const entries = facts.netns.get(netns)?.forwarding ?? [];
-  return new Map(entries.filter((one) => one.link === link).map(({ mac, dst }) => [mac, dst]));
+  const entries = [...(facts.netns.get(netns)?.entries?.values() ?? [])];
+  return new Map(
+    entries.flatMap((one) => (one.do === 'fdb.add' && one.link === link ? [[one.mac, one.dst] as const] : [])),
+  );
 }
 
 /** The way to the peers may have changed since the links were made. */
 function below(network: NetworkRecord, host: HostSettings, facts: Facts, mtu: number): readonly Finding[] {
   try {
-    const options = parseOptions(network.options);
+    const options = parseOptions(network);
     return changedBelow(mtu, underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4).mtu);
   } catch (error) {
     if (!(error instanceof CnmError)) throw error;

@@ -1,0 +1,173 @@
+/** This host on one network of the cluster: its own records there, kept written under its lease, and the others' as they change. */
+import { MOST_CHANGES } from '../../store/cluster.ts';
+import type {
+  ClusterChange,
+  ClusterEntry,
+  ClusterLease,
+  ClusterStore,
+  ClusterWatch,
+  WatchEvent,
+} from '../../store/cluster.ts';
+import type { Agreement, OwnEndpoint, Place, Session } from '../control.ts';
+import { Others, type OthersParts } from './others.ts';
+import { endpointKey, type EndpointRecord, onNetwork, placeKey, type PlaceRecord } from './keys.ts';
+
+export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me'> {
+  readonly store: ClusterStore;
+  readonly me: { readonly id: string; readonly name: string };
+  readonly agreement: Agreement;
+  readonly place: Place;
+  /** Undefined while this host is not in the cluster. */
+  readonly lease: () => ClusterLease | undefined;
+  /** Milliseconds between attempts. */
+  readonly retry: number;
+}
+
+export class ClusterSession implements Session {
+  readonly #parts: SessionParts;
+  readonly #prefix: string;
+  /** What this host's records are to be, by key. */
+  readonly #own = new Map<string, PlaceRecord | EndpointRecord>();
+  /** Keys whose records are not known to be so. */
+  #open = new Set<string>();
+  readonly #others: Others;
+  #watch: ClusterWatch | undefined;
+  #running: Promise<void> | undefined;
+  /** Its place is to go when it has been told that it does. */
+  #left: string | undefined;
+  #closed = false;
+  #wake: () => void = () => undefined;
+
+  constructor(parts: SessionParts) {
+    const { agreement, me, place } = parts;
+    this.#parts = parts;
+    this.#prefix = onNetwork(agreement.id);
+    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id });
+    this.#put(placeKey(agreement.id, me.id), { name: me.name, at: place.at, details: place.details });
+  }
+
+  start(): void {
+    this.#watch = this.#parts.store.watch(this.#prefix, (event) => {
+      this.#hear(event);
+    });
+  }
+
+  put({ id, ...endpoint }: OwnEndpoint): void {
+    const { agreement, me, place } = this.#parts;
+    this.#put(endpointKey(agreement.id, me.id, id), { ...endpoint, at: place.at });
+  }
+
+  drop(endpoint: string): void {
+    const { agreement, me } = this.#parts;
+    this.#drop(endpointKey(agreement.id, me.id, endpoint));
+  }
+
+  close(left: boolean): void {
+    this.#watch?.close();
+    this.#others.close();
+    if (left) this.#leave();
+    else this.end();
+  }
+
+  /** Who says so is not looked for (others.ts). */
+  #leave(): void {
+    const { agreement, me, place } = this.#parts;
+    const own = placeKey(agreement.id, me.id);
+    this.#left = own;
+    for (const key of [...this.#own.keys()]) if (key !== own) this.#drop(key);
+    this.#put(own, { name: me.name, at: place.at, details: place.details, left: true });
+  }
+
+  /** Nothing is written any more, but for what is under way. */
+  end(): void {
+    this.#closed = true;
+    this.#wake();
+  }
+
+  /** This host is in the cluster, perhaps again: with a lease under which nothing is written yet. */
+  renew(): void {
+    for (const key of this.#own.keys()) this.#open.add(key);
+    this.#work();
+  }
+
+  /** Resolves when all is written, or cannot be written now. */
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  #put(key: string, record: PlaceRecord | EndpointRecord): void {
+    if (JSON.stringify(this.#own.get(key)) === JSON.stringify(record)) return;
+    this.#own.set(key, record);
+    this.#open.add(key);
+    this.#work();
+  }
+
+  #drop(key: string): void {
+    if (!this.#own.delete(key)) return;
+    this.#open.add(key);
+    this.#work();
+  }
+
+  #work(): void {
+    if (this.#running !== undefined || this.#closed) return;
+    this.#running = this.#settle().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async #settle(): Promise<void> {
+    // What comes within one turn of the event loop is one transaction.
+    await Promise.resolve();
+    while (this.#open.size > 0 && !this.#isClosed()) {
+      // Whoever gets a lease calls again.
+      const lease = this.#parts.lease();
+      if (lease === undefined) return;
+      const keys = [...this.#open].slice(0, MOST_CHANGES);
+      for (const key of keys) this.#open.delete(key);
+      const changes = keys.map((key): ClusterChange => {
+        const value = this.#own.get(key);
+        return value === undefined ? { delete: key } : { put: key, value, lease };
+      });
+      const done = await this.#parts.store.transact([], changes);
+      if (done.ok) {
+        if (this.#open.size === 0 && this.#left !== undefined && this.#own.delete(this.#left))
+          this.#open.add(this.#left);
+        continue;
+      }
+      for (const key of keys) this.#open.add(key);
+      this.#parts.log.debug(
+        { network: this.#parts.agreement.name, error: done.message },
+        'the cluster is told later',
+      );
+      if (done.reason === 'closed') return;
+      await this.#pause();
+    }
+  }
+
+  #isClosed(): boolean {
+    return this.#closed;
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      setTimeout(resolve, this.#parts.retry).unref();
+    });
+  }
+
+  #hear(event: WatchEvent): void {
+    if (event.kind === 'snapshot') this.#compare(event.entries);
+    this.#others.hear(event);
+  }
+
+  /** What a daemon before this one wrote and is not to be there, and what is not there and should be. */
+  #compare(entries: readonly ClusterEntry[]): void {
+    const { agreement, me } = this.#parts;
+    const place = placeKey(agreement.id, me.id);
+    const own = entries.map(({ key }) => key).filter((key) => key === place || key.startsWith(`${place}/`));
+    const there = new Set(own);
+    for (const key of [...own, ...this.#own.keys()])
+      if (!there.has(key) || !this.#own.has(key)) this.#open.add(key);
+    this.#work();
+  }
+}
