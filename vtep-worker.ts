@@ -1,14 +1,16 @@
 /**
  * The thread of the tunnel endpoints in user space: started by kernel/vteps.ts, with the switching of drivers/overlay. It knows both, as
- * main.ts knows all. It waits in poll(2) and nowhere else, so that a frame costs two system calls and no turn of an event loop.
+ * main.ts knows all. It waits in poll(2) and nowhere else: a frame costs one system call at its device, its share of one for many at the
+ * socket, and no turn of an event loop.
  */
 import { closeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Ip } from './address/ip.ts';
 import { macBytes } from './address/mac.ts';
 import { type Drop, Vtep, VtepPort } from './drivers/overlay/vtep.ts';
-import { encodeVxlan, vniOf, VXLAN_HEADER_BYTES } from './drivers/overlay/vxlan.ts';
+import { vniOf, VXLAN_HEADER_BYTES, writeVxlanHeader } from './drivers/overlay/vxlan.ts';
 import { socketAddress } from './kernel/bound-sockets.ts';
+import { BATCH } from './kernel/packet-batch.ts';
 import { hostKey, PacketIo } from './kernel/packet-io.ts';
 import { KernelError } from './kernel/kernel.ts';
 import type { VtepRun } from './kernel/step.ts';
@@ -16,8 +18,6 @@ import type { VtepOrder, VtepReply } from './kernel/vteps.ts';
 
 /** How long an order of the daemon may wait for the next look at the orders. */
 const LOOK_MS = 20;
-/** Frames of one descriptor in a row, before the others have their turn. */
-const BURST = 64;
 /** The largest frame: an MTU of 65535 and its Ethernet header. */
 const FRAME_BYTES = 65_549;
 
@@ -52,42 +52,66 @@ const taps = new Map<string, Tap>();
 const tapOf = new Map<number, Tap>();
 const ports = new Map<string, Port>();
 const portOf = new Map<number, Port>();
-/** The frame begins where a header fits before it; a datagram at 0. Nothing is copied. */
-const buffer = Buffer.alloc(VXLAN_HEADER_BYTES + FRAME_BYTES);
-const room = buffer.subarray(VXLAN_HEADER_BYTES);
-const sender = Buffer.alloc(28);
+const DATAGRAM_BYTES = VXLAN_HEADER_BYTES + FRAME_BYTES;
+const incoming = io.batch(DATAGRAM_BYTES);
+const outgoing = io.batch(DATAGRAM_BYTES);
+/** A frame begins where a header fits before it. Nothing is copied. */
+const rooms = Array.from({ length: BATCH }, (_, n) => outgoing.place(n).subarray(VXLAN_HEADER_BYTES));
 const NO_ROOM = 'no room';
 
-function count(counters: Counters, what: string): void {
-  counters[what] = (counters[what] ?? 0) + 1;
+function count(counters: Counters, what: string, more = 1): void {
+  if (more > 0) counters[what] = (counters[what] ?? 0) + more;
 }
 
-function fromTap({ fd, vtep, port, counters }: Tap): void {
-  for (let burst = 0; burst < BURST; burst += 1) {
-    const length = io.read(fd, room);
+function fromTap(tap: Tap): void {
+  try {
+    readAll(tap, performance.now());
+  } finally {
+    flush(tap);
+  }
+}
+
+function readAll(tap: Tap, now: number): void {
+  for (const [place, room] of rooms.entries()) {
+    const length = io.read(tap.fd, room);
     if (length === undefined) return;
-    const end = VXLAN_HEADER_BYTES + length;
-    const datagram = encodeVxlan(buffer, VXLAN_HEADER_BYTES, end, vtep.vni);
-    for (const { to } of vtep.destinations(room, performance.now())) {
-      count(counters, io.sendTo(port.fd, datagram, to) ? 'sent' : NO_ROOM);
+    writeVxlanHeader(outgoing.place(place), 0, tap.vtep.vni);
+    for (const { to } of tap.vtep.destinations(room, now)) {
+      if (outgoing.isFull) flush(tap);
+      outgoing.queue(place, VXLAN_HEADER_BYTES + length, to);
     }
   }
 }
 
+function flush({ port, counters }: Tap): void {
+  const { sent, unsent } = outgoing.send(port.fd, (errno) => {
+    count(counters, `error ${errno}`);
+  });
+  count(counters, 'sent', sent);
+  count(counters, NO_ROOM, unsent);
+}
+
 function fromNetwork(port: Port): void {
-  for (let burst = 0; burst < BURST; burst += 1) {
-    const length = io.receive(port.fd, buffer, sender);
-    if (length === undefined) return;
-    const datagram = buffer.subarray(0, Math.min(length, buffer.length));
-    const peer = port.peers.get(hostKey(sender));
-    const verdict = port.vteps.receive(datagram, peer, performance.now());
+  const now = performance.now();
+  const received = incoming.receive(port.fd);
+  for (let n = 0; n < received; n += 1) {
+    const datagram = incoming.received(n);
+    const peer = port.peers.get(hostKey(incoming.sender(n)));
+    const verdict = port.vteps.receive(datagram, peer, now);
     if (typeof verdict === 'string') count(addressee(port, verdict, datagram), verdict);
     else deliver(port.taps.get(verdict), datagram.subarray(VXLAN_HEADER_BYTES));
   }
 }
 
+/** A device that is down refuses its frames, and no other's. */
 function deliver(tap: Tap | undefined, frame: Uint8Array): void {
-  if (tap !== undefined) count(tap.counters, io.write(tap.fd, frame) ? 'delivered' : NO_ROOM);
+  if (tap === undefined) return;
+  try {
+    count(tap.counters, io.write(tap.fd, frame) ? 'delivered' : NO_ROOM);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    count(tap.counters, `error ${error.errno}`);
+  }
 }
 
 /** Whose a dropped datagram was: the tunnel's whose VNI it has, or nobody's. */
