@@ -169,10 +169,15 @@ export interface Kernel {
    * and open6. Empty when the table is not there. For people: never part of the facts, which must not change with traffic.
    */
   counters(): ReadonlyMap<string, PacketCount>;
+  /** Of each tunnel endpoint in user space that runs, by vtepName(). For people. */
+  vtepCounters(): Promise<ReadonlyMap<string, VtepCounters>>;
   /** Our table in nft's own words, with its elements. @throws KernelError when it is not there. */
   ruleset(): Promise<string>;
   close(): Promise<void>;
 }
+
+/** Datagrams since it began: `sent`, `delivered`, and dropped by reason. */
+export type VtepCounters = Readonly<Record<string, number>>;
 
 export interface PacketCount {
   readonly packets: number;

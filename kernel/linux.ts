@@ -21,6 +21,7 @@ import type {
   OnDatagram,
   Orphan,
   PacketCount,
+  VtepCounters,
   PartialChecksum,
   ProbeSocket,
   ProbeSocketOptions,
@@ -316,6 +317,10 @@ class LinuxKernel implements Kernel {
 
   prepare(): Promise<void> {
     return this.#firewall.prepare();
+  }
+
+  vtepCounters(): Promise<ReadonlyMap<string, VtepCounters>> {
+    return this.#vteps.counters();
   }
 
   counters(): ReadonlyMap<string, PacketCount> {

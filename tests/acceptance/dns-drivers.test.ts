@@ -26,7 +26,7 @@ const eventually = (h: DockerHost, wanted: string, container: string, ...words: 
     return (await answers(h, container, ...words)) === wanted || undefined;
   });
 
-t.test('names on macvlan and overlay networks', async (t) => {
+t.test('D01 names on macvlan and overlay networks', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ plugin: 'sockets', drivers: ['bridge', 'macvlan', 'overlay'] });
   // The first overlay network makes it, and it stays.
