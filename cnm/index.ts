@@ -41,14 +41,13 @@ export interface CnmOptions {
   readonly patience?: number;
 }
 
-/** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
-export function createCnm(options: CnmOptions): Cnm {
+/** What the operations share, before anything is under way. @throws CnmError `store` when a record is not readable. */
+function contextOf(options: CnmOptions): Context {
   const { kernel, store, drivers, log, runDir, engine, advertise, leases, control } = options;
   const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const swarm = new Swarm(store, now);
-  const reach = new Reach({ kernel, records, drivers, log, control });
-  const context: Context = {
+  return {
     kernel,
     records,
     drivers,
@@ -64,7 +63,7 @@ export function createCnm(options: CnmOptions): Cnm {
     }),
     swarm,
     control,
-    reach,
+    reach: new Reach({ kernel, records, drivers, log, control }),
     now,
     patience,
     claimed: new Set(),
@@ -74,6 +73,12 @@ export function createCnm(options: CnmOptions): Cnm {
     interfaces: new Map(),
     checks: new Set(),
   };
+}
+
+/** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
+export function createCnm(options: CnmOptions): Cnm {
+  const context = contextOf(options);
+  const { drivers, records, swarm, reach, control } = context;
   const gate = new Gate();
   return {
     drivers,
