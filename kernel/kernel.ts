@@ -192,6 +192,8 @@ export interface FactsQuery {
   readonly sysctls?: readonly string[];
   /** False = leave out elements, ruleset and accept rules (each costs a process): what planning a network needs. Default true. */
   readonly firewall?: boolean;
+  /** False = leave out the entries of tunnels, bridges and neighbours, of which there may be tens of thousands. Default true. */
+  readonly entries?: boolean;
 }
 
 /** Something that bears our mark and that no plan accounts for. */
