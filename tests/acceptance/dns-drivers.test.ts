@@ -76,7 +76,7 @@ t.test('D01 names on macvlan and overlay networks', async (t) => {
 
   const overlay = [`peers=${h.address}`, 'ip-range=any'];
   t.test(
-    'D01 overlay: inside of containers and at the gateway, in the network’s own namespace',
+    'overlay: D01 inside of containers and at the gateway, in the network’s own namespace',
     async (t) => {
       await create('cnm-overlay', '10.77.0.0/24', 'over', 'vni=77', 'dns=on', ...overlay);
       for (const round of ['first', 'again']) {
