@@ -64,16 +64,16 @@ export async function reconcile(
 }
 
 /**
- * Puts back links, addresses and routes alone. The firewall is not looked at: reading Docker's chains costs processes, and links
+ * Puts back links, addresses and routes alone, and what stands on a link that was missing. The firewall is not looked at: reading Docker's chains costs processes, and links
  * change with every container that Docker starts.
  */
 export async function repairLinks(context: Context): Promise<ReconcileReport> {
   const failed: string[] = [];
   const wanted = desired(context).map((one) => ({
     ...one,
-    plan: one.plan.filter((step) => !isFirewall(step)),
+    plan: one.plan.filter((step) => !isFirewall(step) && !isEntry(step)),
   }));
-  const facts = await context.kernel.facts({ ...query(wanted), firewall: false });
+  const facts = await context.kernel.facts({ ...query(wanted), firewall: false, entries: false });
   const differences = differencesOf(context, wanted, facts);
   const repaired = await repairAll(context, differences, failed, false);
   return { undone: [], finished: [], repaired, removed: [], failed };

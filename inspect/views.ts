@@ -2,6 +2,7 @@
  * What the admin API answers, as types only: the daemon builds these and `cnm` prints them, so that the command needs
  * neither the schemas nor the server to start. Addresses are canonical text, times ISO 8601, MTU in bytes.
  */
+import type { EndpointLease } from './lease.ts';
 import type { DoorView } from '../dns/doors.ts';
 import type { NameView, UpstreamView } from '../dns/service.ts';
 import type { Ip } from '../address/ip.ts';
@@ -11,7 +12,7 @@ import type { Origin, State } from '../cnm/model.ts';
 import type { VxlanFact } from '../kernel/facts.ts';
 import type { ClusterHost } from '../ipam/ipam.ts';
 import type { Orphan } from '../kernel/kernel.ts';
-import type { PacketCount } from '../kernel/kernel.ts';
+import type { PacketCount, VtepCounters } from '../kernel/kernel.ts';
 import type { Step, TransportProtocol } from '../kernel/step.ts';
 
 export interface ErrorView {
@@ -87,6 +88,8 @@ export interface AttachmentView {
 }
 
 export interface EndpointView extends EndpointSummary {
+  /** Of a network with addresses from a DHCP server. */
+  readonly lease?: EndpointLease;
   readonly createdAt: string;
   /** When its link was last put back after the interface that it is on had gone. */
   readonly putBackAt?: string;
@@ -183,6 +186,13 @@ export interface TunnelView {
   readonly name: string;
   readonly link?: LinkView;
   readonly settings?: VxlanFact;
+  /** A thread of the daemon has the other end of `link`. No counters: it does not run. */
+  readonly userspace?: {
+    readonly vni: number;
+    readonly local: Ip;
+    readonly port: number;
+    readonly counters?: VtepCounters;
+  };
   /** The hosts that everything goes to whose place is not known. */
   readonly peers: readonly Ip[];
 }
