@@ -1,14 +1,16 @@
 /**
  * The thread of the tunnel endpoints in user space: started by kernel/vteps.ts, with the switching of drivers/overlay. It knows both, as
- * main.ts knows all. It waits in poll(2) and nowhere else, so that a frame costs two system calls and no turn of an event loop.
+ * main.ts knows all. It waits in poll(2) and nowhere else: a frame costs one system call at its device, its share of one for many at the
+ * socket, and no turn of an event loop.
  */
 import { closeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Ip } from './address/ip.ts';
 import { macBytes } from './address/mac.ts';
-import { Vtep, VtepPort } from './drivers/overlay/vtep.ts';
-import { encodeVxlan, VXLAN_HEADER_BYTES } from './drivers/overlay/vxlan.ts';
+import { type Drop, Vtep, VtepPort } from './drivers/overlay/vtep.ts';
+import { vniOf, VXLAN_HEADER_BYTES, writeVxlanHeader } from './drivers/overlay/vxlan.ts';
 import { socketAddress } from './kernel/bound-sockets.ts';
+import { BATCH } from './kernel/packet-batch.ts';
 import { hostKey, PacketIo } from './kernel/packet-io.ts';
 import { KernelError } from './kernel/kernel.ts';
 import type { VtepRun } from './kernel/step.ts';
@@ -16,8 +18,6 @@ import type { VtepOrder, VtepReply } from './kernel/vteps.ts';
 
 /** How long an order of the daemon may wait for the next look at the orders. */
 const LOOK_MS = 20;
-/** Frames of one descriptor in a row, before the others have their turn. */
-const BURST = 64;
 /** The largest frame: an MTU of 65535 and its Ethernet header. */
 const FRAME_BYTES = 65_549;
 
@@ -26,12 +26,16 @@ interface Peer {
   readonly to: Buffer;
 }
 
+type Counters = Record<string, number>;
+
 interface Port {
   readonly key: string;
   readonly fd: number;
   readonly vteps: VtepPort<Peer>;
   readonly peers: Map<string, Peer>;
-  readonly taps: Map<number, number>;
+  /** What came for none of its tunnels. */
+  readonly counters: Counters;
+  readonly taps: Map<number, Tap>;
 }
 
 interface Tap {
@@ -40,6 +44,7 @@ interface Tap {
   readonly number: number;
   readonly vtep: Vtep<Peer>;
   readonly port: Port;
+  readonly counters: Counters;
 }
 
 const io = new PacketIo();
@@ -47,42 +52,72 @@ const taps = new Map<string, Tap>();
 const tapOf = new Map<number, Tap>();
 const ports = new Map<string, Port>();
 const portOf = new Map<number, Port>();
-const counters: Record<string, number> = { sent: 0, delivered: 0, 'no room': 0 };
-/** The frame begins where a header fits before it; a datagram at 0. Nothing is copied. */
-const buffer = Buffer.alloc(VXLAN_HEADER_BYTES + FRAME_BYTES);
-const room = buffer.subarray(VXLAN_HEADER_BYTES);
-const sender = Buffer.alloc(28);
+const DATAGRAM_BYTES = VXLAN_HEADER_BYTES + FRAME_BYTES;
+const incoming = io.batch(DATAGRAM_BYTES);
+const outgoing = io.batch(DATAGRAM_BYTES);
+/** A frame begins where a header fits before it. Nothing is copied. */
+const rooms = Array.from({ length: BATCH }, (_, n) => outgoing.place(n).subarray(VXLAN_HEADER_BYTES));
+const NO_ROOM = 'no room';
 
-function count(what: string): void {
-  counters[what] = (counters[what] ?? 0) + 1;
+function count(counters: Counters, what: string, more = 1): void {
+  if (more > 0) counters[what] = (counters[what] ?? 0) + more;
 }
 
-function fromTap({ fd, vtep, port }: Tap): void {
-  for (let burst = 0; burst < BURST; burst += 1) {
-    const length = io.read(fd, room);
+function fromTap(tap: Tap): void {
+  try {
+    readAll(tap, performance.now());
+  } finally {
+    flush(tap);
+  }
+}
+
+function readAll(tap: Tap, now: number): void {
+  for (const [place, room] of rooms.entries()) {
+    const length = io.read(tap.fd, room);
     if (length === undefined) return;
-    const end = VXLAN_HEADER_BYTES + length;
-    const datagram = encodeVxlan(buffer, VXLAN_HEADER_BYTES, end, vtep.vni);
-    for (const { to } of vtep.destinations(room, performance.now())) {
-      count(io.sendTo(port.fd, datagram, to) ? 'sent' : 'no room');
+    writeVxlanHeader(outgoing.place(place), 0, tap.vtep.vni);
+    for (const { to } of tap.vtep.destinations(room, now)) {
+      if (outgoing.isFull) flush(tap);
+      outgoing.queue(place, VXLAN_HEADER_BYTES + length, to);
     }
   }
 }
 
+function flush({ port, counters }: Tap): void {
+  const { sent, unsent } = outgoing.send(port.fd, (errno) => {
+    count(counters, `error ${errno}`);
+  });
+  count(counters, 'sent', sent);
+  count(counters, NO_ROOM, unsent);
+}
+
 function fromNetwork(port: Port): void {
-  for (let burst = 0; burst < BURST; burst += 1) {
-    const length = io.receive(port.fd, buffer, sender);
-    if (length === undefined) return;
-    const datagram = buffer.subarray(0, Math.min(length, buffer.length));
-    const peer = port.peers.get(hostKey(sender));
-    const verdict = port.vteps.receive(datagram, peer, performance.now());
-    if (typeof verdict === 'string') count(verdict);
+  const now = performance.now();
+  const received = incoming.receive(port.fd);
+  for (let n = 0; n < received; n += 1) {
+    const datagram = incoming.received(n);
+    const peer = port.peers.get(hostKey(incoming.sender(n)));
+    const verdict = port.vteps.receive(datagram, peer, now);
+    if (typeof verdict === 'string') count(addressee(port, verdict, datagram), verdict);
     else deliver(port.taps.get(verdict), datagram.subarray(VXLAN_HEADER_BYTES));
   }
 }
 
-function deliver(tap: number | undefined, frame: Uint8Array): void {
-  count(tap !== undefined && io.write(tap, frame) ? 'delivered' : 'no room');
+/** A device that is down refuses its frames, and no other's. */
+function deliver(tap: Tap | undefined, frame: Uint8Array): void {
+  if (tap === undefined) return;
+  try {
+    count(tap.counters, io.write(tap.fd, frame) ? 'delivered' : NO_ROOM);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    count(tap.counters, `error ${error.errno}`);
+  }
+}
+
+/** Whose a dropped datagram was: the tunnel's whose VNI it has, or nobody's. */
+function addressee(port: Port, drop: Drop, datagram: Uint8Array): Counters {
+  const knows = drop === 'stranger' || drop === 'bad-source';
+  return (knows ? port.taps.get(vniOf(datagram))?.counters : undefined) ?? port.counters;
 }
 
 /** A device that is down refuses frames, a network that is gone datagrams: neither may end the thread. */
@@ -91,7 +126,7 @@ function guarded(fd: number, act: () => void): void {
     act();
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
-    count(`error ${error.errno}`);
+    count(tapOf.get(fd)?.counters ?? portOf.get(fd)?.counters ?? {}, `error ${error.errno}`);
     // The device has gone with its namespace: it would be ready for ever.
     if (error.errno === 'EBADFD' && tapOf.delete(fd)) watchAll();
   }
@@ -103,7 +138,7 @@ function watchAll(): void {
 
 function add({ name, tap: fd, vtep }: Extract<VtepOrder, { do: 'add' }>): void {
   const key = `${vtep.local} ${vtep.port}`;
-  keep(name, fd, ports.get(key) ?? open(key, vtep), vtep);
+  keep(name, fd, ports.get(key) ?? open(key, vtep), vtep, { sent: 0, delivered: 0 });
 }
 
 /** What it had learned it learns again. */
@@ -111,14 +146,15 @@ function follow({ former, name, vtep }: Extract<VtepOrder, { do: 'follow' }>): v
   const tap = taps.get(former);
   if (tap === undefined) return;
   taps.delete(former);
-  keep(name, tap.fd, tap.port, vtep);
+  keep(name, tap.fd, tap.port, vtep, tap.counters);
 }
 
-function keep(name: string, fd: number, port: Port, vtep: VtepRun): void {
+function keep(name: string, fd: number, port: Port, vtep: VtepRun, counters: Counters): void {
   const peers = vtep.peers.map((address) => peerAt(port, address, vtep.port));
-  const tap: Tap = { fd, port, number: vtep.port, vtep: new Vtep(vtep.vni, peers, vtep.learning !== false) };
+  const made = new Vtep(vtep.vni, peers, vtep.learning !== false);
+  const tap: Tap = { fd, port, counters, number: vtep.port, vtep: made };
   port.vteps.add(tap.vtep);
-  port.taps.set(vtep.vni, fd);
+  port.taps.set(vtep.vni, tap);
   taps.set(name, tap);
   tapOf.set(fd, tap);
 }
@@ -144,6 +180,7 @@ function open(key: string, { local, port }: Extract<VtepOrder, { do: 'add' }>['v
     vteps: new VtepPort(),
     peers: new Map(),
     taps: new Map(),
+    counters: {},
   };
   ports.set(key, made);
   portOf.set(made.fd, made);
@@ -166,20 +203,28 @@ function remove(name: string): void {
 }
 
 function obey(order: VtepOrder): VtepReply {
+  const { id } = order;
+  const counters = countersOf(order);
   try {
     if (order.do === 'add') add(order);
     if (order.do === 'follow') follow(order);
     if (order.do === 'remove') remove(order.name);
     if (order.do === 'place') place(order);
     watchAll();
-    return { id: order.id, counters: { ...counters } };
+    return { id, counters };
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     const { errno } = error;
     const taken =
       errno === 'EADDRINUSE' ? 'the UDP port is held by another program, or by a tunnel of the kernel’s' : '';
-    return { id: order.id, error: { errno, detail: taken || error.detail }, counters: { ...counters } };
+    return { id, error: { errno, detail: taken || error.detail }, counters };
   }
+}
+
+/** As they are before the order is obeyed. */
+function countersOf(order: VtepOrder): Readonly<Counters> {
+  const tap = 'name' in order ? taps.get(order.name) : undefined;
+  return tap === undefined ? {} : { ...tap.counters, ...tap.port.counters };
 }
 
 /** Until it is told to end. */

@@ -8,6 +8,7 @@ import type { Prefix } from '../address/prefix.ts';
 import type { Appearance, Driver } from '../cnm/driver.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
 import type { Facts, LinkFact, NetnsFacts } from '../kernel/facts.ts';
+import type { VtepCounters } from '../kernel/kernel.ts';
 import type { NetnsPath, Plan } from '../kernel/step.ts';
 import { portViews } from './port-views.ts';
 import { presenceNetns, presenceView } from './presence.ts';
@@ -26,6 +27,8 @@ import type {
 /** Everything that the views are made of, gathered once for a request. */
 export interface Picture {
   readonly facts: Facts;
+  /** Of tunnel endpoints in user space (Kernel.vtepCounters). */
+  readonly vteps?: ReadonlyMap<string, VtepCounters>;
   readonly drivers: readonly Driver[];
   readonly differences: readonly DifferenceView[];
   readonly names: Names;
@@ -46,7 +49,7 @@ export function networkView(
   picture: Picture,
 ): NetworkView {
   const { facts, differences, names } = picture;
-  const presence = presenceView(network, facts);
+  const presence = presenceView(network, picture);
   const appearance = appearanceOf(network, picture);
   const device = appearance?.device ?? deviceOf(network.plan);
   const bridge = device === undefined ? undefined : linkView(facts.host, device);

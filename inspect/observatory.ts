@@ -229,9 +229,14 @@ export class Observatory {
     more: readonly string[] = [],
   ): Promise<Picture> {
     const netns = [...new Set([...netnsPaths(endpoints, names), ...more])];
-    const [facts, drift] = await Promise.all([this.#options.kernel.facts({ netns }), this.#cnm.drift()]);
+    const { kernel } = this.#options;
+    const [facts, vteps, drift] = await Promise.all([
+      kernel.facts({ netns }),
+      kernel.vtepCounters(),
+      this.#cnm.drift(),
+    ]);
     const differences = drift.differences.map((one) => this.#titled(one, names));
-    return { facts, names, differences, drivers: this.#cnm.drivers };
+    return { facts, vteps, names, differences, drivers: this.#cnm.drivers };
   }
 
   /** All that has a name; what the Engine knows, if it answers soon. */

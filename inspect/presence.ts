@@ -1,16 +1,21 @@
 /** What this host holds of a network in a namespace of its own, as the kernel has it now. From its stored plan and facts. Pure. */
 import type { NetworkRecord } from '../cnm/model.ts';
-import type { Facts } from '../kernel/facts.ts';
-import type { LinkAdd, NetnsPath, Plan } from '../kernel/step.ts';
-import { linkView } from './chain.ts';
-import type { PresenceView, SegmentView } from './views.ts';
+import type { NetnsFacts } from '../kernel/facts.ts';
+import type { VtepCounters } from '../kernel/kernel.ts';
+import type { LinkAdd, NetnsPath, Plan, VtepRun } from '../kernel/step.ts';
+import { vtepName } from '../kernel/vtep-name.ts';
+import { linkView, type Picture } from './chain.ts';
+import type { PresenceView, SegmentView, TunnelView } from './views.ts';
 
 /** The namespace that a network has on this host; undefined where it has none. */
 export function presenceNetns({ presence = [] }: Pick<NetworkRecord, 'presence'>): NetnsPath | undefined {
   return presence.find((step) => step.do === 'netns.add')?.path;
 }
 
-export function presenceView(network: NetworkRecord, facts: Facts): PresenceView | undefined {
+export function presenceView(
+  network: NetworkRecord,
+  { facts, vteps = new Map() }: Pick<Picture, 'facts' | 'vteps'>,
+): PresenceView | undefined {
   const netns = presenceNetns(network);
   if (netns === undefined) return undefined;
   const plan = network.presence ?? [];
@@ -20,15 +25,19 @@ export function presenceView(network: NetworkRecord, facts: Facts): PresenceView
   return {
     netns,
     exists: facts.netns.has(netns),
-    segments: bridges.map(({ name }) => segmentView(name, plan, netns, facts)),
+    segments: bridges.map(({ name }) => segmentView(name, plan, facts.netns.get(netns), vteps)),
   };
 }
 
-function segmentView(bridgeName: string, plan: Plan, netns: NetnsPath, facts: Facts): SegmentView {
-  const held = facts.netns.get(netns);
+function segmentView(
+  bridgeName: string,
+  plan: Plan,
+  held: NetnsFacts | undefined,
+  vteps: ReadonlyMap<string, VtepCounters>,
+): SegmentView {
   const bridge = held && linkView(held, bridgeName);
   const tunnels = plan.filter(
-    (step): step is LinkAdd => step.do === 'link.add' && step.link.kind === 'vxlan',
+    (step): step is LinkAdd => step.do === 'link.add' && ['vxlan', 'tun'].includes(step.link.kind),
   );
   const isPort = (name: string) =>
     plan.some((step) => step.do === 'link.master' && step.link === name && step.master === bridgeName);
@@ -39,9 +48,20 @@ function segmentView(bridgeName: string, plan: Plan, netns: NetnsPath, facts: Fa
       .filter(({ name }) => isPort(name))
       .map(({ name }) => {
         const link = held && linkView(held, name);
+        const vtep = plan.find((step): step is VtepRun => step.do === 'vtep.run' && step.link === name);
+        if (vtep !== undefined) return { name, ...(link && { link }), ...inUserSpace(vtep, vteps) };
         const settings = held?.links.get(name)?.vxlan;
         const peers = plan.flatMap((step) => (step.do === 'fdb.add' && step.link === name ? [step.dst] : []));
         return { name, ...(link && { link }), ...(settings && { settings }), peers };
       }),
   };
+}
+
+function inUserSpace(
+  vtep: VtepRun,
+  vteps: ReadonlyMap<string, VtepCounters>,
+): Pick<TunnelView, 'peers' | 'userspace'> {
+  const { vni, local, port, peers } = vtep;
+  const counters = vteps.get(vtepName(vtep));
+  return { peers, userspace: { vni, local, port, ...(counters && { counters }) } };
 }

@@ -12,7 +12,7 @@ import type { Origin, State } from '../cnm/model.ts';
 import type { VxlanFact } from '../kernel/facts.ts';
 import type { ClusterHost } from '../ipam/ipam.ts';
 import type { Orphan } from '../kernel/kernel.ts';
-import type { PacketCount } from '../kernel/kernel.ts';
+import type { PacketCount, VtepCounters } from '../kernel/kernel.ts';
 import type { Step, TransportProtocol } from '../kernel/step.ts';
 
 export interface ErrorView {
@@ -186,6 +186,13 @@ export interface TunnelView {
   readonly name: string;
   readonly link?: LinkView;
   readonly settings?: VxlanFact;
+  /** A thread of the daemon has the other end of `link`. No counters: it does not run. */
+  readonly userspace?: {
+    readonly vni: number;
+    readonly local: Ip;
+    readonly port: number;
+    readonly counters?: VtepCounters;
+  };
   /** The hosts that everything goes to whose place is not known. */
   readonly peers: readonly Ip[];
 }

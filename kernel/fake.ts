@@ -12,7 +12,15 @@ import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
-import type { Kernel, KernelChange, LinkTap, Orphan, PacketCount, ProbeSocket } from './kernel.ts';
+import type {
+  Kernel,
+  KernelChange,
+  LinkTap,
+  Orphan,
+  PacketCount,
+  VtepCounters,
+  ProbeSocket,
+} from './kernel.ts';
 import { missing } from './plan.ts';
 import type { Ports } from './ports.ts';
 import { rulesetText } from './ruleset.ts';
@@ -218,6 +226,11 @@ class MemoryKernel implements FakeKernel {
   tapLink(link: string): LinkTap {
     if (!this.#state.host.links.has(link)) throw new KernelError('ioctl', 'ENODEV');
     return { admit: () => undefined, send: () => true, receive: () => undefined, close: () => undefined };
+  }
+
+  /** Nothing has passed yet. */
+  vtepCounters(): Promise<ReadonlyMap<string, VtepCounters>> {
+    return Promise.resolve(new Map([...this.#state.vteps].map((name) => [name, { sent: 0, delivered: 0 }])));
   }
 
   counters(): ReadonlyMap<string, PacketCount> {

@@ -169,10 +169,15 @@ export interface Kernel {
    * and open6. Empty when the table is not there. For people: never part of the facts, which must not change with traffic.
    */
   counters(): ReadonlyMap<string, PacketCount>;
+  /** Of each tunnel endpoint in user space that runs, by vtepName(). For people. */
+  vtepCounters(): Promise<ReadonlyMap<string, VtepCounters>>;
   /** Our table in nft's own words, with its elements. @throws KernelError when it is not there. */
   ruleset(): Promise<string>;
   close(): Promise<void>;
 }
+
+/** Datagrams since it began: `sent`, `delivered`, and dropped by reason. */
+export type VtepCounters = Readonly<Record<string, number>>;
 
 export interface PacketCount {
   readonly packets: number;
@@ -187,6 +192,8 @@ export interface FactsQuery {
   readonly sysctls?: readonly string[];
   /** False = leave out elements, ruleset and accept rules (each costs a process): what planning a network needs. Default true. */
   readonly firewall?: boolean;
+  /** False = leave out the entries of tunnels, bridges and neighbours, of which there may be tens of thousands. Default true. */
+  readonly entries?: boolean;
 }
 
 /** Something that bears our mark and that no plan accounts for. */

@@ -21,6 +21,7 @@ import type {
   OnDatagram,
   Orphan,
   PacketCount,
+  VtepCounters,
   PartialChecksum,
   ProbeSocket,
   ProbeSocketOptions,
@@ -174,8 +175,15 @@ class LinuxKernel implements Kernel {
     }
   }
 
-  async facts({ plans = [], netns = [], sysctls = [], firewall = true }: FactsQuery = {}): Promise<Facts> {
+  async facts({
+    plans = [],
+    netns = [],
+    sysctls = [],
+    firewall = true,
+    entries = true,
+  }: FactsQuery = {}): Promise<Facts> {
     const steps = plans.flat();
+    const askers = entries ? steps : [];
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
@@ -188,9 +196,9 @@ class LinuxKernel implements Kernel {
           ),
         ),
         this.#ground.home,
-        steps,
+        askers,
       ),
-      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
+      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps, askers))),
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
@@ -210,14 +218,18 @@ class LinuxKernel implements Kernel {
   }
 
   /** Nothing when the namespace is not there, or ends while we look. */
-  #netnsFacts(path: NetnsPath, steps: readonly Step[]): readonly [NetnsPath, NetnsFacts][] {
+  #netnsFacts(
+    path: NetnsPath,
+    steps: readonly Step[],
+    askers: readonly Step[],
+  ): readonly [NetnsPath, NetnsFacts][] {
     const { sys } = this.#ground;
     if (!holdsNetns(path)) return [];
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
       return [
-        [path, withEntries(dumpNetns(socket, sysctls), socket, steps, path, this.#vteps.entries(path))],
+        [path, withEntries(dumpNetns(socket, sysctls), socket, askers, path, this.#vteps.entries(path))],
       ];
     } finally {
       socket.close();
@@ -316,6 +328,10 @@ class LinuxKernel implements Kernel {
 
   prepare(): Promise<void> {
     return this.#firewall.prepare();
+  }
+
+  vtepCounters(): Promise<ReadonlyMap<string, VtepCounters>> {
+    return this.#vteps.counters();
   }
 
   counters(): ReadonlyMap<string, PacketCount> {

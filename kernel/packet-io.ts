@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { socketAddress } from './bound-sockets.ts';
+import { PacketBatch } from './packet-batch.ts';
 import { loadSyscalls, POLLFD_BYTES } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 
@@ -64,13 +65,9 @@ export class PacketIo {
     return this.#sys.write(fd, frame);
   }
 
-  /** The next datagram's length, and its sender as a socket address in `from`. */
-  receive(fd: number, into: Uint8Array, from: Uint8Array): number | undefined {
-    return this.#sys.receive(fd, into, from);
-  }
-
-  sendTo(fd: number, datagram: Uint8Array, to: Uint8Array): boolean {
-    return this.#sys.sendTo(fd, datagram, to);
+  /** Datagrams of up to `room` bytes, many at a time. */
+  batch(room: number): PacketBatch {
+    return new PacketBatch(this.#sys, room);
   }
 }
 

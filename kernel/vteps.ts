@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { KernelLog } from './linux.ts';
-import { KernelError } from './kernel.ts';
+import { KernelError, type VtepCounters } from './kernel.ts';
 import { withNetns } from './netns.ts';
 import { entryName, slotOf } from './entry.ts';
 import type { FdbAdd, NetnsPath, VtepRun } from './step.ts';
@@ -31,7 +31,7 @@ export type VtepOrder =
       readonly name: string;
       readonly vtep: VtepRun;
     }
-  | { readonly id: number; readonly do: 'remove'; readonly name: string }
+  | { readonly id: number; readonly do: 'remove' | 'count'; readonly name: string }
   /** Where MAC addresses are; that of all zeros: one more host of the network. In order. */
   | {
       readonly id: number;
@@ -49,8 +49,8 @@ export interface PlaceChange {
 export interface VtepReply {
   readonly id: number;
   readonly error?: { readonly errno: string; readonly detail: string };
-  /** Datagrams since the thread began: delivered, sent, and dropped by reason. */
-  readonly counters: Readonly<Record<string, number>>;
+  /** Of the one that the order names: datagrams since it began, delivered, sent, and dropped by reason; with those of its port that were nobody's. */
+  readonly counters: VtepCounters;
 }
 
 type Waiting = PromiseWithResolvers<VtepReply>;
@@ -144,6 +144,14 @@ export class Vteps {
     return [...this.#running].flatMap(([name, vtep]) =>
       vtep.netns === netns ? [...(this.#places.get(name)?.values() ?? [])] : [],
     );
+  }
+
+  async counters(): Promise<ReadonlyMap<string, VtepCounters>> {
+    const found = new Map<string, VtepCounters>();
+    for (const name of this.#running.keys())
+      if (this.#worker !== undefined)
+        found.set(name, (await this.#ask(this.#worker, { do: 'count', name })).counters);
+    return found;
   }
 
   running(): ReadonlySet<string> {

@@ -23,9 +23,24 @@ function bridgeLine({ bridge, bridgeName }: SegmentView, paint: Paint): string {
   return bridge === undefined ? paint.red(`bridge ${bridgeName}  missing`) : `bridge ${linkLine(bridge)}`;
 }
 
-function tunnelLines({ name, link, settings, peers }: TunnelView, paint: Paint): readonly string[] {
-  if (link === undefined) return [paint.red(`vxlan ${name}  missing`)];
+function tunnelLines(
+  { name, link, settings, peers, userspace }: TunnelView,
+  paint: Paint,
+): readonly string[] {
+  const kind = userspace === undefined ? 'vxlan' : 'tap';
+  if (link === undefined) return [paint.red(`${kind} ${name}  missing`)];
   const to = peers.length === 0 ? 'no other host' : peers.join(', ');
+  if (userspace !== undefined) {
+    const { vni, port, local, counters } = userspace;
+    const counted = counters && Object.entries(counters).map(([what, number]) => `${what} ${number}`);
+    return [
+      `tap ${linkLine(link)}`,
+      `vni ${vni}, udp ${port}, in user space, from ${local} to ${to}`,
+      counted === undefined
+        ? paint.red('its tunnel endpoint does not run')
+        : `datagrams: ${counted.join(', ')}`,
+    ];
+  }
   if (settings === undefined) return [`vxlan ${linkLine(link)}`];
   const { vni, port, local } = settings;
   return [`vxlan ${linkLine(link)}`, `vni ${vni}, udp ${port}, from ${local ?? 'any address'} to ${to}`];
