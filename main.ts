@@ -186,7 +186,7 @@ async function assemble(
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns, overlay }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp, overlay }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -206,6 +206,7 @@ async function listen(
   const stopping = new AbortController();
   const admin = adminApp({
     ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
+    lease: (network, endpoint) => dhcp.lease(network, endpoint),
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),
     notices: store.notices.map(noticeText),

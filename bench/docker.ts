@@ -50,7 +50,7 @@ export async function dockerBench(lab: Lab, engine: Engine, rounds: number): Pro
     },
     Math.ceil(rounds / 2),
   );
-  const inHandlers = handlerTimes(host.cnmd.log);
+  const inHandlers = handlerRows(`Engine ${engine}`, host.cnmd.log);
   const rows = [
     row(`Engine ${engine}: network connect`, attach.ours['connect'], attach.theirs['connect'], 'ms', '≤ 0.7'),
     row(
@@ -71,20 +71,11 @@ export async function dockerBench(lab: Lab, engine: Engine, rounds: number): Pro
     ),
   ];
   await host.powerOff();
-  return [
-    ...rows,
-    ...inHandlers.map((text) => ({
-      what: `Engine ${engine}: of which ${text.what}`,
-      ours: text.ms,
-      theirs: '-',
-      ratio: '-',
-      aim: '',
-    })),
-  ];
+  return [...rows, ...inHandlers];
 }
 
 /** What of the whole is ours: the daemon's own debug log says how long each handler took. The rest is Docker's. */
-function handlerTimes(log: string): readonly { what: string; ms: string }[] {
+export function handlerRows(title: string, log: string): readonly Row[] {
   const times = new Map<string, number[]>();
   for (const [, method, ms] of log.matchAll(/NetworkDriver\.(\w+).*?\bms=([\d.]+)/g)) {
     if (method === undefined || ms === undefined) continue;
@@ -94,7 +85,9 @@ function handlerTimes(log: string): readonly { what: string; ms: string }[] {
     (method) => {
       const sorted = (times.get(method) ?? []).sort((a, b) => a - b);
       const median = sorted[Math.floor(sorted.length / 2)];
-      return median === undefined ? [] : [{ what: `our ${method}`, ms: `${median.toFixed(1)} ms` }];
+      const ours = `${median?.toFixed(1) ?? ''} ms`;
+      const what = `${title}: of which our ${method}`;
+      return median === undefined ? [] : [{ what, ours, theirs: '-', ratio: '-', aim: '' }];
     },
   );
 }

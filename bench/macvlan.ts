@@ -10,7 +10,7 @@ import type { DockerHost } from '../tests/lab/docker-host.ts';
 import type { Host } from '../tests/lab/host.ts';
 import type { Lab } from '../tests/lab/lab.ts';
 import { type Running, until } from '../tests/lab/command.ts';
-import { connecting } from './docker.ts';
+import { connecting, handlerRows } from './docker.ts';
 import { alternate, type Figures, type Row, row } from './side-by-side.ts';
 
 const SECONDS = 3;
@@ -56,9 +56,12 @@ async function attaching(host: DockerHost): Promise<readonly Row[]> {
     { ours: () => connecting(host, 'ours'), theirs: () => connecting(host, 'theirs') },
     CONNECTS,
   );
-  return ['connect', 'disconnect'].map((what) =>
-    row(`macvlan: network ${what}`, ours[what], theirs[what], 'ms', '≤ 0.7'),
-  );
+  return [
+    ...['connect', 'disconnect'].map((what) =>
+      row(`macvlan: network ${what}`, ours[what], theirs[what], 'ms', '≤ 0.7'),
+    ),
+    ...handlerRows('macvlan', host.cnmd.log),
+  ];
 }
 
 async function traffic(host: DockerHost, peer: Host): Promise<readonly Row[]> {

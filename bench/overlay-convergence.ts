@@ -6,11 +6,12 @@
  *     netns: lo 192.0.2.1 ── etcd, this process (cnm/, kernel/), a child with ten hosts
  *            └─ the overlay's own namespace: br0, vx0 with the entries
  */
-import { fork, spawn } from 'node:child_process';
+import { execFile, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { ip, ipFromValue, ipValue } from '../address/ip.ts';
 import { macFromIpv4 } from '../address/mac.ts';
 import { prefix, prefixOf } from '../address/prefix.ts';
@@ -95,7 +96,10 @@ async function measure(): Promise<void> {
   try {
     const etcd = await startEtcd({ teardown: (fn) => endings.push(fn) });
     const folder = await mkdtemp(join(tmpdir(), 'cnm-bench-'));
-    endings.push(() => rm(folder, { recursive: true }));
+    endings.push(async () => {
+      await promisify(execFile)('umount', [join(folder, 'netns')]);
+      await rm(folder, { recursive: true });
+    });
     const kernel = await openKernel({ netnsDir: join(folder, 'netns'), log: silent });
     endings.push(() => kernel.close());
     const control = plane(etcd.member, 'me');
@@ -164,6 +168,14 @@ async function report(kernel: Kernel, cnm: Cnm, add: (from: number, to: number) 
     const single = await singly(kernel, cnm, add, count);
     count += SINGLE;
     print(`one more, with ${size} there`, single);
+    const compared = performance.now();
+    await cnm.repairLinks();
+    const links = performance.now();
+    await cnm.drift();
+    print(
+      `compared with the kernel, with ${count} there`,
+      `links ${Math.round(links - compared)} ms; all, as the doctor does, ${Math.round(performance.now() - links)} ms`,
+    );
     const now = memory();
     print(
       `memory with ${count}`,

@@ -92,6 +92,8 @@ export interface ControlPlane {
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session;
   /** A number that is greater than that of any endpoint which this host has heard of. */
   generation(): number;
+  /** A host that is gone for good has no networks any more. */
+  forget(host: string): Promise<void>;
   close(): Promise<void>;
 }
 

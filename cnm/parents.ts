@@ -14,6 +14,7 @@ import { isDefault, insidePlan } from './sandboxes.ts';
 
 /** The interface of somebody else's that has to be there before these steps can be done; undefined: none is missing. */
 export function awaited({ records }: Context, missing: Plan, { host }: Facts): string | undefined {
+  if (missing.length === 0) return undefined;
   const made = new Map(
     records
       .networks()

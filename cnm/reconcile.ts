@@ -56,30 +56,26 @@ export async function reconcile(
   const { undone, finished } = await settle(context, failed);
   await context.kernel.prepare();
   const { differences } = await drift(context);
-  tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, forwarding);
   context.reach.enterAll();
-  await attempt(failed, () => settleAdvertisements(context));
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
   return { undone, finished, repaired, removed, failed };
 }
 
 /**
- * Puts back links, addresses and routes alone. The firewall is not looked at: reading Docker's chains costs processes, and links
+ * Puts back links, addresses and routes alone, and what stands on a link that was missing. The firewall is not looked at: reading Docker's chains costs processes, and links
  * change with every container that Docker starts.
  */
 export async function repairLinks(context: Context): Promise<ReconcileReport> {
   const failed: string[] = [];
   const wanted = desired(context).map((one) => ({
     ...one,
-    plan: one.plan.filter((step) => !isFirewall(step)),
+    plan: one.plan.filter((step) => !isFirewall(step) && !isEntry(step)),
   }));
-  const facts = await context.kernel.facts({ ...query(wanted), firewall: false });
+  const facts = await context.kernel.facts({ ...query(wanted), firewall: false, entries: false });
   const differences = differencesOf(context, wanted, facts);
-  tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, false);
-  await attempt(failed, () => settleAdvertisements(context));
   return { undone: [], finished: [], repaired, removed: [], failed };
 }
 
@@ -89,11 +85,13 @@ async function repairAll(
   failed: string[],
   forwarding: boolean,
 ): Promise<readonly Difference[]> {
+  tellOfParents(context, differences);
   const repaired: Difference[] = [];
   for (const one of differences.filter((candidate) => candidate.repairable)) {
     const done = await attempt(failed, () => repair(context, one, forwarding));
     if (done !== undefined) repaired.push(done);
   }
+  await attempt(failed, () => settleAdvertisements(context));
   return repaired;
 }
 
@@ -302,8 +300,7 @@ function difference(context: Context, wanted: Desired, facts: Facts): Difference
 function isLost({ endpoint }: Desired, missing: Plan, facts: Facts): boolean {
   if (endpoint === undefined || dockersKey(endpoint) === undefined) return false;
   if (missing.some((step) => step.do === 'link.add' && step.link.kind === 'veth')) return true;
-  const { attachment } = endpoint;
-  return isOrphaned(missing) && (attachment === undefined || !facts.netns.has(attachment.key));
+  return isOrphaned(missing) && !facts.netns.has(endpoint.attachment?.key ?? '');
 }
 
 function orphans(context: Context, facts: Facts): readonly Orphan[] {

@@ -1,7 +1,7 @@
 /** The leases of DHCP servers as the daemon runs them: they follow the records of endpoints, and what Docker calls its containers. */
 import type { Cnm, EngineContainer, EngineNames, EngineNews } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
-import { createDhcpLeases, type DhcpLeases } from '../ipam/dhcp/leases.ts';
+import { createDhcpLeases, type DhcpLeases, type LeaseView } from '../ipam/dhcp/leases.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 
@@ -19,6 +19,7 @@ export interface DhcpParts {
 export interface Dhcp {
   /** When records and kernel agree. */
   start(): Promise<void>;
+  lease(network: string, endpoint: string): LeaseView | undefined;
   close(): Promise<void>;
 }
 
@@ -55,6 +56,10 @@ class Service implements Dhcp {
         this.#hear(news);
       }),
     ];
+  }
+
+  lease(network: string, endpoint: string): LeaseView | undefined {
+    return this.#parts.leases.views().find((one) => one.network === network && one.endpoint === endpoint);
   }
 
   #hear(news: EngineNews): void {

@@ -139,6 +139,7 @@ export class AddressBook {
     if (cluster === undefined)
       throw new CnmError('request-invalid', 'This host is in no cluster: cnmd --cluster says which');
     await cluster.forget(host);
+    await this.#options.cnm.forgetHost(host);
     return this.cluster();
   }
 

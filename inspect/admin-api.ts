@@ -15,7 +15,7 @@ import { commands } from './doctor.ts';
 import { answerError, answerUnknownPath } from './failures.ts';
 import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
-import { Observatory } from './observatory.ts';
+import { Observatory, type ObservatoryOptions } from './observatory.ts';
 import { overlayRoutes, type OverlayService } from './overlay.ts';
 import {
   decodeCheck,
@@ -44,6 +44,8 @@ export interface AdminOptions {
   /** What opening the store found, as sentences; the doctor shows them. */
   readonly notices?: readonly string[];
   readonly dns?: Dns;
+  /** What a DHCP server has given an endpoint. */
+  readonly lease?: NonNullable<ObservatoryOptions['lease']>;
   readonly overlay?: OverlayService;
   /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
   readonly stopping?: AbortSignal;

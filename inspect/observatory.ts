@@ -3,10 +3,12 @@ import type { Ip } from '../address/ip.ts';
 import type { Cnm, Difference, EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
+import type { LeaseView } from '../ipam/dhcp/leases.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
 import { differenceView, doctorView, orphanView } from './doctor.ts';
+import { endpointLease } from './lease.ts';
 import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
@@ -36,6 +38,8 @@ export interface ObservatoryOptions {
   readonly standalone: Standalone;
   readonly engine?: EngineView;
   readonly notices?: readonly string[];
+  /** What a DHCP server has given an endpoint. */
+  readonly lease?: (network: string, endpoint: string) => LeaseView | undefined;
 }
 
 /** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
@@ -85,7 +89,12 @@ export class Observatory {
   async endpoint(ref: string): Promise<EndpointView> {
     const record = await this.findEndpoint(ref);
     const names = await this.names();
-    return endpointView(record, this.#cnm.network(record.network), await this.#picture([record], names));
+    const picture = await this.#picture([record], names);
+    const lease = this.#options.lease?.(record.network, record.id);
+    return {
+      ...endpointView(record, this.#cnm.network(record.network), picture),
+      ...(lease !== undefined && { lease: endpointLease(lease) }),
+    };
   }
 
   /** @throws CnmError `endpoint-unknown`, or `request-invalid` when several match. */

@@ -2,6 +2,7 @@
  * What the admin API answers, as types only: the daemon builds these and `cnm` prints them, so that the command needs
  * neither the schemas nor the server to start. Addresses are canonical text, times ISO 8601, MTU in bytes.
  */
+import type { EndpointLease } from './lease.ts';
 import type { DoorView } from '../dns/doors.ts';
 import type { NameView, UpstreamView } from '../dns/service.ts';
 import type { Ip } from '../address/ip.ts';
@@ -87,6 +88,8 @@ export interface AttachmentView {
 }
 
 export interface EndpointView extends EndpointSummary {
+  /** Of a network with addresses from a DHCP server. */
+  readonly lease?: EndpointLease;
   readonly createdAt: string;
   /** When its link was last put back after the interface that it is on had gone. */
   readonly putBackAt?: string;

@@ -6,6 +6,7 @@ import { familyOf, ipBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { macBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
+import { internetChecksum } from './checksum.ts';
 
 const ETHERTYPE_ARP = 0x0806;
 const ETHERTYPE_IPV6 = 0x86dd;
@@ -46,14 +47,6 @@ function advertisement(own: Buffer, hardware: Buffer): Buffer {
   message.writeUInt16BE(internetChecksum(Buffer.concat([pseudoHeader, message])), 2);
   const header = Buffer.concat([Buffer.of(0x60, 0, 0, 0), u16(message.length), Buffer.of(ICMPV6, 255)]);
   return Buffer.concat([header, own, ALL_NODES, message]);
-}
-
-/** RFC 1071, of an even number of bytes. */
-export function internetChecksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 function u16(value: number): Buffer {

@@ -59,6 +59,8 @@ function command(step: Step): string {
       );
     case 'neigh.announce':
       return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
+    case 'neigh.probe':
+      return `probe ${step.addresses.join(' and ')} on ${step.link}`;
     case 'fdb.add':
       return `bridge fdb append ${step.mac} dev ${step.link} dst ${step.dst}`;
     case 'fdb.port':

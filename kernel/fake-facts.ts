@@ -16,10 +16,10 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
   const netns = new Map<NetnsPath, NetnsFacts>();
   for (const path of paths) {
     const one = state.netns.get(path);
-    if (one !== undefined) netns.set(path, netnsFacts(one, steps, []));
+    if (one !== undefined) netns.set(path, netnsFacts(one, steps, [], query.entries));
   }
   return {
-    host: netnsFacts(state.host, steps, query.sysctls ?? []),
+    host: netnsFacts(state.host, steps, query.sysctls ?? [], query.entries),
     netns,
     ourNetns: [...state.netns.values()].flatMap(({ ours, path }) =>
       ours && path !== undefined ? [path] : [],
@@ -41,14 +41,19 @@ function netnsOf(step: Step): NetnsPath[] {
   return 'netns' in step ? [step.netns] : [];
 }
 
-function netnsFacts(netns: FakeNetns, steps: readonly Step[], sysctls: readonly string[]): NetnsFacts {
+function netnsFacts(
+  netns: FakeNetns,
+  steps: readonly Step[],
+  sysctls: readonly string[],
+  entries = true,
+): NetnsFacts {
   const links = [...netns.links.values()];
   return {
     links: new Map(links.map((link) => [link.name, linkFact(link)])),
     addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
     routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
     sysctls: sysctlFacts(netns, [...sysctls, ...sysctlsOf(steps, netns.path)]),
-    ...(asksEntries(steps, netns.path) && { entries: new Map(links.flatMap(entryFacts)) }),
+    ...(entries && asksEntries(steps, netns.path) && { entries: new Map(links.flatMap(entryFacts)) }),
   };
 }
 

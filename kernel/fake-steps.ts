@@ -98,6 +98,8 @@ export function doStep(state: FakeState, step: Step): Undo {
       return ingressRedirect(state.host, step);
     case 'neigh.announce':
       return neighbourAnnounce(netnsAt(state, step.netns), step);
+    case 'neigh.probe':
+      return neighbourAnnounce(state.host, step);
     case 'fdb.add':
     case 'fdb.port':
     case 'neigh.add':
@@ -159,6 +161,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'conntrack.forget':
     case 'neigh.announce':
+    case 'neigh.probe':
       return;
     case 'sysctl.set':
       // A stored plan does not know the former value; a link's sysctls die with the link.

@@ -3,7 +3,7 @@ import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
 import { entryName, slotOf } from './entry.ts';
 import type { EntryStep } from './entry.ts';
-import type { IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
+import type { IngressRedirect, NeighbourAnnounce, NeighbourProbe, QdiscSet } from './step.ts';
 
 type Undo = (() => void) | undefined;
 
@@ -23,7 +23,7 @@ export function ingressRedirect(host: FakeNetns, step: IngressRedirect): Undo {
 }
 
 /** Nobody listens in memory. */
-export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce): Undo {
+export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce | NeighbourProbe): Undo {
   linkAt(host, link);
   return undefined;
 }

@@ -225,7 +225,7 @@ class MemoryKernel implements FakeKernel {
   /** A wire on which nobody answers. */
   tapLink(link: string): LinkTap {
     if (!this.#state.host.links.has(link)) throw new KernelError('ioctl', 'ENODEV');
-    return { send: () => true, receive: () => undefined, close: () => undefined };
+    return { admit: () => undefined, send: () => true, receive: () => undefined, close: () => undefined };
   }
 
   /** Nothing has passed yet. */

@@ -92,6 +92,11 @@ export interface FrameAddress {
 
 /** Datagrams on a link beside the host's own addresses: see link-tap.ts. Nothing waits. */
 export interface LinkTap {
+  /**
+   * Lets a NIC that takes in no more than it must take in frames for this MAC, too, until the tap is closed. What is for all it takes in
+   * anyway. A link that takes no more of them: nothing.
+   */
+  admit(mac: Mac): void;
   /** False: the link is down or gone, or there is no room. */
   send(datagram: FramedDatagram): boolean;
   /** The next one that has come in; undefined when there is none. */
@@ -187,6 +192,8 @@ export interface FactsQuery {
   readonly sysctls?: readonly string[];
   /** False = leave out elements, ruleset and accept rules (each costs a process): what planning a network needs. Default true. */
   readonly firewall?: boolean;
+  /** False = leave out the entries of tunnels, bridges and neighbours, of which there may be tens of thousands. Default true. */
+  readonly entries?: boolean;
 }
 
 /** Something that bears our mark and that no plan accounts for. */

@@ -1,50 +1,23 @@
-/**
- * A packet socket (packet(7)) on a link of the daemon's namespace, for datagrams of somebody who has no address there yet, or whose
- * link is elsewhere: it hears what comes in on the link for one UDP port, whatever MAC and address it is for, before a macvlan link on
- * it takes it away (`ETH_P_ALL` comes before rx_handler in __netif_receive_skb_core()). It does not make the link promiscuous.
- */
-import { close } from 'node:fs';
-import type { FramedDatagram, LinkTap } from './kernel.ts';
-import { KernelError } from './kernel.ts';
-import { openPacketSocket, SOCKADDR_LL_LENGTH, VLAN_TAG_PRESENT } from './packet-socket.ts';
+/** Datagrams of somebody who has no address on a link yet, or whose link is elsewhere, by a packet socket. */
+import type { LinkTap } from './kernel.ts';
+import { openFrameSocket } from './frame-socket.ts';
+import { VLAN_TAG_PRESENT } from './packet-socket.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 import { readUdpFrame, udpFrame } from './udp-frame.ts';
 
-const FRAME_MAX = 65_536;
-
-/** @throws KernelError ENODEV when there is no such link, ENETDOWN when it is down, EPERM without CAP_NET_RAW. */
+/** @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW. */
 export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap {
-  const { fd, to } = openPacketSocket(sys, link, udpToPort(port), false);
-  return tapOf(sys, fd, to);
-}
-
-function tapOf(sys: Syscalls, fd: number, to: Buffer): LinkTap {
-  const into = Buffer.alloc(FRAME_MAX);
-  const from = Buffer.alloc(SOCKADDR_LL_LENGTH);
-  const orNothing = <T>(act: () => T): T | undefined => {
-    try {
-      return act();
-    } catch (error) {
-      // The link is down or gone: nothing comes and nothing goes. Whoever waits for an answer waits in vain, as with a cable that is out.
-      if (error instanceof KernelError) return undefined;
-      throw error;
-    }
-  };
+  const socket = openFrameSocket(sys, link, udpToPort(port));
   return {
-    send: (datagram) => orNothing(() => sys.sendTo(fd, udpFrame(datagram), to)) ?? false,
+    ...socket,
+    send: (datagram) => socket.send(udpFrame(datagram)),
     receive() {
       for (;;) {
-        const length = orNothing(() => sys.receive(fd, into, from));
-        if (length === undefined) return undefined;
-        const datagram: FramedDatagram | undefined = readUdpFrame(
-          into.subarray(0, Math.min(length, FRAME_MAX)),
-        );
+        const frame = socket.receive();
+        if (frame === undefined) return undefined;
+        const datagram = readUdpFrame(frame);
         if (datagram !== undefined) return datagram;
       }
-    },
-    // On another thread: the kernel lets all processors pass before it closes one (packet_release(), synchronize_net()).
-    close() {
-      close(fd);
     },
   };
 }

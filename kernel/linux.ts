@@ -42,6 +42,7 @@ import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
+import { Prober } from './prober.ts';
 import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
 import { deleteNow, Reaper } from './reaper.ts';
 import { TABLE } from './sets.ts';
@@ -114,6 +115,7 @@ class LinuxKernel implements Kernel {
   readonly #ports: PortHolder;
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
+  readonly #prober: Prober;
   readonly #vteps: Vteps;
   #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
@@ -134,6 +136,7 @@ class LinuxKernel implements Kernel {
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#frames = openFrameSender(ground.sys, options.log);
+    this.#prober = new Prober(ground.sys, options.log);
     this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
       for (const listen of this.#listeners) listen({ what: 'links' });
     });
@@ -161,6 +164,7 @@ class LinuxKernel implements Kernel {
       ports: this.#ports,
       conntrack: this.#conntrack,
       frames: this.#frames,
+      prober: this.#prober,
       vteps: this.#vteps,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
@@ -171,8 +175,15 @@ class LinuxKernel implements Kernel {
     }
   }
 
-  async facts({ plans = [], netns = [], sysctls = [], firewall = true }: FactsQuery = {}): Promise<Facts> {
+  async facts({
+    plans = [],
+    netns = [],
+    sysctls = [],
+    firewall = true,
+    entries = true,
+  }: FactsQuery = {}): Promise<Facts> {
     const steps = plans.flat();
+    const askers = entries ? steps : [];
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     return {
@@ -185,9 +196,9 @@ class LinuxKernel implements Kernel {
           ),
         ),
         this.#ground.home,
-        steps,
+        askers,
       ),
-      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps))),
+      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps, askers))),
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
@@ -207,14 +218,18 @@ class LinuxKernel implements Kernel {
   }
 
   /** Nothing when the namespace is not there, or ends while we look. */
-  #netnsFacts(path: NetnsPath, steps: readonly Step[]): readonly [NetnsPath, NetnsFacts][] {
+  #netnsFacts(
+    path: NetnsPath,
+    steps: readonly Step[],
+    askers: readonly Step[],
+  ): readonly [NetnsPath, NetnsFacts][] {
     const { sys } = this.#ground;
     if (!holdsNetns(path)) return [];
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
       return [
-        [path, withEntries(dumpNetns(socket, sysctls), socket, steps, path, this.#vteps.entries(path))],
+        [path, withEntries(dumpNetns(socket, sysctls), socket, askers, path, this.#vteps.entries(path))],
       ];
     } finally {
       socket.close();
@@ -334,6 +349,7 @@ class LinuxKernel implements Kernel {
     this.#firewall.close();
     this.#accepts.close();
     this.#conntrack.close();
+    await this.#prober.close();
     await this.#frames.close();
     await this.#vteps.close();
     this.#ports.close();

@@ -4,7 +4,7 @@
  */
 import { familyOf, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
 import { linkLocalOf, macBytes, macFromBytes, type Mac } from '../address/mac.ts';
-import { internetChecksum } from './announcement.ts';
+import { internetChecksum } from './checksum.ts';
 
 const ETHERTYPE_ARP = 0x0806;
 const ETHERTYPE_IPV6 = 0x86dd;

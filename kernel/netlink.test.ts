@@ -30,6 +30,7 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
     listen: UNUSED,
     dropAll: UNUSED,
     filter: UNUSED,
+    setOption: UNUSED,
     send: (_, data) => {
       queue = [...answer(headers(Buffer.from(data)))];
     },

@@ -9,6 +9,7 @@ import type {
   NetnsOperation,
   Operation,
   PortOperation,
+  ProbeOperation,
   RtnetlinkOperation,
   SysctlOperation,
   TapOperation,
@@ -18,6 +19,7 @@ import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
 import { createNetns, removeNetns, withNetns } from './netns.ts';
 import type { Firewall } from './nftables.ts';
 import type { PortHolder } from './port-holder.ts';
+import type { Prober } from './prober.ts';
 import { deleteNow } from './reaper.ts';
 import type { Reaper } from './reaper.ts';
 import { changeLink, dumpLinks, getLink } from './rtnetlink.ts';
@@ -40,6 +42,7 @@ export interface Means {
   readonly ports: Pick<PortHolder, 'hold' | 'release'>;
   readonly conntrack: Pick<Conntrack, 'forget'>;
   readonly frames: Pick<FrameSender, 'send'>;
+  readonly prober: Pick<Prober, 'ask' | 'askAside'>;
   readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn' | 'place'>;
 }
 
@@ -134,6 +137,9 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
       case 'frames':
         means.frames.send(operation.index, operation.frames, operation.netns);
         return one(task, undefined);
+      case 'probe':
+        await probe(operation, means);
+        return one(task, undefined);
       case 'tap':
         makeTap(operation, means);
         return one(task, 'inverse');
@@ -195,6 +201,20 @@ function makeTap({ netns, name, change }: TapOperation, { sys, session, quietly 
     deleteNow(socket, index);
     throw new KernelError(`ip link set ${name}`, failure.errno, failure.detail);
   });
+}
+
+/** @throws KernelError EADDRINUSE */
+async function probe({ probe: step }: ProbeOperation, { prober, session }: Means): Promise<void> {
+  if (step.taken === 'warn') {
+    prober.askAside(step);
+    return;
+  }
+  const claim = await prober.ask(step);
+  // Others may have changed links while we waited.
+  session.forget();
+  if (claim === undefined) return;
+  const { address, mac } = claim;
+  throw new KernelError(describe(step), 'EADDRINUSE', `${mac} has ${address} already`);
 }
 
 /** Whether there was something to do. */

@@ -39,6 +39,7 @@ function laneOf(step: Step): string | undefined {
     case 'conntrack.forget':
       return 'conntrack';
     // Where it leaves the link has to be looked up again (View.unknow).
+    case 'neigh.probe':
     case 'link.move':
     case 'sysctl.set':
     case 'forward.accept':
@@ -62,6 +63,7 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
+    case 'neigh.probe':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

@@ -298,6 +298,19 @@ export interface NeighbourAnnounce {
 }
 
 /**
+ * Ask on `link`, a link of the daemon's namespace, whether anybody has one of these addresses already, in the name of `mac` (RFC 5227, RFC
+ * 4862 section 5.4). `fail`: the step fails with EADDRINUSE and says who, or takes 0.4 s. `warn`: it is done at once, and the log says so
+ * later. Success where `link` is down. It has no inverse and is always satisfied: it is asked once.
+ */
+export interface NeighbourProbe {
+  readonly do: 'neigh.probe';
+  readonly link: string;
+  readonly addresses: readonly Ip[];
+  readonly mac: Mac;
+  readonly taken: 'fail' | 'warn';
+}
+
+/**
  * Frames to `mac` leave the VXLAN link `link` for the tunnel endpoint at `dst`: a permanent entry of its own forwarding table
  * (`bridge fdb`, NTF_SELF). The MAC of all zeros stands for every destination that has no entry, broadcast and multicast included:
  * there may be many entries for it, and each of their endpoints gets a copy. Another MAC has one: an older entry is replaced.
@@ -373,6 +386,7 @@ export type Step =
   | QdiscSet
   | IngressRedirect
   | NeighbourAnnounce
+  | NeighbourProbe
   | FdbAdd
   | FdbPort
   | NeighbourAdd

@@ -13,6 +13,8 @@ export interface Syscalls {
   bind(fd: number, address: Uint8Array): void;
   listen(fd: number, backlog: number): void;
   setsockopt(fd: number, level: number, option: number, value: number): void;
+  /** Of one that takes a structure. */
+  setOption(fd: number, level: number, option: number, value: Uint8Array): void;
   /** Let a socket receive nothing, by a filter (SO_ATTACH_FILTER, socket(7)). */
   dropAll(fd: number): void;
   /** Let it receive what these instructions let through, at most 32. */
@@ -189,6 +191,7 @@ function bindings(
     socket,
     bind: (fd, address) => void bind(fd, address, address.length),
     setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, Int32Array.of(value), 4),
+    setOption: (fd, level, option, value) => void setsockopt(fd, level, option, value, value.length),
     listen: (fd, backlog) => void listen(fd, backlog),
     dropAll: (fd) => {
       filter(fd, DROP_ALL);

@@ -39,8 +39,6 @@ export interface ClusterPlane extends ControlPlane {
   /** Why this host is not in the cluster; empty when it is. */
   readonly trouble: string;
   start(): void;
-  /** A host that is gone for good: it has no networks any more. */
-  forget(host: string): Promise<void>;
 }
 
 export function clusterPlane(options: ClusterPlaneOptions): ClusterPlane {

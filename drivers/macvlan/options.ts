@@ -14,6 +14,7 @@ import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 
 const MODES = ['bridge', 'vepa', 'private', 'passthru'] as const satisfies readonly MacvlanMode[];
 const PROTOCOLS = ['802.1q', '802.1ad'] as const satisfies readonly VlanProtocol[];
+const PROBES = ['fail', 'warn', 'off'] as const;
 /** The second is what the absence of the first means. */
 const FLAGS = ['nopromisc', 'promisc'] as const;
 
@@ -36,6 +37,8 @@ export interface MacvlanOptions {
   readonly hostAccess: boolean;
   /** Addresses are leased from the DHCP server of the LAN. */
   readonly dhcp: boolean;
+  /** What an address means that somebody on the LAN has already; `off`: nobody is asked. */
+  readonly probe: (typeof PROBES)[number];
   /** Containers take addresses and routes that routers on the LAN advertise. */
   readonly slaac: boolean;
 }
@@ -51,6 +54,7 @@ const NAMES = {
   promiscuous: 'promiscuous',
   hostAccess: 'host_access',
   dhcp: 'dhcp',
+  probe: 'probe',
   slaac: 'slaac',
 } as const;
 
@@ -70,6 +74,7 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
     promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
+    probe: choiceValue(NAMES.probe, of('probe'), PROBES, 'warn'),
     dhcp: booleanValue(NAMES.dhcp, of('dhcp'), false),
     slaac: booleanValue(NAMES.slaac, of('slaac'), false),
   };

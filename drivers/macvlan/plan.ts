@@ -1,4 +1,5 @@
 /** What a macvlan network and its endpoints are made of in the kernel. Pure. */
+import type { Ip } from '../../address/ip.ts';
 import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import { IPV6_DISABLED, SHARED } from '../../cnm/driver.ts';
@@ -112,6 +113,7 @@ export function endpointPlan(planned: PlannedNetwork, endpoint: EndpointSpec & {
   }
   const mark: Mark = { network: network.id, endpoint: endpoint.id };
   return [
+    ...probe(network, options, endpoint),
     {
       do: 'link.add',
       name: linkNameOf(endpoint.id),
@@ -132,10 +134,23 @@ export function endpointPlan(planned: PlannedNetwork, endpoint: EndpointSpec & {
 }
 
 /** Who on the LAN has the address's former owner in his cache would go on sending to him, and no Engine below 28 tells him. */
+function probe(
+  { id }: NetworkSpec,
+  options: MacvlanOptions,
+  endpoint: EndpointSpec & { readonly mac: Mac },
+): readonly Step[] {
+  const { probe: taken, parent } = options;
+  const addresses = addressesOf(endpoint);
+  if (taken === 'off' || parent === undefined || addresses.length === 0) return [];
+  return [{ do: 'neigh.probe', link: wireOf(id, options), addresses, mac: endpoint.mac, taken }];
+}
+
+function addressesOf({ address, addressV6 }: EndpointSpec): readonly Ip[] {
+  return [address, addressV6].flatMap((own) => (own === undefined ? [] : [addressOf(own)]));
+}
+
 function announcement(wire: string, endpoint: EndpointSpec & { readonly mac: Mac }): readonly Step[] {
-  const addresses = [endpoint.address, endpoint.addressV6].flatMap((own) =>
-    own === undefined ? [] : [addressOf(own)],
-  );
+  const addresses = addressesOf(endpoint);
   return addresses.length === 0 ? [] : [{ do: 'neigh.announce', link: wire, addresses, mac: endpoint.mac }];
 }
 

@@ -88,6 +88,30 @@ t.test('with the kernel’s tunnel on one network, and one in user space on the 
   t.end();
 });
 
+t.test('in a cluster: nothing is listed, and nothing learned', (t) => {
+  const pools = [...network.ipv4, ...network.ipv6].map(({ pool }) => pool);
+  const agreement = { plane: 'cluster', id: 'a1', name: 'x', numbers: [4097, 4098], shared: pools };
+  driverCompliance(t, overlay, {
+    kernel: host,
+    network: { ...network, options: {}, agreement },
+    other: {
+      ...network,
+      ...other,
+      options: { vtep: 'userspace' },
+      agreement: { ...agreement, numbers: [5000] },
+    },
+    endpoints,
+    refused: [
+      {
+        spec: { ...network, options: {}, agreement: { ...agreement, shared: [] } },
+        names: 'space=cnm-global',
+      },
+      { spec: { ...network, options: {} }, names: 'cnmd --cluster' },
+    ],
+  });
+  t.end();
+});
+
 driverCompliance(t, overlay, {
   kernel: host,
   network,

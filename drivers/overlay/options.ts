@@ -69,8 +69,8 @@ export function parseOptions(network: Pick<NetworkSpec, 'options' | 'agreement'>
   if (given.peers !== undefined || agreement === undefined)
     return {
       ...options,
-      vnis: needed(given.vnis, NEEDED.vni),
       peers: needed(given.peers, NEEDED.peers),
+      vnis: needed(given.vnis, NEEDED.vni),
       ranges: needed(given.ranges, NEEDED.ranges),
     };
   return { ...options, vnis: agreement.numbers, peers: [], ranges: given.ranges ?? 'any' };

@@ -1,4 +1,5 @@
 /** `inspect` for people: a network, an endpoint or a sandbox as the chain of links that it is. Pure. */
+import { leaseFields } from '../lease.ts';
 import type {
   DifferenceView,
   EndpointView,
@@ -74,6 +75,7 @@ export function endpointDrawing(endpoint: EndpointView, paint: Paint): string {
       ['state', `${state}, since ${createdAt}`],
       ['mac', endpoint.mac],
       ...endpoint.addresses.map((address) => ['address', address] as const),
+      ...(endpoint.lease === undefined ? [] : leaseFields(endpoint.lease)),
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
       ...publishedRuns(endpoint.ports).map((line) => ['published', line] as const),
     ]),

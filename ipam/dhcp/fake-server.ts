@@ -79,6 +79,7 @@ export function testServer(): TestServer {
     const waiting: Uint8Array[] = [];
     server.open += 1;
     return {
+      admit: () => undefined,
       send({ payload, to }) {
         const message = decodeMessage(payload);
         if (message === undefined) throw new Error('no DHCP message');

@@ -87,7 +87,7 @@ export class Session {
     const { wires, wire, on } = this.#parts;
     if (this.#closed) return;
     try {
-      wires.listen(wire, message.xid, LISTEN_MS, (answer, from) => {
+      wires.listen(wire, message.xid, message.chaddr, LISTEN_MS, (answer, from) => {
         this.#hear(answer, from);
       });
       wires.say(wire, message, to);

@@ -19,6 +19,7 @@ interface Address {
 
 /** As Kernel.tapLink: datagrams on a link, of whatever address; a packet socket. */
 export interface Tap {
+  admit(mac: Mac): void;
   send(datagram: { readonly from: Address; readonly to: Address; readonly payload: Uint8Array }): boolean;
   receive(): { readonly from: Address; readonly payload: Uint8Array } | undefined;
   close(): void;
@@ -71,9 +72,14 @@ export class Wires {
     this.#settle(link, wire);
   }
 
-  /** Hears the answers to a transaction for so many milliseconds, or until `deafen`. @throws KernelError */
-  listen(link: string, xid: number, forMs: number, onMessage: OnMessage): void {
+  /**
+   * Hears the answers to a transaction for so many milliseconds, or until `deafen`.
+   * @param mac of the client: not every server heeds that it should answer to all (RFC 2131 section 4.1).
+   * @throws KernelError
+   */
+  listen(link: string, xid: number, mac: Mac, forMs: number, onMessage: OnMessage): void {
     const wire = this.#wire(link);
+    wire.tap.admit(mac);
     const now = performance.now();
     wire.waiting.set(xid, { onMessage, since: now, until: now + forMs });
     this.#settle(link, wire);

@@ -8,6 +8,7 @@ import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
 import { neighbourAnnounce } from './neighbour.ts';
+import { neighbourProbe } from './probe.ts';
 import { conntrackForget, portHold } from './port.ts';
 import { ingressRedirect, qdiscSet } from './qdisc.ts';
 import { vtepRun } from './vtep.ts';
@@ -28,6 +29,7 @@ const KINDS = {
   'qdisc.set': qdiscSet,
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
+  'neigh.probe': neighbourProbe,
   'fdb.add': fdbAdd,
   'fdb.port': fdbPort,
   'neigh.add': neighbourAdd,

@@ -5,7 +5,7 @@ import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { Ports } from '../ports.ts';
 import type { LinkChange } from '../rtnetlink.ts';
-import type { FdbAdd, ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
+import type { FdbAdd, ForwardAccept, NeighbourProbe, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
 
 export interface Kind<S extends Step> {
   /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
@@ -57,6 +57,7 @@ export type Operation =
   | PortOperation
   | ConntrackOperation
   | FrameOperation
+  | ProbeOperation
   | TapOperation
   | VtepOperation
   | PlaceOperation;
@@ -153,6 +154,11 @@ export interface FrameOperation {
   readonly netns: NetnsPath | undefined;
   readonly index: number;
   readonly frames: readonly Uint8Array[];
+}
+
+export interface ProbeOperation {
+  readonly via: 'probe';
+  readonly probe: NeighbourProbe;
 }
 
 /** Undefined: the namespace is not there, or nobody asked for its facts. */

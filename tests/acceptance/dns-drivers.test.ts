@@ -55,7 +55,7 @@ t.test('D01 names on macvlan and overlay networks', async (t) => {
       'cnm-lab',
     );
 
-  t.test('macvlan: D01 inside of containers', async (t) => {
+  t.test('D01 macvlan: inside of containers', async (t) => {
     const program = join(REPOSITORY, 'tests/acceptance/dns-upstream.ts');
     const server = h.spawnNet([NODE, program, '127.0.0.101', '192.0.2.101']);
     await until('the server', 20_000, () => server.stdout.includes('ready') || undefined);
@@ -75,22 +75,25 @@ t.test('D01 names on macvlan and overlay networks', async (t) => {
   });
 
   const overlay = [`peers=${h.address}`, 'ip-range=any'];
-  t.test('overlay: D01 inside of containers and at the gateway, in the network’s own namespace', async (t) => {
-    await create('cnm-overlay', '10.77.0.0/24', 'over', 'vni=77', 'dns=on', ...overlay);
-    for (const round of ['first', 'again']) {
-      await run('o1', 'over', '10.77.0.21');
-      await run('o2', 'over', '10.77.0.22');
-      for (const door of [OWN, '@10.77.0.1']) {
-        await eventually(h, '10.77.0.22', 'o1', door, 'o2');
-        t.equal(await answers(h, 'o1', door, '+tcp', 'o2.over'), '10.77.0.22', `${round}: ${door}`);
-        t.equal(await answers(h, 'o1', door, '-x', '10.77.0.22'), 'o2.over.', `${round}: ${door}`);
+  t.test(
+    'D01 overlay: inside of containers and at the gateway, in the network’s own namespace',
+    async (t) => {
+      await create('cnm-overlay', '10.77.0.0/24', 'over', 'vni=77', 'dns=on', ...overlay);
+      for (const round of ['first', 'again']) {
+        await run('o1', 'over', '10.77.0.21');
+        await run('o2', 'over', '10.77.0.22');
+        for (const door of [OWN, '@10.77.0.1']) {
+          await eventually(h, '10.77.0.22', 'o1', door, 'o2');
+          t.equal(await answers(h, 'o1', door, '+tcp', 'o2.over'), '10.77.0.22', `${round}: ${door}`);
+          t.equal(await answers(h, 'o1', door, '-x', '10.77.0.22'), 'o2.over.', `${round}: ${door}`);
+        }
+        t.match(await h.cnm('dns', 'ls'), /gateway of over +10\.77\.0\.1/);
+        // With the last container the namespace goes, and the next one makes another.
+        await h.docker('rm', '-f', 'o1', 'o2');
       }
-      t.match(await h.cnm('dns', 'ls'), /gateway of over +10\.77\.0\.1/);
-      // With the last container the namespace goes, and the next one makes another.
-      await h.docker('rm', '-f', 'o1', 'o2');
-    }
-    await h.docker('network', 'rm', 'over');
-  });
+      await h.docker('network', 'rm', 'over');
+    },
+  );
 
   t.test('overlay: not at the gateway, with dns=off', async (t) => {
     await create('cnm-overlay', '10.78.0.0/24', 'mute', 'vni=78', 'dns=off', ...overlay);

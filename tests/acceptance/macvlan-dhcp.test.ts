@@ -54,12 +54,13 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   await h.cnm('sandbox', 'rm', 'first');
   const before = await snapshot(h);
   await t.test('a container’s address, from the server and for as long as it says', (t) => life(t, world));
-  await create(h, 'dead', 'eth2');
-  const dead = h.tryDocker('run', '--rm', '--network=dead', IMAGE, 'true');
-  await t.test('a server that gives another address', (t) => moved(t, world));
-  await t.test('no server', (t) => unanswered(t, world, dead));
   if (engine === '20.10') {
+    await create(h, 'dead', 'eth2');
+    const dead = h.tryDocker('run', '--rm', '--network=dead', IMAGE, 'true');
+    await t.test('a server that gives another address', (t) => moved(t, world));
+    await t.test('no server', (t) => unanswered(t, world, dead));
     await t.test('a sandbox of our own', (t) => standalone(t, world));
+    await t.test('an address that somebody has', (t) => taken(t, world));
     await t.test('what cannot be is refused by name, and changes nothing', (t) => refused(t, world));
   }
   await assertRestored(t, h, before);
@@ -118,6 +119,11 @@ async function life(t: Test, world: World): Promise<void> {
   );
   t.notMatch(await h.docker('top', 'c1'), 'dhc', 'no client is in the container');
   t.notMatch(await h.inContainer('c1', 'ss', '-lnu0'), /:68\b|p_raw/, 'nor a socket of one');
+
+  t.match(
+    await h.cnm('endpoint', 'inspect', 'c1'),
+    /address +10\.20\.0\.\d+\/24\n +lease +of 10\.20\.0\.9, until .*\n +client id +ff:[^]*host name +c1\n +its dns +10\.20\.0\.53\n/,
+  );
 
   await renewed(world, 'a renewal', v4);
   await h.killPlugin();
@@ -216,6 +222,39 @@ async function standalone(t: Test, world: World): Promise<void> {
   await h.cnm('sandbox', 'rm', 'web');
   await h.cnm('network', 'rm', 'own');
   await until('the release', LONG, async () => (await server.leases()).length === 0 || undefined);
+}
+
+async function taken(t: Test, { h, r }: World): Promise<void> {
+  const [, theirs = ''] = /ether (\S+)/.exec(await r.net('ip', 'link', 'show', 'eth1')) ?? [];
+  for (const probe of ['fail', 'warn']) {
+    const options = [
+      '--subnet=10.20.0.0/24',
+      '--gateway=10.20.0.1',
+      '-o',
+      'parent=eth1',
+      '-o',
+      `probe=${probe}`,
+    ];
+    await h.docker('network', 'create', '--driver=cnm-macvlan', ...options, probe);
+    const run = (ip: string) => h.tryDocker('run', '--rm', `--network=${probe}`, `--ip=${ip}`, IMAGE, 'true');
+    const clash = await run('10.20.0.9');
+    if (probe === 'fail') {
+      t.equal(clash.code, 125);
+      t.match(
+        clash.stderr,
+        new RegExp(`probe 10.20.0.9 on eth1: EADDRINUSE .${theirs} has 10.20.0.9 already`),
+      );
+      t.equal((await run('10.20.0.31')).code, 0, 'another is free');
+    } else {
+      t.equal(clash.code, 0, 'it starts');
+      await until(
+        'the warning',
+        LONG,
+        () => /WARN .*somebody on the LAN has an address/.test(h.logs()) || undefined,
+      );
+    }
+    await h.docker('network', 'rm', probe);
+  }
 }
 
 async function refused(t: Test, { h }: World): Promise<void> {

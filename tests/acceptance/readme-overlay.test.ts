@@ -3,7 +3,8 @@
  * command of its table for debugging, then its last example, which takes all away. The image alpine is the lab's here.
  *
  *   uplink ──┬── 198.51.100.10 h1 (dockerd 20.10, cnmd)
- *            └── 198.51.100.11 h2 (dockerd 20.10, cnmd)
+ *            ├── 198.51.100.11 h2 (dockerd 20.10, cnmd)
+ *            └── 198.51.100.12 store (etcd)
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,6 +14,7 @@ import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { REPOSITORY } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
+import { EtcdHost } from '../cluster/etcd-host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
 import { installCommand } from './observe.ts';
@@ -32,8 +34,22 @@ const questions = [...table.matchAll(/^\| (.*?\?) \| `([^`]+)`.*\|$/gm)];
 t.test('the README of cnm-overlay', async (t) => {
   const lab = await openLab(t);
   // One after the other: the examples count on their addresses.
-  const h1 = await lab.dockerHost({ plugin: 'sockets', drivers: ['bridge', 'overlay'] });
-  const h2 = await lab.dockerHost({ plugin: 'sockets', drivers: ['bridge', 'overlay'] });
+  const settings = {
+    plugin: 'sockets' as const,
+    drivers: ['bridge', 'overlay'],
+    arguments: ['--cluster', 'etcd://198.51.100.12'],
+  };
+  const h1 = await lab.dockerHost({ ...settings, name: 'h1' });
+  const h2 = await lab.dockerHost({ ...settings, name: 'h2' });
+  await new EtcdHost(await lab.peer({ name: 'store' })).start();
+  for (const h of [h1, h2])
+    await until(
+      'it to be in the cluster',
+      30_000,
+      async () =>
+        (/this host/.test(await h.cnm('ipam', 'hosts')) && / there /.test(await h.cnm('ipam', 'hosts'))) ||
+        undefined,
+    );
   const hosts = [h1, h2];
   t.same(
     hosts.map(({ name, address }) => [name, address]),
@@ -68,13 +84,31 @@ t.test('the README of cnm-overlay', async (t) => {
   const said = (start: string) => outputs.filter((one) => one.startsWith(start)).join('\n');
 
   await t.test('the examples show what they say', async (t) => {
-    t.equal(examples.length, 4);
-    for (const line of examples.slice(0, -1).flat()) await type(t, line);
-    for (const ping of ['h1# docker exec c1', 'h1# docker exec p1', 'h2# cnm sandbox exec client'])
+    t.equal(examples.length, 5);
+    for (const line of examples.slice(0, -1).flat()) {
+      // Docker tells of a container's name when it has started it.
+      if (/ping -c1 b2/.test(line.command))
+        await until(
+          'its name',
+          30_000,
+          async () => /(^|[ ,])b2\b/m.test(await h1.cnm('dns', 'ls', 'big-net')) || undefined,
+        );
+      await type(t, line);
+    }
+    for (const ping of [
+      'h1# docker exec c1',
+      'h1# docker exec p1',
+      'h1# docker exec b1',
+      'h2# cnm sandbox exec client',
+    ])
       t.match(said(ping), '1 packets transmitted, 1 ', ping);
     const drawing = said('h1# cnm network inspect uber-net');
     t.match(drawing, /namespace \/run\/cnm\/netns\/ov-[0-9a-f]{12}\n/);
     t.match(drawing, 'vni 4097, udp 4789, from 198.51.100.10 to 198.51.100.11');
+    t.match(
+      said('h1# cnm network inspect big-net'),
+      /on other hosts\n +host h2 +198\.51\.100\.11 [^]*b2 +10\.5\.0\.\d+\/24/,
+    );
     t.match(await h1.inContainer('c1', 'ip', 'link', 'show', 'eth0'), 'mtu 1450');
   });
 

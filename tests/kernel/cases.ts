@@ -502,6 +502,25 @@ export const CASES: Readonly<Record<string, Case>> = {
     return [...seen, await state(world, steps)];
   },
 
+  async 'questions for an address on a link that is down, up, and not there'(world) {
+    const probe = (link: string, taken: 'fail' | 'warn'): Step => ({
+      do: 'neigh.probe',
+      link,
+      addresses: [addr('10.9.0.2'), addr('fd00:9::2')],
+      mac: mac('02:42:0a:09:00:02'),
+      taken,
+    });
+    await world.kernel.apply([BRIDGE]);
+    const seen: unknown[] = [await applied(world, [probe('br-test', 'fail')])];
+    await world.kernel.apply(NETWORK_PLAN);
+    for (const taken of ['fail', 'warn'] as const)
+      seen.push(
+        await applied(world, [probe('br-test', taken)]),
+        await errnoOf(world.kernel.apply([probe('none', taken)])),
+      );
+    return [...seen, await errnoOf(world.kernel.revert([probe('br-test', 'fail')])), await state(world)];
+  },
+
   async 'announcements on a link that is up, down, and not there'(world) {
     const announce = (link: string): Step => ({
       do: 'neigh.announce',

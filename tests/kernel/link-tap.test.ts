@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ip as address } from '../../address/ip.ts';
 import { mac } from '../../address/mac.ts';
 import { openLinkTap } from '../../kernel/link-tap.ts';
-import { enterFreshNetns, ip, openDescriptors } from './namespace.ts';
+import { enterFreshNetns, ip, openDescriptors, sh } from './namespace.ts';
 
 const sys = await enterFreshNetns();
 const CHILD = mac('02:00:00:00:00:07');
@@ -40,15 +40,24 @@ t.test('datagrams for the MAC of a macvlan link, on its parent', async (t) => {
   far.send({ from: peer, to: child, payload });
   t.same(await arrived(near), { from: peer, to: child, payload }, 'and of another port nothing');
   t.equal(near.receive(), undefined);
+  // A macvlan of that MAC has it admitted already; one that comes later has not.
+  const later = mac('02:00:00:00:00:08');
+  near.admit(later);
+  near.admit(later);
+  t.match(sh('ip maddress show dev near0; bridge fdb show dev near0'), `${later} self`, 'the NIC is told');
   ip('link set near0 down');
   t.notOk(near.send({ from: child, to: peer, payload }), 'a link that is down takes nothing');
   near.receive();
   ip('link set near0 up');
   near.close();
+  // It is let go of with the socket, on another thread.
   far.close();
   for (const end = Date.now() + 15_000; openDescriptors() !== descriptors && Date.now() < end;)
     await sleep(5);
   t.equal(openDescriptors(), descriptors);
+  const isLetGo = () => !sh('bridge fdb show dev near0').includes(later);
+  for (const end = Date.now() + 15_000; !isLetGo() && Date.now() < end;) await sleep(5);
+  t.ok(isLetGo());
 });
 
 t.test('a link that is not there', (t) => {
