@@ -36,7 +36,10 @@ for (const address of [ip('127.0.0.1'), ip('::1')]) {
     const batch = new PacketBatch(sys, ROOM);
     t.equal(batch.receive(fd), 0, 'nothing there, and nobody waits');
     const texts = ['', 'a', 'b'.repeat(1500), 'c'.repeat(60_000)];
-    for (const text of texts) await new Promise((done) => { from.send(text, port, address, done); });
+    for (const text of texts)
+      await new Promise((done) => {
+        from.send(text, port, address, done);
+      });
     const seen: string[] = [];
     while (seen.length < texts.length) {
       const count = batch.receive(fd);
@@ -81,7 +84,11 @@ t.test('one that cannot be sent keeps the others from nothing', async (t) => {
   const { fd } = await bound(t, ip('127.0.0.1'));
   const to = await client(ip('127.0.0.1'));
   t.teardown(() => to.close());
-  const first = new Promise<string>((done) => to.once('message', (message) => { done(message.toString()); }));
+  const first = new Promise<string>((done) =>
+    to.once('message', (message) => {
+      done(message.toString());
+    }),
+  );
   const batch = new PacketBatch(sys, ROOM);
   const length = batch.place(0).write('x');
   // 65,535 bytes are no UDP datagram over IPv4: EMSGSIZE.
