@@ -29,14 +29,14 @@ export async function isThere(kernel: Pick<Kernel, 'probeSocket'>, address: Ip):
 
 async function answered(socket: ProbeSocket, family: 4 | 6, mark: Buffer): Promise<boolean> {
   const end = performance.now() + PATIENCE_MS;
-  const heard = new Set<number | undefined>();
-  while (heard.size === 0 && performance.now() < end) {
+  while (performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    socket.drain((message) => {
-      if (message[0] === TYPES[family].reply && message.subarray(HEADER).equals(mark)) heard.add(message[0]);
-    });
+    const heard: Buffer[] = [];
+    socket.drain((message) => heard.push(message));
+    if (heard.some((message) => message[0] === TYPES[family].reply && message.subarray(HEADER).equals(mark)))
+      return true;
   }
-  return heard.size > 0;
+  return false;
 }
 
 /** The kernel puts in the checksum of ICMPv6 itself (RFC 3542 section 3.1). */
