@@ -14,12 +14,14 @@ import { type Configuration, ConfigurationError, parseConfiguration, usage } fro
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
+import { type Overlay, overlayService } from './daemon/overlay.ts';
+import { OverlayKeys } from './daemon/overlay-keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
-import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
+import { type CheckReport, createOverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
@@ -95,7 +97,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
-  readonly overlay: OverlayCheck;
+  readonly overlay: Overlay<CheckReport>;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -106,6 +108,7 @@ async function assemble(
   held: Held,
 ): Promise<Parts> {
   const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
+  const keys = overlayKeysOf(configuration, log);
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -124,7 +127,8 @@ async function assemble(
   const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, ...host });
+  const encryption = () => keys?.current();
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, encryption, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
   const cluster = await openCluster(configuration, held);
@@ -137,19 +141,18 @@ async function assemble(
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
   const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
   held.push(() => dns.close());
-  const overlay = createOverlayCheck({
-    cnm,
-    kernel,
-    log,
-    host: { netnsDir: join(runDir, 'netns'), ...host },
-  });
-  held.push(() => {
-    overlay.close();
-    return Promise.resolve();
-  });
+  const settings = { netnsDir: join(runDir, 'netns'), ...host };
+  const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);
+  held.push(() => overlay.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep, dns, overlay };
+}
+
+function overlayKeysOf({ overlayKeys, overlayRekey }: Configuration, log: Log): OverlayKeys | undefined {
+  return overlayKeys === undefined
+    ? undefined
+    : new OverlayKeys({ file: overlayKeys, period: overlayRekey, log });
 }
 
 /** Loaded only where there is a cluster, for gRPC takes time and memory. */

@@ -73,6 +73,11 @@ export interface Cnm {
   }): Promise<ReconcileReport>;
   /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
   repairLinks(): Promise<ReconcileReport>;
+  /**
+   * Brings the keys of encrypted networks up to the settings of now: those that are new are added; those that are no longer wanted go only
+   * with `retire`, some time later, when what was sent with them has arrived. How many networks changed.
+   */
+  renewKeys(retire: boolean): Promise<number>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */
   dryRun(spec: NetworkSpec): Promise<Plan>;
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */

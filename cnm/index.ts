@@ -4,11 +4,12 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import type { Context } from './context.ts';
-import type { Driver } from './driver.ts';
+import type { Driver, Encryption } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
+import { renewAllKeys } from './renewal.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
@@ -25,12 +26,24 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** What encrypted networks are encrypted with now. */
+  readonly encryption?: () => Encryption | undefined;
   readonly now?: () => Date;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, now = () => new Date() } = options;
+  const {
+    kernel,
+    store,
+    drivers,
+    log,
+    runDir,
+    engine,
+    advertise,
+    encryption,
+    now = () => new Date(),
+  } = options;
   const records = new Records(store);
   const context: Context = {
     kernel,
@@ -40,7 +53,13 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
-    host: { netnsDir: `${runDir}/netns`, ...(advertise !== undefined && { advertise }) },
+    host: {
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      get encryption() {
+        return encryption?.();
+      },
+    },
     now,
     claimed: new Set(),
     entering: new Map(),
@@ -74,6 +93,7 @@ export function createCnm(options: CnmOptions): Cnm {
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
+    renewKeys: (retire) => gate.pass(() => renewAllKeys(context, retire)),
     close: () => gate.close(() => context.queues.idle()),
   };
 }

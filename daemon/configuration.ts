@@ -44,6 +44,10 @@ export interface Configuration {
   readonly cluster?: readonly string[];
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
+  /** With the secrets of encrypted networks; absent: there can be none. */
+  readonly overlayKeys?: string;
+  /** Milliseconds for which a key of theirs is sent with. */
+  readonly overlayRekey: number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -147,6 +151,18 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     default: '',
     help: 'address of this host by which the other hosts of overlay networks reach it; found out where it is not given',
   },
+  {
+    flag: 'overlay-keys',
+    value: 'FILE',
+    default: '',
+    help: 'the secrets of encrypted overlay networks, one a line, the same on all their hosts; the first is sent with, all are received',
+  },
+  {
+    flag: 'overlay-rekey',
+    value: 'SECONDS',
+    default: '43200',
+    help: 'how long encrypted overlay networks send with one key; the same on all their hosts',
+  },
   { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
   { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
 ];
@@ -202,6 +218,7 @@ export function parseConfiguration(
 
   const cluster = etcdMembers(value('cluster'));
   const advertise = advertised(value('advertise'));
+  const overlayKeys = value('overlay-keys');
   return {
     do: 'run',
     configuration: {
@@ -223,6 +240,8 @@ export function parseConfiguration(
       dnsListen: dnsAddresses(value('dns-listen')),
       ...(cluster !== undefined && { cluster }),
       ...(advertise !== undefined && { advertise }),
+      ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
+      overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
@@ -325,10 +344,14 @@ function addressPools({ from, text }: Value): Configuration['defaultPools'] {
 /** A week is enough for any client to have forgotten an address. */
 const REST_MAX_S = 7 * 24 * 3600;
 
-function seconds({ from, text }: Value): number {
-  if (/^\d{1,6}$/.test(text) && Number(text) <= REST_MAX_S) return Number(text);
+/** Keys of two periods ahead must be everywhere, whatever clocks say. */
+const REKEY_LEAST_S = 10;
+
+function seconds({ from, text }: Value, least = 0): number {
+  const number = /^\d{1,6}$/.test(text) ? Number(text) : -1;
+  if (number >= least && number <= REST_MAX_S) return number;
   throw new ConfigurationError(
-    `${from}: '${text}' must be a whole number of seconds from 0 to ${REST_MAX_S}.`,
+    `${from}: '${text}' must be a whole number of seconds from ${least} to ${REST_MAX_S}.`,
   );
 }
 

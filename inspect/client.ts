@@ -26,6 +26,7 @@ import type {
   PoolSummary,
   PortView,
   ReleaseView,
+  RotationView,
   SandboxRequest,
   SandboxSummary,
   SandboxView,
@@ -70,6 +71,10 @@ export class Client {
 
   async checkNetwork(ref: string): Promise<CheckView> {
     return (await this.#call('GET', `${at('networks', ref)}/check`)) as CheckView;
+  }
+
+  async rotateKeys(): Promise<RotationView> {
+    return (await this.#call('POST', '/v1/overlay/rotate')) as RotationView;
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -46,6 +46,7 @@ import type {
   VtepRun,
 } from './step.ts';
 import { vtepName } from './vtep-name.ts';
+import { type FakeIpsec, ipsecStep, undoIpsecStep } from './fake-ipsec.ts';
 
 /** The whole of a fake kernel's state. */
 export interface FakeState {
@@ -57,6 +58,7 @@ export interface FakeState {
   readonly acceptChain: { v4: boolean; v6: boolean };
   readonly ports: FakePorts;
   readonly vteps: Set<string>;
+  readonly ipsec: FakeIpsec;
   readonly readOnlySysctls: boolean;
 }
 
@@ -101,6 +103,10 @@ export function doStep(state: FakeState, step: Step): Undo {
       return fdbAdd(netnsAt(state, step.netns), step);
     case 'vtep.run':
       return vtepRun(state, step);
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
+      return ipsecStep(state.ipsec, step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -151,6 +157,11 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'vtep.run':
       state.vteps.delete(vtepName(step));
+      return;
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
+      undoIpsecStep(state.ipsec, step);
       return;
     case 'conntrack.forget':
     case 'neigh.announce':

@@ -25,6 +25,8 @@ import type {
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
+import { Guards } from './guard.ts';
+import { Ipsec } from './ipsec.ts';
 import { Monitor } from './monitor.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
@@ -107,6 +109,8 @@ class LinuxKernel implements Kernel {
   readonly #conntrack: Conntrack;
   readonly #frames: FrameSender;
   readonly #vteps: Vteps;
+  readonly #ipsec: Ipsec;
+  readonly #guards: Guards;
   #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
@@ -129,6 +133,8 @@ class LinuxKernel implements Kernel {
     this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
       for (const listen of this.#listeners) listen({ what: 'links' });
     });
+    this.#ipsec = new Ipsec(ground.sys);
+    this.#guards = new Guards(own);
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -154,6 +160,8 @@ class LinuxKernel implements Kernel {
       conntrack: this.#conntrack,
       frames: this.#frames,
       vteps: this.#vteps,
+      xfrm: () => this.#ipsec.socket(),
+      guards: this.#guards,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -167,6 +175,7 @@ class LinuxKernel implements Kernel {
     const steps = plans.flat();
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
+    const ipsec = this.#ipsec;
     return {
       host: withForwarding(
         withNics(
@@ -185,6 +194,12 @@ class LinuxKernel implements Kernel {
       ...accepts,
       heldPorts: this.#ports.held(),
       vteps: this.#vteps.running(),
+      ...(steps.some(({ do: kind }) => kind.startsWith('xfrm.')) && { xfrm: this.#ipsec.dump() }),
+      ...(firewall &&
+        steps.some(({ do: kind }) => kind === 'encrypted.guard') && { guards: await this.#guards.held() }),
+      get noEsp() {
+        return ipsec.whyNot();
+      },
     };
   }
 
@@ -309,6 +324,7 @@ class LinuxKernel implements Kernel {
     this.#conntrack.close();
     await this.#frames.close();
     await this.#vteps.close();
+    this.#ipsec.close();
     this.#ports.close();
     this.#ground.home.close();
   }

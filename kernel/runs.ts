@@ -41,8 +41,12 @@ function laneOf(step: Step): string | undefined {
     case 'sysctl.set':
     case 'forward.accept':
     case 'vtep.run':
+    case 'encrypted.guard':
     case 'netns.add':
       return undefined;
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+      return 'xfrm';
   }
 }
 
@@ -60,6 +64,9 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'link.promisc':
     case 'qdisc.set':
     case 'ingress.redirect':
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

@@ -30,6 +30,7 @@ export interface OverlayOptions {
   readonly ifacePrefix: string;
   /** Who puts frames into datagrams: Linux's own VXLAN device, or a thread of the daemon. */
   readonly vtep: (typeof VTEPS)[number];
+  readonly encrypted: boolean;
 }
 
 const NAMES = {
@@ -59,11 +60,6 @@ const DOCKERS_OWN = new Set([
 export function parseOptions(options: Readonly<Record<string, string>>): OverlayOptions {
   for (const name of Object.keys(options)) assertKnown(name);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
-  if (of('encrypted') !== undefined)
-    throw new CnmError(
-      'option-invalid',
-      'cnm-overlay cannot encrypt in this version, and does not send in the clear what was to be encrypted: leave out "encrypted", or use a network below that encrypts',
-    );
   const peers = peersValue(of('peers'));
   return {
     vnis: vnisValue(of('vni'), of('vniList')),
@@ -73,6 +69,8 @@ export function parseOptions(options: Readonly<Record<string, string>>): Overlay
     underlayMtu: mtuValue(NAMES.mtu, of('mtu')),
     ranges: rangesValue(of('ranges')),
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    // Docker's: that it is there at all means yes, whatever its value.
+    encrypted: of('encrypted') !== undefined,
     vtep: choiceValue(NAMES.vtep, of('vtep'), VTEPS, 'kernel'),
   };
 }

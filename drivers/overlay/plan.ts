@@ -12,6 +12,7 @@ import type {
 } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
+import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
 import { type OverlayOptions, parseOptions } from './options.ts';
@@ -27,7 +28,12 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
   const segments = segmentsOf(network, options);
   const underlay = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
   const netns = `${host.netnsDir}/${netnsNameOf(network.id)}`;
+  const keys = options.encrypted ? encryptionOf(host, facts) : undefined;
+  const { port } = options;
   return [
+    ...(keys === undefined
+      ? []
+      : segments.flatMap(({ vni }) => encryptionSteps({ vni, port, ...underlay }, keys))),
     { do: 'netns.add', path: netns },
     ...forwarding(network, netns, segments),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),

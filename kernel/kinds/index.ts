@@ -11,6 +11,7 @@ import { neighbourAnnounce } from './neighbour.ts';
 import { conntrackForget, portHold } from './port.ts';
 import { ingressRedirect, qdiscSet } from './qdisc.ts';
 import { vtepRun } from './vtep.ts';
+import { encryptedGuard, xfrmPolicyAdd, xfrmStateAdd } from './xfrm.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -30,6 +31,9 @@ const KINDS = {
   'neigh.announce': neighbourAnnounce,
   'fdb.add': fdbAdd,
   'vtep.run': vtepRun,
+  'xfrm.state.add': xfrmStateAdd,
+  'xfrm.policy.add': xfrmPolicyAdd,
+  'encrypted.guard': encryptedGuard,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

@@ -5,7 +5,7 @@ import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { Ports } from '../ports.ts';
 import type { LinkChange } from '../rtnetlink.ts';
-import type { ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
+import type { EncryptedGuard, ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
 
 export interface Kind<S extends Step> {
   /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
@@ -58,7 +58,9 @@ export type Operation =
   | ConntrackOperation
   | FrameOperation
   | TapOperation
-  | VtepOperation;
+  | VtepOperation
+  | XfrmOperation
+  | GuardOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -137,6 +139,22 @@ export interface VtepOperation {
   readonly via: 'vtep';
   readonly verb: 'start' | 'stop';
   readonly vtep: VtepRun;
+}
+
+export interface XfrmOperation {
+  readonly via: 'xfrm';
+  readonly request: NetlinkRequest;
+  /** Whether what the kernel answered means that all is as wanted already. */
+  readonly tolerates?: (errno: string) => boolean;
+  /** What takes it back. */
+  readonly undo?: NetlinkRequest;
+  readonly hint?: (errno: string) => string | undefined;
+}
+
+export interface GuardOperation {
+  readonly via: 'guard';
+  readonly verb: 'add' | 'remove';
+  readonly guard: EncryptedGuard;
 }
 
 /** Whole Ethernet frames that leave by a link; lost where it is down. */

@@ -46,7 +46,7 @@ export function tunnelsOf(network: NetworkRecord): readonly Tunnel[] {
       hosts: options.peers,
       pools: segment.subnets.map(({ pool }) => pool),
       ranges,
-      encrypted: false,
+      encrypted: options.encrypted,
       ...(here && { here }),
     };
   });
