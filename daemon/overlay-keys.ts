@@ -58,7 +58,7 @@ export class OverlayKeys {
 
   /** From now on, whenever a period begins. To be called when the records are true. */
   start(cnm: Pick<Cnm, 'renewKeys'>): void {
-    void this.#queue(() => this.#renew(cnm));
+    void this.#queue(() => this.#renew(cnm)).catch(() => undefined);
     this.#wait(cnm);
   }
 
@@ -99,10 +99,10 @@ export class OverlayKeys {
 
   /** New keys at once, beside the old ones; and some time later without them. */
   async #renew(cnm: Pick<Cnm, 'renewKeys'>): Promise<number> {
-    const changed = await cnm.renewKeys(false);
+    const added = await cnm.renewKeys(false);
     if (!this.#closed)
       await new Promise((resolve) => void setTimeout(resolve, this.#parts.retireAfter ?? RETIRE_MS));
-    await cnm.renewKeys(true);
+    const changed = Math.max(added, await cnm.renewKeys(true));
     if (changed > 0)
       this.#parts.log.info({ networks: changed, next: this.#next() }, 'encrypted networks have new keys');
     return changed;

@@ -13,18 +13,20 @@ export const GUARD_TABLE = 'cnm_encrypted';
 /**
  * The VNI is 24 bits behind the UDP header's 64 and the 32 of VXLAN's flags. `route`: a packet whose mark has changed is looked up anew, and
  * so finds the policy (nft_chain_route.c). What has a policy by then has a transformation in its route (`rt ipsec`); what came in by one bears
- * it (`meta ipsec`). The rest is dropped: whatever happens to policies and states, nothing goes out or in in the clear.
+ * it (`meta ipsec`). The rest is dropped: whatever happens to policies and states, nothing goes out or in in the clear. Two of a kind, because a map is no set to
+ * kernels before 6.3 (nft_lookup_init()).
  */
 const CHAINS = `
 add table inet ${GUARD_TABLE}
-add map inet ${GUARD_TABLE} networks { typeof udp dport . @th,96,24 : meta mark; }
+add set inet ${GUARD_TABLE} networks { typeof udp dport . @th,96,24; }
+add map inet ${GUARD_TABLE} marks { typeof udp dport . @th,96,24 : meta mark; }
 add chain inet ${GUARD_TABLE} outward { type route hook output priority mangle; policy accept; }
 add chain inet ${GUARD_TABLE} leaving { type filter hook postrouting priority mangle; policy accept; }
 add chain inet ${GUARD_TABLE} inward { type filter hook input priority raw; policy accept; }
 flush chain inet ${GUARD_TABLE} outward
 flush chain inet ${GUARD_TABLE} leaving
 flush chain inet ${GUARD_TABLE} inward
-add rule inet ${GUARD_TABLE} outward meta mark set udp dport . @th,96,24 map @networks
+add rule inet ${GUARD_TABLE} outward meta mark set udp dport . @th,96,24 map @marks
 add rule inet ${GUARD_TABLE} leaving udp dport . @th,96,24 @networks rt ipsec missing counter drop
 add rule inet ${GUARD_TABLE} inward udp dport . @th,96,24 @networks meta ipsec missing counter drop
 `;
@@ -42,7 +44,10 @@ export class Guards {
     return this.#alone(async () => {
       if ((await this.#held()).has(guardName(guard))) return false;
       const { port, vni, mark } = guard;
-      await this.#nft(`${CHAINS}add element inet ${GUARD_TABLE} networks { ${port} . ${vni} : ${mark} }\n`);
+      const add = `add element inet ${GUARD_TABLE}`;
+      await this.#nft(
+        `${CHAINS}${add} networks { ${port} . ${vni} }\n${add} marks { ${port} . ${vni} : ${mark} }\n`,
+      );
       return true;
     });
   }
@@ -52,12 +57,10 @@ export class Guards {
       const held = await this.#held();
       if (!held.delete(guardName(guard))) return;
       const { port, vni } = guard;
-      const last = held.size === 0;
-      await this.#nft(
-        last
-          ? `delete table inet ${GUARD_TABLE}\n`
-          : `delete element inet ${GUARD_TABLE} networks { ${port} . ${vni} }\n`,
+      const gone = ['marks', 'networks'].map(
+        (set) => `delete element inet ${GUARD_TABLE} ${set} { ${port} . ${vni} }\n`,
       );
+      await this.#nft(held.size === 0 ? `delete table inet ${GUARD_TABLE}\n` : gone.join(''));
     });
   }
 
@@ -94,10 +97,19 @@ export function parseGuards(text: string): Set<string> {
   const { nftables } = JSON.parse(text) as { nftables: readonly Record<string, unknown>[] };
   const rules = nftables.filter((one) => 'rule' in one).length;
   if (rules !== RULES) return new Set();
-  const map = nftables.find((one) => 'map' in one)?.['map'] as { elem?: readonly (readonly [Key, number])[] };
+  const marks = elements(nftables, 'map') as readonly (readonly [Key, number])[];
+  const networks = elements(nftables, 'set') as readonly Key[];
+  const guarded = new Set(networks.map(({ concat }) => concat.join(' ')));
   return new Set(
-    (map.elem ?? []).map(([{ concat }, mark]) => guardName({ port: concat[0], vni: concat[1], mark })),
+    marks
+      .filter(([{ concat }]) => guarded.has(concat.join(' ')))
+      .map(([{ concat }, mark]) => guardName({ port: concat[0], vni: concat[1], mark })),
   );
+}
+
+function elements(all: readonly Record<string, unknown>[], kind: string): readonly unknown[] {
+  const found = all.find((one) => kind in one)?.[kind] as { readonly elem?: readonly unknown[] } | undefined;
+  return found?.elem ?? [];
 }
 
 interface Key {

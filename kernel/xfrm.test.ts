@@ -93,9 +93,11 @@ t.test('what a dump shows is what was asked for', (t) => {
 t.test('a guard whose rules somebody has taken out guards nothing', (t) => {
   const rule = { rule: {} };
   const map = { map: { elem: [[{ concat: [4789, 70] }, 1660944454]] } };
+  const set = { set: { elem: [{ concat: [4789, 70] }] } };
   const text = (...parts: object[]) => JSON.stringify({ nftables: [{ metainfo: {} }, ...parts] });
-  t.same([...parseGuards(text(map, rule, rule, rule))], ['4789 70 1660944454']);
-  t.same([...parseGuards(text(map, rule, rule))], []);
-  t.same([...parseGuards(text({ map: {} }, rule, rule, rule))], []);
+  t.same([...parseGuards(text(set, map, rule, rule, rule))], ['4789 70 1660944454']);
+  t.same([...parseGuards(text(set, map, rule, rule))], []);
+  t.same([...parseGuards(text({ set: {} }, map, rule, rule, rule))], []);
+  t.same([...parseGuards(text(set, { map: {} }, rule, rule, rule))], []);
   t.end();
 });

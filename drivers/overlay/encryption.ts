@@ -2,15 +2,15 @@
  * IPsec between the hosts of an encrypted network: ESP in transport mode around its VXLAN datagrams, as Docker's overlay has it, with keys of
  * its own for each network, pair of hosts and direction. Pure.
  */
-import { hkdfSync } from 'node:crypto';
+import { createHash, hkdfSync } from 'node:crypto';
 import type { Ip } from '../../address/ip.ts';
 import type { Encryption, HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan, XfrmStateAdd } from '../../kernel/step.ts';
 
-/** 'c' above the 24 bits of the VNI: the mark of the network's datagrams, and the reqid of its states. */
-const MARK = 0x63000000;
+/** 'c' above 24 bits: of the VNI in the mark of a network's datagrams; of a hash of VNI and port in the reqid of its states. */
+const OURS = 0x63000000;
 /** Periods whose keys are received: whose clock is a little behind, whose is ahead, and who has changed keys ahead of time. */
 const RECEIVED = [-1, 0, 1, 2];
 /** AES-128 and the salt of RFC 4106; then an SPI. */
@@ -43,12 +43,14 @@ export interface Secured {
 
 /** The guard before all, receiving before sending, and the policy last: from the first step on nothing leaves in the clear. */
 export function encryptionSteps({ vni, port, local, remotes }: Secured, keys: Encryption): Plan {
-  const mark = MARK + vni;
+  const mark = OURS + vni;
+  // Two networks may have one VNI on two ports: each with states of its own.
+  const reqid = OURS + createHash('sha256').update(`${vni} ${port}`).digest().readUIntBE(0, 3);
   const state = (src: Ip, dst: Ip, secret: string, period: number): XfrmStateAdd => ({
     do: 'xfrm.state.add',
     src,
     dst,
-    reqid: mark,
+    reqid,
     ...derive(secret, `esp 1 ${src} ${dst} ${vni} ${port} ${period}`),
   });
   const received = keys.secrets.flatMap((secret) =>
@@ -61,7 +63,7 @@ export function encryptionSteps({ vni, port, local, remotes }: Secured, keys: En
       received.map(({ secret, period }) => state(remote, local, secret, period)),
     ),
     ...remotes.map((remote) => state(local, remote, own, keys.sending)),
-    ...remotes.map((dst) => ({ do: 'xfrm.policy.add' as const, src: local, dst, port, mark, reqid: mark })),
+    ...remotes.map((dst) => ({ do: 'xfrm.policy.add' as const, src: local, dst, port, mark, reqid })),
   ];
 }
 
