@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** `cnmd`: builds everything from its configuration, starts it, and stops it. The only file that knows all folders. */
-import { readFileSync, realpathSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { realpathSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -10,7 +9,9 @@ import type { Driver } from './cnm/driver.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
+import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
@@ -26,7 +27,6 @@ import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
-import type { ClusterMembership } from './ipam/index.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -34,7 +34,6 @@ import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
 import { listenUnix } from './plugin-api/listen.ts';
-import type { ClusterStore } from './store/cluster.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 
@@ -98,6 +97,7 @@ interface Parts {
   readonly upkeep: Upkeep;
   readonly dns: Dns;
   readonly overlay: Overlay<CheckReport>;
+  readonly dhcp: Dhcp;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -107,7 +107,7 @@ async function assemble(
   overrides: Overrides,
   held: Held,
 ): Promise<Parts> {
-  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise } = configuration;
+  const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
   const keys = overlayKeysOf(configuration, log);
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
@@ -124,16 +124,26 @@ async function assemble(
       vtepWorker: VTEP_WORKER,
     }));
   held.push(() => kernel.close());
-  const served = allDrivers.filter((driver) => drivers.includes(shortName(driver)));
+  const served = allDrivers
+    .filter((driver) => drivers.includes(shortName(driver)))
+    .map((driver) => ({ ...driver, scope: driver.allocate === undefined ? driver.scope : scope }));
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
+  const leases = openLeases(store, kernel, log);
   const encryption = () => keys?.current();
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, encryption, ...host });
+  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, encryption, ...host });
   held.push(() => cnm.close());
   const pace = overrides.pace ?? {};
-  const cluster = await openCluster(configuration, held);
-  const membership = cluster && membershipOf(configuration, cluster);
-  const { ipam, leases } = await openIpam(configuration, { store, kernel, cnm, log, pace, membership });
+  const membership = await joinCluster(configuration);
+  if (membership !== undefined) held.push(() => membership.store.close());
+  const { ipam, leases: reclaimer } = await openIpam(configuration, {
+    store,
+    kernel,
+    cnm,
+    log,
+    pace,
+    membership,
+  });
   held.push(() => ipam.close());
   const bind = kernel.bindSockets.bind(kernel);
   const drain = kernel.drainDatagrams.bind(kernel);
@@ -144,33 +154,17 @@ async function assemble(
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
   const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);
   held.push(() => overlay.close());
-  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases, pace });
+  const dhcp = createDhcp({ leases, cnm, engine: names, log });
+  held.push(() => dhcp.close());
+  const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, overlay };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
 }
 
 function overlayKeysOf({ overlayKeys, overlayRekey }: Configuration, log: Log): OverlayKeys | undefined {
   return overlayKeys === undefined
     ? undefined
     : new OverlayKeys({ file: overlayKeys, period: overlayRekey, log });
-}
-
-/** Loaded only where there is a cluster, for gRPC takes time and memory. */
-async function openCluster(
-  { cluster: members }: Configuration,
-  held: Held,
-): Promise<ClusterStore | undefined> {
-  if (members === undefined) return undefined;
-  const { openEtcd } = await import('./store/etcd.ts');
-  // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
-  const cluster = openEtcd({ members, deadline: 3000 });
-  held.push(() => cluster.close());
-  return cluster;
-}
-
-function membershipOf({ advertise }: Configuration, store: ClusterStore): ClusterMembership {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
 }
 
 /**

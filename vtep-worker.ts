@@ -9,6 +9,7 @@ import { encodeVxlan, VXLAN_HEADER_BYTES } from './drivers/overlay/vxlan.ts';
 import { socketAddress } from './kernel/bound-sockets.ts';
 import { hostKey, PacketIo } from './kernel/packet-io.ts';
 import { KernelError } from './kernel/kernel.ts';
+import type { VtepRun } from './kernel/step.ts';
 import type { VtepOrder, VtepReply } from './kernel/vteps.ts';
 
 /** How long an order of the daemon may wait for the next look at the orders. */
@@ -98,7 +99,18 @@ function watchAll(): void {
 
 function add({ name, tap: fd, vtep }: Extract<VtepOrder, { do: 'add' }>): void {
   const key = `${vtep.local} ${vtep.port}`;
-  const port = ports.get(key) ?? open(key, vtep);
+  keep(name, fd, ports.get(key) ?? open(key, vtep), vtep);
+}
+
+/** What it had learned it learns again. */
+function follow({ former, name, vtep }: Extract<VtepOrder, { do: 'follow' }>): void {
+  const tap = taps.get(former);
+  if (tap === undefined) return;
+  taps.delete(former);
+  keep(name, tap.fd, tap.port, vtep);
+}
+
+function keep(name: string, fd: number, port: Port, vtep: VtepRun): void {
   const peers = vtep.peers.map((address): Peer => {
     const to = socketAddress(address, vtep.port);
     const known = port.peers.get(hostKey(to)) ?? { to };
@@ -143,6 +155,7 @@ function remove(name: string): void {
 function obey(order: VtepOrder): VtepReply {
   try {
     if (order.do === 'add') add(order);
+    if (order.do === 'follow') follow(order);
     if (order.do === 'remove') remove(order.name);
     watchAll();
     return { id: order.id, counters: { ...counters } };

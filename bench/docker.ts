@@ -11,7 +11,7 @@ async function call(host: DockerHost, method: string, path: string, body?: unkno
 }
 
 /** Through Docker's HTTP API: the docker command's own start would hide what is measured. */
-async function connecting(host: DockerHost, network: string): Promise<Record<string, number>> {
+export async function connecting(host: DockerHost, network: string): Promise<Record<string, number>> {
   const connect = await timed(() =>
     call(host, 'POST', `/networks/${network}/connect`, { Container: 'busy' }),
   );

@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- NAME…]`: measures cnm-bridge against its peers, side by side in one run, and prints the table that
- * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam, ipam-cluster, dns (default: all). Needs root and a
+ * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam, ipam-cluster, dns, macvlan (default: all). Needs root and a
  * quiet machine; everything happens in the lab's namespaces.
  */
 import { cpus, release } from 'node:os';
@@ -12,6 +12,7 @@ import { dockerBench } from './docker.ts';
 import { handlerBench } from './handlers.ts';
 import { ipamClusterBench } from './ipam-cluster.ts';
 import { ipamBench } from './ipam.ts';
+import { macvlanBench } from './macvlan.ts';
 import { portsBench } from './ports.ts';
 import { type Figures, type Row, row, table } from './side-by-side.ts';
 import { throughputBench } from './throughput.ts';
@@ -26,6 +27,7 @@ const benches: Readonly<Record<string, (lab: Lab) => Promise<readonly Row[]>>> =
   ipam: ipamBench,
   'ipam-cluster': ipamClusterBench,
   dns: dnsBench,
+  macvlan: macvlanBench,
 };
 
 /** In a process of its own, in a namespace of its own: it makes thousands of links. */

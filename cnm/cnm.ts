@@ -4,7 +4,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
-import type { Driver } from './driver.ts';
+import type { Driver, Finding } from './driver.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -18,10 +18,12 @@ import type {
   SandboxId,
   SandboxRecord,
 } from './model.ts';
+import type { Allocation, SwarmNode } from './swarm.ts';
 
 /** Only what the caller left empty. */
 export interface EndpointAnswer {
   readonly mac?: Mac;
+  readonly address?: Prefix;
 }
 
 /**
@@ -55,6 +57,17 @@ export interface Cnm {
   joinSandbox(sandbox: string, endpoint: EndpointSpec): Promise<EndpointRecord>;
   leaveSandbox(sandbox: string, network: NetworkId): Promise<EndpointRecord | undefined>;
 
+  /** For a swarm's manager: the options that the network is to have on all nodes. Stored; the same request has the same answer. */
+  allocateNetwork(spec: NetworkSpec): Promise<Readonly<Record<string, string>>>;
+  freeNetwork(id: NetworkId): Promise<void>;
+  /** A node of the swarm has come, or has gone: networks that are on its nodes follow. */
+  addNode(node: SwarmNode): Promise<void>;
+  removeNode(address: Ip): Promise<void>;
+  /** Brings networks that follow their hosts to what they are to be now: at the start, what a crash cut off. */
+  followHosts(): Promise<void>;
+  nodes(): readonly SwarmNode[];
+  allocations(): readonly Allocation[];
+
   networks(): readonly NetworkRecord[];
   network(id: NetworkId): NetworkRecord | undefined;
   endpoints(network?: NetworkId): readonly EndpointRecord[];
@@ -78,6 +91,8 @@ export interface Cnm {
    * with `retire`, some time later, when what was sent with them has arrived. How many networks changed.
    */
   renewKeys(retire: boolean): Promise<number>;
+  /** The network's self-test, which sends frames; `targets`: addresses to ask for besides. None where its driver has no test. */
+  checkNetwork(id: NetworkId, targets: readonly Ip[]): Promise<readonly Finding[]>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */
   dryRun(spec: NetworkSpec): Promise<Plan>;
   /** Waits for what is under way and refuses what comes after. Touches nothing in the kernel. */
@@ -95,8 +110,10 @@ export interface Difference {
   readonly network?: NetworkId;
   readonly id: string;
   readonly missing: readonly Step[];
-  /** False for what nobody can put back: a link inside a Docker sandbox that is gone. */
+  /** False for what nobody can put back: a veth inside a Docker sandbox that is gone; or not yet (`awaits`). */
   readonly repairable: boolean;
+  /** The interface of somebody else's that has to come back first. */
+  readonly awaits?: string;
 }
 
 export interface Drift {
@@ -133,6 +150,10 @@ export interface EngineNetwork {
   }[];
   /** Its subnets, whoever its IPAM driver is, with the auxiliary addresses that it reserves; absent = not known. */
   readonly subnets?: readonly { readonly pool: Prefix; readonly aux: readonly Ip[] }[];
+  /** The nodes of the swarm that are on it, this one among them. */
+  readonly peers?: readonly Ip[];
+  /** The one that all nodes of a swarm are on. */
+  readonly ingress?: boolean;
 }
 
 /** Names of containers and networks, followed as they change. */
@@ -150,7 +171,9 @@ export type EngineNews =
   | { readonly what: 'network'; readonly id: NetworkId; readonly name: string }
   | { readonly what: 'container'; readonly container: EngineContainer }
   /** It has been told to end, or has ended. */
-  | { readonly what: 'stopping' | 'gone'; readonly id: string };
+  | { readonly what: 'stopping'; readonly id: string }
+  /** `removed`: it will not come back. */
+  | { readonly what: 'gone'; readonly id: string; readonly removed?: boolean };
 
 export interface EngineContainer {
   readonly id: string;

@@ -5,10 +5,12 @@ import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
 import type { Driver, HostSettings } from './driver.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import { messageOf, type Records } from './records.ts';
+import type { Swarm } from './swarm.ts';
 
 export interface Context {
   readonly kernel: Kernel;
@@ -18,16 +20,27 @@ export interface Context {
   readonly log: Log;
   /** Where the namespaces of our sandboxes live, for example /run/cnm. */
   readonly runDir: string;
-  readonly host: HostSettings;
+  /** As it is known now. */
+  readonly host: () => HostSettings;
+  readonly swarm: Swarm;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
+  /** Who asks DHCP servers, where a driver wants it. */
+  readonly leases: Leases | undefined;
   readonly now: () => Date;
+  /** Milliseconds that a namespace may take to be gone: see endpoints.ts. */
+  readonly patience: number;
   /** Addresses of endpoints that are being created: two at once must not both find one free. */
   readonly claimed: Set<string>;
   /** How many endpoints of a network are being made and have no record yet: see presence.ts. */
   readonly entering: Map<NetworkId, number>;
   /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
   readonly ephemeral: { next: number };
+  /** The interfaces that networks wait for, and how those of Docker's containers were last seen to be called: see parents.ts. */
+  readonly awaited: Set<string>;
+  readonly interfaces: Map<EndpointId, string>;
+  /** What self-tests have made and will undo: see check.ts. */
+  readonly checks: Set<Plan>;
 }
 
 /** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */

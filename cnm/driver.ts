@@ -6,7 +6,9 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
+import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
 import type { Mark, Plan } from '../kernel/step.ts';
+import type { LeaseRequest } from './leases.ts';
 import type {
   EndpointSpec,
   JoinInfo,
@@ -27,6 +29,8 @@ export interface HostSettings {
   readonly netnsDir: string;
   /** The address by which other hosts reach this one (`--advertise`). */
   readonly advertise?: Ip;
+  /** The nodes of the swarm that this host is in, its own address among them, as Docker tells of them; absent = none was told of. */
+  readonly nodes?: readonly Ip[];
   /** What networks are encrypted with; absent: they cannot be. Read anew for each plan, for it changes with time. */
   readonly encryption?: Encryption | undefined;
 }
@@ -71,8 +75,30 @@ export interface Driver {
    */
   presence?(network: NetworkSpec, facts: Facts, host: HostSettings): Plan;
 
+  /**
+   * The presence of a network as it is to be now that `host` has changed, made from the present one alone: it may differ in steps that can be
+   * made and undone under running endpoints, and in no others. Absent = a presence stays as it is. Never throws.
+   */
+  follow?(network: NetworkWithPresence, host: HostSettings): Plan;
+
+  /**
+   * The options of a network of a swarm, with what must be the same on all nodes chosen, on the manager, for all of them. Given back to it in
+   * a later call, its answer is the answer. `taken`: what was chosen for other networks. Absent = a network's options are enough.
+   * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`.
+   */
+  allocate?(
+    network: NetworkSpec,
+    taken: readonly Pick<NetworkSpec, 'id' | 'name' | 'driver' | 'options'>[],
+  ): Readonly<Record<string, string>>;
+
   /** What `join` has to know of the host as it is when the network is planned; stored with the network. Pure, never throws what `network` let pass. */
   found?(spec: NetworkSpec, facts: Facts): Readonly<Record<string, string>>;
+
+  /** Whether its endpoints' IPv4 addresses come from a DHCP server on the wire, and not from an IPAM; absent = no. @throws CnmError `option-invalid` */
+  leases?(network: Pick<NetworkSpec, 'options'>): boolean;
+
+  /** Of an endpoint of such a network: asked before it is planned. Pure. @throws CnmError `option-invalid` */
+  leaseRequest?(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): LeaseRequest;
 
   /** Which families need no gateway address unless the user names one; absent = none: each subnet gets one. Pure, never throws. */
   gatewaySkip?(network: Pick<NetworkSpec, 'options' | 'internal'>): GatewaySkip;
@@ -93,8 +119,37 @@ export interface Driver {
   /** What inspection shows of a network besides its record, from what the kernel holds now. Pure. */
   appearance?(network: NetworkSpec, facts: Facts): Appearance;
 
+  /**
+   * The network's self-test (`cnm network check`): what the facts say, and what to ask the wire. `targets`: addresses that the user names.
+   * Absent = there is nothing to test. Pure.
+   */
+  check?(network: NetworkSpec, facts: Facts, host: HostSettings, targets: readonly Ip[]): Check;
+
   /** Published ports. Absent = the driver publishes none, and a request with ports is refused. */
   readonly publishing?: Publishing;
+}
+
+export interface Check {
+  readonly findings: readonly Finding[];
+  readonly questions?: Questions;
+}
+
+export interface Finding {
+  /** The subject, in a word. */
+  readonly what: string;
+  /** `unknown`: it could not be told. */
+  readonly result: 'ok' | 'warning' | 'failed' | 'unknown';
+  /** A sentence for people. */
+  readonly detail: string;
+}
+
+export interface Questions {
+  /** What the askers need; undone when they have their answers. It takes nothing from anybody. */
+  readonly plan: Plan;
+  readonly askers: readonly Asker[];
+  readonly addresses: readonly Ip[];
+  /** What it means that this was heard. Pure. */
+  judge(heard: readonly NeighbourSaying[]): readonly Finding[];
 }
 
 export interface Appearance {

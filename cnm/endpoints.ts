@@ -16,6 +16,7 @@ import {
   revert,
 } from './context.ts';
 import { CnmError } from './errors.ts';
+import { withLease } from './leasing.ts';
 import { enter, vacate } from './presence.ts';
 import type {
   Attachment,
@@ -27,10 +28,15 @@ import type {
   NetworkRecord,
 } from './model.ts';
 
+const LOOK_AGAIN_MS = 50;
+
 export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
   return inEndpoint(context, spec.network, spec.id, async () => {
     const record = await establishEndpoint(context, spec);
-    return spec.mac === undefined ? { mac: record.mac } : {};
+    return {
+      ...(spec.mac === undefined && { mac: record.mac }),
+      ...(record.leased !== undefined && { address: record.leased.address }),
+    };
   });
 }
 
@@ -52,14 +58,16 @@ export async function establishEndpoint(
   const known = context.records.endpoint(spec.network, spec.id);
   if (known?.state === 'ready' && known.attachment?.state !== 'applying') return sameEndpoint(known, spec);
   if (known !== undefined) await dismantleEndpoint(context, known);
-  const release = claimAddresses(context, spec);
-  try {
-    await assertAddressFree(context, spec);
-    const { network: present, entered } = await enter(context, spec.network);
-    return await makeEndpoint(context, present, spec, attachment).finally(entered);
-  } finally {
-    release();
-  }
+  return withLease(context, network, spec, async (wanted) => {
+    const release = claimAddresses(context, wanted);
+    try {
+      await assertAddressFree(context, wanted);
+      const { network: present, entered } = await enter(context, spec.network);
+      return await makeEndpoint(context, present, wanted, attachment).finally(entered);
+    } finally {
+      release();
+    }
+  });
 }
 
 async function makeEndpoint(
@@ -182,7 +190,7 @@ async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<
   for (const other of context.records.endpoints(spec.network)) {
     const shared = sharedAddress(other, spec);
     if (shared === undefined) continue;
-    if (other.attachment?.kind === 'cnm' || (await isAlive(context, other))) {
+    if (other.attachment?.kind === 'cnm' || (await staysAlive(context, other))) {
       throw new CnmError(
         'endpoint-conflict',
         `Address ${shared} is held by endpoint ${other.id} in sandbox ${other.attachment?.key ?? '(none)'}`,
@@ -196,6 +204,20 @@ async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<
       const still = context.records.endpoint(spec.network, other.id);
       if (still !== undefined) await dismantleEndpoint(context, still);
     });
+  }
+}
+
+/**
+ * Docker gives the address to another one when the old sandbox is gone for it; the kernel takes its namespace apart later, on a queue of its
+ * own (cleanup_net()), on a busy machine seconds later. A refusal would be the end of a container that is to start with dockerd: 20.10
+ * tries that once.
+ */
+async function staysAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
+  const deadline = performance.now() + context.patience;
+  for (;;) {
+    if (!(await isAlive(context, endpoint))) return false;
+    if (performance.now() >= deadline) return true;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   }
 }
 
@@ -234,13 +256,17 @@ export async function isAlive(context: Context, endpoint: EndpointRecord): Promi
   return isHeld(endpoint, await context.kernel.facts({ firewall: false, netns: whereabouts([endpoint]) }));
 }
 
-/** Where to look for links of which no end stays behind: the namespaces that Docker has taken them to. */
+/** Which namespaces tell where an endpoint's link is: ours that one end stays in; where no end stays behind, the one that Docker has taken it to. */
 export function whereabouts(endpoints: readonly EndpointRecord[]): readonly NetnsPath[] {
   return endpoints.flatMap((endpoint) => {
     const key = dockersKey(endpoint);
     const isSingle = endpoint.plan.some((step) => step.do === 'link.add' && step.link.kind === 'macvlan');
-    return isSingle && key !== undefined ? [key] : [];
+    return [...(isSingle && key !== undefined ? [key] : []), ...ownNetns(endpoint)];
   });
+}
+
+function ownNetns({ plan }: EndpointRecord): readonly NetnsPath[] {
+  return plan.flatMap((step) => (step.do === 'link.add' && step.netns !== undefined ? [step.netns] : []));
 }
 
 /** The sandbox of Docker's that the endpoint is in, or has just left. */
@@ -249,17 +275,21 @@ export function dockersKey({ attachment, left }: EndpointRecord): string | undef
 }
 
 /** As isAlive; the facts must have the endpoint's whereabouts. */
-export function isHeld({ id, plan }: EndpointRecord, { host, netns }: Facts): boolean {
-  const isAway = plan.some((step) => {
+export function isHeld(endpoint: EndpointRecord, { host, netns }: Facts): boolean {
+  const isAway = endpoint.plan.some((step) => {
     if (step.do !== 'link.add') return false;
     // Where the other end is made in the daemon's namespace it is elsewhere from the start.
     const isHome = step.link.kind === 'veth' && host.links.get(step.link.peer.name)?.mark !== undefined;
     const links = step.netns === undefined ? host.links : netns.get(step.netns)?.links;
     return links?.get(step.name)?.peerElsewhere === true && !isHome;
   });
+  const own = ownNetns(endpoint);
   return (
     isAway ||
-    [...netns.values()].some(({ links }) => [...links.values()].some((link) => link.mark?.endpoint === id))
+    [...netns].some(
+      ([path, { links }]) =>
+        !own.includes(path) && [...links.values()].some((link) => link.mark?.endpoint === endpoint.id),
+    )
   );
 }
 

@@ -25,6 +25,8 @@ export const ERROR_CODES = {
   /** A port of the host that somebody holds: the message names address, port and who. */
   'port-taken': 409,
   'pool-exhausted': 409,
+  /** No DHCP server gave an address in time; nothing was made. */
+  'lease-unanswered': 504,
   /** The kernel refused: carries operation, errno and the kernel's own words. */
   kernel: 500,
   /** The state could not be made durable; nothing was changed. */

@@ -2,11 +2,13 @@
 import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store } from '../store/store.ts';
+import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
-import type { Context } from './context.ts';
+import { type Context, driverOf } from './context.ts';
 import type { Driver, Encryption } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
+import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
 import { renewAllKeys } from './renewal.ts';
@@ -14,7 +16,9 @@ import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
+import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
   readonly kernel: Kernel;
@@ -28,23 +32,19 @@ export interface CnmOptions {
   readonly advertise?: Ip;
   /** What encrypted networks are encrypted with now. */
   readonly encryption?: () => Encryption | undefined;
+  /** Absent: no network can have its addresses from a DHCP server. */
+  readonly leases?: Leases;
   readonly now?: () => Date;
+  /** Milliseconds to wait for the end of a sandbox whose address Docker gives to another container. Default 10 s; Docker waits at least 15. */
+  readonly patience?: number;
 }
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const {
-    kernel,
-    store,
-    drivers,
-    log,
-    runDir,
-    engine,
-    advertise,
-    encryption,
-    now = () => new Date(),
-  } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases, encryption } = options;
+  const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
+  const swarm = new Swarm(store, now);
   const context: Context = {
     kernel,
     records,
@@ -53,17 +53,22 @@ export function createCnm(options: CnmOptions): Cnm {
     log,
     runDir,
     engine,
-    host: {
+    leases,
+    host: () => ({
       netnsDir: `${runDir}/netns`,
       ...(advertise !== undefined && { advertise }),
-      get encryption() {
-        return encryption?.();
-      },
-    },
+      encryption: encryption?.(),
+      nodes: swarm.nodes().map(({ address }) => address),
+    }),
+    swarm,
     now,
+    patience,
     claimed: new Set(),
     entering: new Map(),
     ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
+    checks: new Set(),
   };
   const gate = new Gate();
   return {
@@ -83,6 +88,20 @@ export function createCnm(options: CnmOptions): Cnm {
     joinSandbox: (reference, spec) => gate.pass(() => sandboxes.joinSandbox(context, reference, spec)),
     leaveSandbox: (reference, network) =>
       gate.pass(() => sandboxes.leaveSandbox(context, reference, network)),
+    allocateNetwork: (spec) =>
+      gate.pass(() => swarm.allocate(driverOf(context, spec.driver), spec, records.networks())),
+    freeNetwork: (id) => gate.pass(() => swarm.free(id)),
+    addNode: (node) =>
+      gate.pass(async () => {
+        if (await swarm.add(node)) await followHosts(context);
+      }),
+    removeNode: (address) =>
+      gate.pass(async () => {
+        if (await swarm.remove(address)) await followHosts(context);
+      }),
+    followHosts: () => gate.pass(() => followHosts(context)),
+    nodes: () => swarm.nodes(),
+    allocations: () => swarm.allocations(),
     networks: () => records.networks(),
     network: (id) => records.network(id),
     endpoints: (network) => records.endpoints(network),
@@ -91,6 +110,7 @@ export function createCnm(options: CnmOptions): Cnm {
     watch: (listener) => records.watch(listener),
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
+    checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     renewKeys: (retire) => gate.pass(() => renewAllKeys(context, retire)),

@@ -3,6 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Plan } from '../kernel/step.ts';
+import type { Leased } from './leases.ts';
 
 export type NetworkId = string;
 export type EndpointId = string;
@@ -46,6 +47,8 @@ export interface NetworkSpec {
 export interface NetworkWithPresence extends NetworkSpec {
   /** What this host holds of it while it has endpoints on it (`Driver.presence`); absent while it has none. */
   readonly presence?: Plan;
+  /** Steps of a former presence that are being undone: see presence.ts. */
+  readonly former?: Plan;
 }
 
 /** A network that was planned. */
@@ -80,6 +83,8 @@ export interface EndpointSpec {
   readonly aliases?: readonly string[];
   readonly address?: Prefix;
   readonly addressV6?: Prefix;
+  /** What a DHCP server gave; `address` is its address. */
+  readonly leased?: Leased;
   readonly mac?: Mac;
   /** Driver options of the endpoint, flat strings (`--network name=n,driver-opt=k=v`). */
   readonly options: Readonly<Record<string, string>>;
@@ -103,6 +108,10 @@ export interface EndpointRecord extends EndpointSpec {
   readonly attachment?: Attachment;
   /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
   readonly left?: string;
+  /** The SandboxKey in which its interface was told what to do with router advertisements: see advertisements.ts. */
+  readonly settledIn?: string;
+  /** When its link was last put back because the interface that it is on had gone and come back. */
+  readonly putBackAt?: string;
   /** External connectivity as programmed: what was asked for, what it became, and its plan. */
   readonly external?: External;
 }
@@ -154,6 +163,8 @@ export interface JoinInfo {
   readonly gateway?: Ip;
   readonly gatewayV6?: Ip;
   readonly routes: readonly StaticRoute[];
+  /** Whether it takes addresses and routes that routers advertise; absent = as the sandbox has it. */
+  readonly routerAdvertisements?: boolean;
   /** True = Docker must not add docker_gwbridge (internal networks). */
   readonly disableGatewayService: boolean;
 }

@@ -29,12 +29,10 @@ function endpoint(n: number, host: number): EndpointSpec {
   return { id, network: network(n).id, address: prefix(`10.${n}.0.${host}/24`), options: {}, ports: [] };
 }
 
-function setup(): { kernel: FakeKernel; cnm: Cnm } {
+function setup({ patience = 0 } = {}): { kernel: FakeKernel; cnm: Cnm } {
   const kernel = fakeKernel();
-  return {
-    kernel,
-    cnm: createCnm({ kernel, store: memoryStore(), drivers: [bridge], log: silent, runDir: '/run/cnm' }),
-  };
+  const parts = { kernel, store: memoryStore(), drivers: [bridge], log: silent };
+  return { kernel, cnm: createCnm({ ...parts, runDir: '/run/cnm', patience }) };
 }
 
 t.test('the same id with other contents is a conflict that shows both', async (t) => {
@@ -133,6 +131,24 @@ t.test('other ports than before replace them; when they cannot be had, the old o
   t.same(cnm.endpoints(), before[1], 'what cannot be is refused before anything is taken away');
   await publish(2);
   t.match(kernel.snapshot(), { heldPorts: ['tcp 0.0.0.0 9000', 'tcp 0.0.0.0 7000'].slice(0, 1) });
+});
+
+t.test('an address whose holder is dying is waited for', async (t) => {
+  const { cnm, kernel } = setup({ patience: 60_000 });
+  await cnm.createNetwork(network(1));
+  const old = endpoint(1, 2);
+  await cnm.createEndpoint(old);
+  const { srcName } = await cnm.join(network(1).id, old.id, '/var/run/docker/netns/x');
+  kernel.moveAway(srcName, '/var/run/docker/netns/x', 'eth0');
+  const coming = cnm.createEndpoint({ ...old, id: 'ff'.repeat(32) });
+  setTimeout(() => {
+    kernel.destroyNetns('/var/run/docker/netns/x');
+  }, 100);
+  await t.resolves(coming);
+  t.same(
+    cnm.endpoints().map(({ id }) => id),
+    ['ff'.repeat(32)],
+  );
 });
 
 t.test('an address is held once: a lost endpoint of Docker gives way, a living one does not', async (t) => {

@@ -6,12 +6,14 @@ import { abandon, apply, type Context, driverOf, PLANNING, revert } from './cont
 import { dismantleEndpoint } from './endpoints.ts';
 import { IPV6_DISABLED } from './driver.ts';
 import { CnmError } from './errors.ts';
+import { withoutNullPool } from './leasing.ts';
 import { dismantlePresence } from './presence.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
 import { ownSteps, sharing } from './shared.ts';
 
-export function createNetwork(context: Context, spec: NetworkSpec): Promise<void> {
-  return context.queues.run(spec.id, async () => {
+export function createNetwork(context: Context, given: NetworkSpec): Promise<void> {
+  return context.queues.run(given.id, async () => {
+    const spec = withoutNullPool(context, given);
     const known = context.records.network(spec.id);
     if (known?.state === 'ready') {
       assertSame(known, spec);
@@ -25,7 +27,7 @@ export function createNetwork(context: Context, spec: NetworkSpec): Promise<void
 
 /** What the network needs at once, and what it will need on this host with its first endpoint. */
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
-  const { plan, presence } = await planned(context, spec);
+  const { plan, presence } = await planned(context, withoutNullPool(context, spec));
   return [...plan, ...presence];
 }
 
@@ -41,7 +43,7 @@ async function planned(
   const plan = driver.network(spec, facts, context.records.networks());
   const found = driver.found?.(spec, facts);
   const { warnings = [] } = driver.appearance?.(spec, facts) ?? {};
-  const presence = driver.presence?.(spec, facts, context.host) ?? [];
+  const presence = driver.presence?.(spec, facts, context.host()) ?? [];
   return { plan, ...(found && { found }), warnings, presence };
 }
 
@@ -66,6 +68,7 @@ export function deleteNetwork(context: Context, id: NetworkId): Promise<void> {
 /** To be called in the network's queue. Brings a record of any state to nothing. */
 export async function dismantleNetwork(context: Context, network: NetworkRecord): Promise<void> {
   for (const endpoint of context.records.endpoints(network.id)) await dismantleEndpoint(context, endpoint);
+  await context.leases?.giveBackAll(network.id);
   const left = context.records.network(network.id) ?? network;
   if (left.state !== 'removing') await context.records.putNetwork({ ...left, state: 'removing' });
   await dismantlePresence(context, { ...left, state: 'removing' });

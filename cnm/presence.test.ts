@@ -6,6 +6,7 @@ import { overlay } from '../drivers/overlay/index.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { createCnm } from './index.ts';
+import { createReclaimer } from './reclaim.ts';
 import { silent } from './log.ts';
 import type { EndpointSpec, NetworkSpec } from './model.ts';
 
@@ -20,6 +21,7 @@ const network: NetworkSpec = {
   ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
   ipv6: [],
 };
+const SANDBOX = '/var/run/docker/netns/x';
 const NETNS = `/run/cnm/netns/ov-${network.id.slice(0, 12)}`;
 
 function endpoint(n: number): EndpointSpec {
@@ -35,7 +37,8 @@ function endpoint(n: number): EndpointSpec {
 function bench() {
   const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] });
   const store = memoryStore();
-  const make = () => createCnm({ kernel, store, drivers: [overlay], log: silent, runDir: '/run/cnm' });
+  const make = () =>
+    createCnm({ kernel, store, drivers: [overlay], log: silent, runDir: '/run/cnm', patience: 0 });
   return { kernel, store, make, cnm: make() };
 }
 
@@ -50,6 +53,33 @@ t.test('with the first endpoint, until the last', async (t) => {
   await cnm.deleteEndpoint(network.id, endpoint(3).id);
   t.same(kernel.snapshot(), empty);
   t.equal(cnm.network(network.id)?.presence, undefined);
+});
+
+t.test('what Docker has forgotten stays while a living sandbox holds it', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  const old = endpoint(2);
+  await cnm.createEndpoint(old);
+  const { srcName } = await cnm.join(network.id, old.id, SANDBOX);
+  kernel.moveAway(srcName, SANDBOX, 'eth0');
+  let now = Date.now();
+  const view = { networks: () => Promise.resolve([]) };
+  const reclaimer = createReclaimer({ cnm, kernel, view, log: silent, now: () => now });
+  const looks = async () => {
+    const removed: string[] = [];
+    for (let look = 0; look < 3; look += 1) {
+      now += 60_000;
+      removed.push(...((await reclaimer.look()) ?? []));
+    }
+    return removed;
+  };
+  t.same(await looks(), []);
+  await t.rejects(cnm.createEndpoint({ ...endpoint(3), address: prefix('10.1.0.2/24') }), {
+    code: 'endpoint-conflict',
+  });
+  kernel.destroyNetns(SANDBOX);
+  t.same(await looks(), [`network ${network.id}`]);
+  t.same((await kernel.facts()).ourNetns, []);
 });
 
 t.test('endpoints that come and go at once', async (t) => {

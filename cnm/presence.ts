@@ -3,9 +3,11 @@
  * A driver without one has everything in the network's own plan. To be called in an endpoint's queue, or in the network's.
  */
 import { describe } from '../kernel/describe.ts';
+import type { Plan } from '../kernel/step.ts';
 import { apply, type Context, driverOf, networkOf, revert } from './context.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
+import { messageOf } from './records.ts';
 
 /** @returns The network as an endpoint can be made on it, and what to call when the endpoint has a record, or has failed. */
 export async function enter(
@@ -43,6 +45,44 @@ export async function vacate(context: Context, id: NetworkId): Promise<void> {
   });
 }
 
+/**
+ * Brings the presence of each network to what it is to be with the hosts of this moment (`Driver.follow`). What is new is made before
+ * what is old is undone. The record has both from the start, so that a crash between leaves nothing that nobody knows of.
+ */
+export async function followHosts(context: Context): Promise<void> {
+  for (const { id } of context.records.networks()) {
+    try {
+      await context.queues.share(id, () => context.queues.run(presenceQueue(id), () => follow(context, id)));
+    } catch (error) {
+      context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
+    }
+  }
+}
+
+async function follow(context: Context, id: NetworkId): Promise<void> {
+  const network = context.records.network(id);
+  if (network?.presence === undefined) return;
+  const { presence: present, former = [] } = network;
+  const presence = driverOf(context, network.driver).follow?.(network, context.host()) ?? present;
+  const gone = without([...present, ...former], presence);
+  const added = without(presence, present);
+  if (gone.length === 0 && added.length === 0) return;
+  await context.records.putNetwork({ ...network, presence, former: gone });
+  await apply(context, `join network ${id.slice(0, 12)}`, added);
+  await revert(context, `leave network ${id.slice(0, 12)}`, gone);
+  const { former: undone, ...rest } = { ...network, presence, former: gone };
+  await context.records.putNetwork(rest);
+  context.log.debug(
+    { network: id.slice(0, 12), added: added.map(describe), gone: undone.map(describe) },
+    'the hosts of the network have changed',
+  );
+}
+
+function without(plan: Plan, other: Plan): Plan {
+  const known = new Set(other.map((step) => JSON.stringify(step)));
+  return plan.filter((step) => !known.has(JSON.stringify(step)));
+}
+
 export function isHeld(context: Context, id: NetworkId): boolean {
   return context.entering.has(id) || context.records.endpoints(id).length > 0;
 }
@@ -50,9 +90,11 @@ export function isHeld(context: Context, id: NetworkId): boolean {
 /** Brings it to nothing, whatever of it there is. */
 export async function dismantlePresence(context: Context, network: NetworkRecord): Promise<void> {
   if (network.presence === undefined) return;
-  await revert(context, `leave network ${network.id.slice(0, 12)}`, network.presence);
+  const plan = [...network.presence, ...(network.former ?? [])];
+  await revert(context, `leave network ${network.id.slice(0, 12)}`, plan);
   const rest = { ...network };
   Reflect.deleteProperty(rest, 'presence');
+  Reflect.deleteProperty(rest, 'former');
   await context.records.putNetwork(rest);
 }
 
@@ -61,7 +103,7 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
   const network = networkOf(context, id);
   if (network.presence !== undefined) return network;
   const facts = await context.kernel.facts({ firewall: false });
-  const presence = driverOf(context, network.driver).presence?.(network, facts, context.host) ?? [];
+  const presence = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
   const record = { ...network, presence };
   await context.records.putNetwork(record);
   try {

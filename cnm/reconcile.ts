@@ -6,11 +6,13 @@ import type { Facts } from '../kernel/facts.ts';
 import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
 import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
+import { settleAdvertisements } from './advertisements.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint, dockersKey, whereabouts, wholePlan } from './endpoints.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
 import { singly } from './ports.ts';
+import { awaited, intoContainer, isOrphaned, notePutBack, rememberNames, tellOfParents } from './parents.ts';
 import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
 import { messageOf } from './records.ts';
@@ -30,9 +32,7 @@ interface Desired {
 export async function drift(context: Context): Promise<Drift> {
   const wanted = desired(context);
   const facts = await context.kernel.facts(query(wanted));
-  const differences = wanted
-    .map((one) => difference(context, one, facts))
-    .filter((one) => one.missing.length > 0);
+  const differences = differencesOf(context, wanted, facts);
   return { differences, orphans: orphans(context, facts), rulesetCurrent: facts.rulesetCurrent };
 }
 
@@ -54,7 +54,9 @@ export async function reconcile(
   const { undone, finished } = await settle(context, failed);
   await context.kernel.prepare();
   const { differences } = await drift(context);
+  tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, forwarding);
+  await attempt(failed, () => settleAdvertisements(context));
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
   return { undone, finished, repaired, removed, failed };
@@ -71,10 +73,10 @@ export async function repairLinks(context: Context): Promise<ReconcileReport> {
     plan: one.plan.filter((step) => !isFirewall(step)),
   }));
   const facts = await context.kernel.facts({ ...query(wanted), firewall: false });
-  const differences = wanted
-    .map((one) => difference(context, one, facts))
-    .filter((one) => one.missing.length > 0);
+  const differences = differencesOf(context, wanted, facts);
+  tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, false);
+  await attempt(failed, () => settleAdvertisements(context));
   return { undone: [], finished: [], repaired, removed: [], failed };
 }
 
@@ -168,15 +170,16 @@ async function repair(
   return inQueue(context, found, async () => {
     const now = desired(context).find((one) => one.object === found.object && one.id === found.id);
     if (now === undefined) return undefined;
-    const current = difference(
-      context,
-      now,
-      await context.kernel.facts({ ...query([now]), firewall: now.plan.some(isFirewall) }),
-    );
+    const facts = await context.kernel.facts({ ...query([now]), firewall: now.plan.some(isFirewall) });
+    const current = difference(context, now, facts);
+    if (!current.repairable) return undefined;
     const ofDocker = context.records.network(found.id)?.origin === 'docker';
     const missing = current.missing.filter((step) => forwarding || !ofDocker || !isForwarding(step));
     if (missing.length === 0) return undefined;
-    await sharing(context, now.plan, () => putBack(context, missing));
+    const isOut = now.endpoint !== undefined && isOrphaned(missing) ? now.endpoint : undefined;
+    const inside = isOut === undefined ? [] : intoContainer(context, isOut, facts);
+    await sharing(context, now.plan, () => putBack(context, [...missing, ...inside]));
+    if (isOut !== undefined) await notePutBack(context, isOut);
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
     return { ...current, missing };
   });
@@ -271,15 +274,29 @@ function query(wanted: readonly Desired[]): FactsQuery {
   return { plans: wanted.map(({ plan }) => plan), netns: whereabouts(endpoints) };
 }
 
+function differencesOf(context: Context, wanted: readonly Desired[], facts: Facts): readonly Difference[] {
+  rememberNames(context, facts);
+  return wanted.map((one) => difference(context, one, facts)).filter((one) => one.missing.length > 0);
+}
+
 function difference(context: Context, wanted: Desired, facts: Facts): Difference {
   const missing = context.kernel.missing(wanted.plan, facts);
-  // A link that Docker had moved into a sandbox of its own and that is gone: only a new start of the container brings it back.
-  const lost =
-    wanted.endpoint !== undefined &&
-    dockersKey(wanted.endpoint) !== undefined &&
-    missing.some((step) => step.do === 'link.add' && ['veth', 'macvlan'].includes(step.link.kind));
+  const awaits = awaited(context, missing, facts);
   const { object, id, network } = wanted;
-  return { object, id, ...(network !== undefined && { network }), missing, repairable: !lost };
+  return {
+    ...{ object, id, missing },
+    ...(network !== undefined && { network }),
+    ...(awaits !== undefined && { awaits }),
+    repairable: awaits === undefined && !isLost(wanted, missing, facts),
+  };
+}
+
+/** A link that Docker had moved into a sandbox of its own and that is gone, for good where we cannot do again what Docker did. */
+function isLost({ endpoint }: Desired, missing: Plan, facts: Facts): boolean {
+  if (endpoint === undefined || dockersKey(endpoint) === undefined) return false;
+  if (missing.some((step) => step.do === 'link.add' && step.link.kind === 'veth')) return true;
+  const { attachment } = endpoint;
+  return isOrphaned(missing) && (attachment === undefined || !facts.netns.has(attachment.key));
 }
 
 function orphans(context: Context, facts: Facts): readonly Orphan[] {
@@ -312,7 +329,8 @@ function accountedFor(context: Context): ReadonlySet<string> {
   const networks = records.networks().flatMap(wholeNetwork);
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
   const endpoints = records.endpoints().flatMap(wholePlan);
-  return new Set([...networks, ...sandboxes, ...endpoints].flatMap(namesOf));
+  const checks = [...context.checks].flat();
+  return new Set([...networks, ...sandboxes, ...endpoints, ...checks].flatMap(namesOf));
 }
 
 function namesOf(step: Step): readonly string[] {

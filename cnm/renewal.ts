@@ -29,7 +29,7 @@ async function renew(context: Context, id: NetworkId, retire: boolean): Promise<
   if (network?.presence === undefined || network.state !== 'ready') return false;
   const held = network.presence.filter(isKey);
   const facts = await context.kernel.facts({ firewall: false });
-  const planned = driverOf(context, network.driver).presence?.(network, facts, context.host) ?? [];
+  const planned = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
   const wanted = planned.filter(isKey);
   const fresh = without(wanted, held);
   const stale = retire ? without(held, wanted) : [];

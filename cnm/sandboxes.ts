@@ -1,7 +1,7 @@
 /** Sandboxes of our own: network namespaces that we make, fill and delete. What Docker does with its sandboxes, done here. */
 import { randomBytes } from 'node:crypto';
-import { addressOf, familyOfPrefix, prefix } from '../address/prefix.ts';
-import type { Plan, RouteAdd, Step } from '../kernel/step.ts';
+import { familyOfPrefix, lengthOf, type Prefix, prefix } from '../address/prefix.ts';
+import type { NetnsPath, Plan, RouteAdd, Step } from '../kernel/step.ts';
 import { abandon, apply, type Context, inEndpoint, PLANNING, revert } from './context.ts';
 import { dismantleEndpoint, establishEndpoint, joinInfo } from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -177,7 +177,17 @@ function attachmentPlan(
 ): Plan {
   const neighbours = endpointsIn(context, sandbox);
   const as = freeName(info.dstPrefix, neighbours);
-  const netns = sandbox.path;
+  return insidePlan(sandbox.path, as, endpoint, info, neighbours);
+}
+
+/** The link of an endpoint moved into a namespace, and all that it needs there. `neighbours`: who may have the default route already. */
+export function insidePlan(
+  netns: NetnsPath,
+  as: string,
+  endpoint: EndpointRecord,
+  info: JoinInfo,
+  neighbours: readonly EndpointRecord[] = [],
+): Plan {
   const steps: Step[] = [{ do: 'link.move', link: info.srcName, to: netns, as, mac: endpoint.mac }];
   // As Docker does: an interface with no IPv6 address has no IPv6 at all, not even a link-local address.
   const disabled = endpoint.addressV6 === undefined ? '1' : '0';
@@ -188,6 +198,8 @@ function attachmentPlan(
     value: disabled,
     keep: true,
   });
+  if (endpoint.addressV6 !== undefined && info.routerAdvertisements !== undefined)
+    steps.push(advertisementStep(netns, as, info.routerAdvertisements));
   for (const address of [endpoint.address, endpoint.addressV6]) {
     if (address !== undefined) steps.push({ do: 'addr.add', netns, link: as, prefix: address });
   }
@@ -241,8 +253,18 @@ export async function inheritDefaultRoute(context: Context, sandbox: SandboxReco
   }
 }
 
+/** Whether an interface takes what routers advertise. 2: also where it forwards (Documentation/networking/ip-sysctl.rst, accept_ra). */
+export function advertisementStep(netns: NetnsPath, link: string, takes: boolean): Step {
+  const key = `net.ipv6.conf.${link.replaceAll('.', '/')}.accept_ra`;
+  return { do: 'sysctl.set', netns, key, value: takes ? '2' : '0', keep: true };
+}
+
 function isDefaultRoute(step: Step): step is RouteAdd {
-  return step.do === 'route.add' && ['0.0.0.0', '::'].includes(addressOf(step.to)) && step.to.endsWith('/0');
+  return step.do === 'route.add' && isDefault(step);
+}
+
+export function isDefault({ to }: { readonly to: Prefix }): boolean {
+  return lengthOf(to) === 0;
 }
 
 /** `eth0`, `eth1`, …: the lowest number that is free in the sandbox, as Docker counts. */

@@ -23,6 +23,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     dnsServeStale: 0,
     overlayRekey: 43_200_000,
     dnsListen: [],
+    scope: 'local',
     logLevel: 'info',
     logFormat: 'text',
   });
@@ -116,6 +117,15 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
     [['--cluster', 'http://h:2379'], {}, /^--cluster: 'http:\/\/h:2379' is no etcd; it must be as etcd:/],
+    [['--cluster', 'etcdx://h'], {}, /^--cluster: 'etcdx:\/\/h' is no etcd/],
+    [['--cluster', 'etcd://h', '--cluster-ca', '/ca'], {}, /^--cluster-ca: it is for --cluster etcds:/],
+    [['--cluster-key', '/k'], {}, /^--cluster-key: it is for --cluster etcds:/],
+    [
+      ['--cluster', 'etcds://h', '--cluster-cert', '/c'],
+      {},
+      /^--cluster-cert: --cluster-cert and --cluster-key must be given both/,
+    ],
+    [['--cluster', 'etcds://h', '--cluster-ca', 'ca'], {}, /^--cluster-ca: 'ca' is not an absolute path/],
     [['--cluster', 'etcd://'], {}, /^--cluster: '' is not a host, or host:port/],
     [['--cluster', 'etcd://h:2379,h:0'], {}, /^--cluster: 'h:0' is not a host/],
     [['--cluster', 'etcd://h:2379/x'], {}, /^--cluster: 'h:2379\/x' is not a host/],

@@ -4,6 +4,7 @@ import type { Log } from '../cnm/log.ts';
 import type { Dns } from '../dns/service.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store, StoreNotice } from '../store/store.ts';
+import type { Dhcp } from './dhcp.ts';
 import { logReport, type Upkeep } from './upkeep.ts';
 
 export interface StartParts {
@@ -14,6 +15,7 @@ export interface StartParts {
   readonly upkeep: Upkeep;
   readonly dns: Dns;
   readonly overlay: { start(): void };
+  readonly dhcp: Dhcp;
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
   readonly reclaimLeases: () => Promise<unknown>;
@@ -28,6 +30,7 @@ export async function start({
   upkeep,
   dns,
   overlay,
+  dhcp,
   version,
   reclaimLeases,
 }: StartParts): Promise<void> {
@@ -36,8 +39,10 @@ export async function start({
   await kernel.prepare();
   const removeOrphans = isComplete(store);
   logReport(log, await cnm.reconcile({ removeOrphans, forwarding: false }));
+  await cnm.followHosts();
   if (!removeOrphans) await tellOfOrphans(cnm, log);
   await reclaimLeases();
+  await dhcp.start();
   await dns.start();
   overlay.start();
   upkeep.start();

@@ -3,6 +3,7 @@ import { Chore } from './chore.ts';
 import type { Cnm, EngineNetwork, EngineView, ReconcileReport } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import { createReclaimer } from '../cnm/reclaim.ts';
+import { createSwarmAgreement } from '../cnm/swarm-agreement.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 
 export interface UpkeepParts {
@@ -65,13 +66,16 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
     );
   });
   const reclaimer = createReclaimer({ cnm, kernel, view: engine, log, minimumAge, interval });
+  const swarm = createSwarmAgreement({ cnm, log, minimumAge, interval });
   let suspiciousUntil = 0;
   const reclaim = new Chore("the comparison with Docker's list", log, async () => {
     try {
       await reclaimer.look();
       // After the endpoints, which speak for their addresses.
       const listed = await engine.networks();
-      if (listed !== undefined) await leases?.look(listed);
+      if (listed === undefined) return;
+      await leases?.look(listed);
+      await swarm.look(listed);
     } finally {
       reclaim.within(Date.now() < suspiciousUntil ? pace.reclaimSoon : pace.reclaimEvery);
     }

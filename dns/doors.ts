@@ -1,8 +1,10 @@
 /** The places where the resolver is to be asked, opened and closed as sandboxes and networks come and go. */
+import { statSync } from 'node:fs';
 import { GATEWAY_DNS_PORT } from '../address/dns-port.ts';
 import { type Ip, familyOf, ip, parseIp } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
+import { DNS_OPTION, dnsPlace } from '../cnm/dns-options.ts';
 import type { Log } from '../cnm/log.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
 import type { Door, Resolver } from './resolver.ts';
@@ -20,9 +22,6 @@ export const SANDBOX_ADDRESS = ip('127.0.0.11');
 /** In Docker's sandboxes, where Docker's own has that one. */
 export const DOCKER_ADDRESS = ip('127.0.0.12');
 export const PORT = 53;
-
-/** Of a network: `gateway` (default), also in its containers' sandboxes, or nowhere. */
-export const DNS_OPTION = 'dns';
 
 interface DoorSpec {
   readonly key: string;
@@ -57,8 +56,12 @@ export interface DoorsParts {
   readonly listen: readonly { readonly address: Ip; readonly port: number }[];
 }
 
-/** Milliseconds until a door that could not be opened is tried again. */
-const AGAIN = 5_000;
+/**
+ * Milliseconds until a door that could not be opened is tried again, at first and at last. Docker tells of a container's sandbox a moment before
+ * it is there.
+ */
+const AGAIN_FIRST = 50;
+const AGAIN_LAST = 5_000;
 
 export class Doors {
   readonly #parts: DoorsParts;
@@ -66,6 +69,7 @@ export class Doors {
   #working: Promise<void> = Promise.resolve();
   #due = false;
   #again: NodeJS.Timeout | undefined;
+  #patience = AGAIN_FIRST;
   #closed = false;
 
   constructor(parts: DoorsParts) {
@@ -104,11 +108,13 @@ export class Doors {
     for (const key of [...this.#held.keys()]) if (!wanted.has(key)) await this.#shut(key);
     for (const spec of wanted.values()) {
       const held = this.#held.get(spec.key);
+      if (held === undefined) this.#patience = AGAIN_FIRST;
       if (held === undefined || held.error !== undefined) await this.#open(spec, held?.error);
     }
     clearTimeout(this.#again);
-    if ([...this.#held.values()].some(({ error }) => error !== undefined))
-      this.#again = setTimeout(() => void this.sync(), AGAIN);
+    if (![...this.#held.values()].some(({ error }) => error !== undefined)) return;
+    this.#again = setTimeout(() => void this.sync(), this.#patience);
+    this.#patience = Math.min(AGAIN_LAST, this.#patience * 2);
   }
 
   async #shut(key: string): Promise<void> {
@@ -163,7 +169,6 @@ export class Doors {
     return { key: `${netns} ${address}`, address, port: PORT, netns, door };
   }
 
-  /** Of each address of the plan that stands on the bridge: an inhibited or isolated one is not there. */
   #atGateway(network: NetworkRecord): readonly DoorSpec[] {
     const { zone } = this.#parts;
     const title = () => zone.network(network.id)?.network.name ?? network.id.slice(0, 12);
@@ -175,10 +180,9 @@ export class Doors {
         zone.viewFrom(network.id, parseIp(client.includes('%') ? client.replace(/%.*$/, '') : client)),
       owner: (client) => client,
     };
-    return gatewaysOf(network).map((address) => ({
-      key: `${network.id} ${address}`,
-      address,
-      port: GATEWAY_DNS_PORT,
+    return gatewaysOf(network).map((gateway) => ({
+      key: `${network.id} ${gateway.address} ${identityOf(gateway.netns)}`,
+      ...gateway,
       door,
     }));
   }
@@ -205,13 +209,35 @@ export class Doors {
   }
 }
 
-/** Addresses on which a network's own resolver listens: those that its plan leads there. */
-export function gatewaysOf({ plan, ipv4, ipv6 }: NetworkRecord): readonly Ip[] {
+export interface GatewayDoor {
+  readonly address: Ip;
+  readonly port: number;
+  /** Absent: the host's. */
+  readonly netns?: string;
+}
+
+/**
+ * Where a network's own resolver listens: on the host, at those gateways that the plan leads there (an inhibited or isolated one is not on
+ * the bridge); or at the gateways in the network's own namespace, where port 53 is nobody else's.
+ */
+export function gatewaysOf({ plan, presence, options, ipv4, ipv6 }: NetworkRecord): readonly GatewayDoor[] {
   const led = new Set(
     plan.flatMap((step) => (step.do === 'nft.element' && /^dns[46]$/.test(step.set) ? [step.key[1]] : [])),
   );
-  return [...ipv4, ...ipv6].flatMap(({ gateway }) => {
+  const onHost = [...ipv4, ...ipv6].flatMap(({ gateway }) => {
     const address = gateway === undefined ? undefined : addressOf(gateway);
-    return address !== undefined && led.has(address) ? [address] : [];
+    return address !== undefined && led.has(address) ? [{ address, port: GATEWAY_DNS_PORT }] : [];
   });
+  if (dnsPlace(options) === 'off') return onHost;
+  const inside = (presence ?? []).flatMap((step) =>
+    step.do === 'addr.add' && step.netns !== undefined && !step.prefix.startsWith('fe80:')
+      ? [{ address: addressOf(step.prefix), port: PORT, netns: step.netns }]
+      : [],
+  );
+  return [...onHost, ...inside];
+}
+
+/** A namespace that is made anew has the path of the former one. Whoever holds a socket in that keeps its number from being given again. */
+function identityOf(netns: string | undefined): string {
+  return netns === undefined ? '' : `${netns} ${statSync(netns, { throwIfNoEntry: false })?.ino ?? 0}`;
 }

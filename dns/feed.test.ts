@@ -6,6 +6,7 @@ import { createCnm } from '../cnm/index.ts';
 import type { Cnm, EngineContainer } from '../cnm/cnm.ts';
 import type { NetworkSpec } from '../cnm/model.ts';
 import { bridge } from '../drivers/bridge/index.ts';
+import type { Plan } from '../kernel/step.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { gatewaysOf } from './doors.ts';
@@ -178,5 +179,54 @@ t.test('the gateways that a plan leads to the resolver', async (t) => {
     options: { dns: 'off' },
     ipv4: [{ addressSpace: 'x', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} }],
   });
-  t.same(w.cnm.networks().map(gatewaysOf), [['10.1.0.1'], []]);
+  t.same(w.cnm.networks().map(gatewaysOf), [[{ address: '10.1.0.1', port: 61053 }], []]);
+});
+
+t.test('the gateways in a namespace of the network’s own', async (t) => {
+  const w = world();
+  await w.cnm.createNetwork(NETWORK);
+  const [made] = w.cnm.networks();
+  const netns = '/run/cnm/netns/ov-1';
+  const presence: Plan = [
+    { do: 'netns.add', path: netns },
+    { do: 'addr.add', netns, link: 'br0', prefix: prefix('10.5.0.1/24') },
+    { do: 'addr.add', netns, link: 'br0', prefix: prefix('fe80::1/64') },
+    { do: 'addr.add', netns, link: 'br1', prefix: prefix('fd00:5::1/64') },
+  ];
+  const doors = (options: NetworkSpec['options']) =>
+    made === undefined ? [] : gatewaysOf({ ...made, plan: [], presence, options });
+  t.same(doors({}), [
+    { address: '10.5.0.1', port: 53, netns },
+    { address: 'fd00:5::1', port: 53, netns },
+  ]);
+  t.same(doors({ dns: 'on' }), doors({}));
+  t.same(doors({ dns: 'off' }), []);
+});
+
+t.test('names of other hosts', async (t) => {
+  const w = world();
+  const other = (letter: string, name: string, network = NETWORK.id) => ({
+    ...{ id: id(letter), network, owner: `h2 ${letter}`, names: [name] },
+    ...{ addresses: [ip('10.1.0.77')], ports: [] },
+  });
+  w.feed.hearOthers({ what: 'all', hosts: [other('e', 'far'), other('f', 'away')] });
+  t.same(w.who('far'), [], 'kept while the network is not here');
+  await w.cnm.createNetwork(NETWORK);
+  t.same([w.who('far'), w.who('away')], [['ee'], ['ff']]);
+  w.feed.hear({ what: 'network', id: NETWORK.id, name: 'demo' });
+  t.same(w.who('far.demo'), ['ee']);
+  w.feed.hearOthers({ what: 'host', host: other('e', 'renamed') });
+  t.same([w.who('far'), w.who('renamed')], [[], ['ee']]);
+  w.feed.hearOthers({ what: 'gone', network: NETWORK.id, id: id('f') });
+  t.same(w.who('away'), []);
+
+  await joined(w, 'c', '10.1.0.9');
+  w.feed.hearOthers({ what: 'host', host: other('c', 'stale') });
+  t.same([w.who('stale'), w.who('leased')], [[], ['cc']], 'who is here is as the records here have it');
+  await w.cnm.leave(NETWORK.id, id('c'));
+  await w.cnm.deleteEndpoint(NETWORK.id, id('c'));
+  t.same([w.who('stale'), w.who('leased')], [['cc'], []], 'and has moved when he is here no more');
+
+  w.feed.hearOthers({ what: 'all', hosts: [other('e', 'renamed')] });
+  t.same([w.who('renamed'), w.who('stale')], [['ee'], []], 'what is not told any more is gone');
 });

@@ -1,10 +1,12 @@
 /** Keeps the zone equal to the records of networks and endpoints, and to what Docker says that its containers are called. */
 import { addressOf } from '../address/prefix.ts';
+import { dnsServers } from '../cnm/dns-options.ts';
 import type { Cnm, EngineContainer, EngineNews, RecordChange } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
-import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
+import type { EndpointRecord } from '../cnm/model.ts';
 import type { PoolView } from '../ipam/ipam.ts';
 import type { ZoneHost, ZonePort } from './record.ts';
+import { Elsewhere, type OtherNews } from './elsewhere.ts';
 import type { Zone } from './zone.ts';
 
 export interface FeedParts {
@@ -15,11 +17,9 @@ export interface FeedParts {
   readonly ipam?: { pools(): readonly Pick<PoolView, 'pool' | 'leases'>[] };
 }
 
-/** The network's option with servers to forward to. */
-export const SERVERS_OPTION = 'dns.servers';
-
 export class Feed {
   readonly #parts: FeedParts;
+  readonly #elsewhere: Elsewhere;
   readonly #networkNames = new Map<string, string>();
   readonly #containers = new Map<string, EngineContainer>();
   /** Containers by endpoint. */
@@ -30,6 +30,8 @@ export class Feed {
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
+    const { cnm, zone } = parts;
+    this.#elsewhere = new Elsewhere(zone, (network, id) => cnm.endpoint(network, id) !== undefined);
   }
 
   /** Everything that there is. */
@@ -70,6 +72,11 @@ export class Feed {
       case 'gone':
         this.#forget(news.id);
     }
+  }
+
+  /** What the other hosts have. */
+  hearOthers(news: OtherNews): void {
+    this.#elsewhere.hear(news);
   }
 
   #nameNetwork(id: string, name: string): void {
@@ -118,14 +125,17 @@ export class Feed {
       ...(name !== undefined && { name }),
       internal: record.internal,
       subnets: [...record.ipv4, ...record.ipv6].map(({ pool }) => pool),
-      upstreams: serversOf(record),
+      upstreams: dnsServers(record.options),
     });
-    if (endpoints) for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    if (!endpoints) return;
+    for (const endpoint of cnm.endpoints(id)) this.#putEndpoint(id, endpoint.id);
+    this.#elsewhere.putNetwork(id);
   }
 
   #putEndpoint(network: string, id: string): void {
     const record = this.#parts.cnm.endpoint(network, id);
     const host = record === undefined ? undefined : this.#hostOf(record);
+    if (record === undefined && this.#elsewhere.takeBack(network, id)) return;
     if (host === undefined) this.#parts.zone.dropHost(network, id);
     else for (const name of this.#parts.zone.putHost(host)) this.#warn(name, network, id);
   }
@@ -178,10 +188,6 @@ export class Feed {
       'no domain name, and left out of the DNS: labels have 1 to 63 bytes and no spaces, commas or semicolons',
     );
   }
-}
-
-function serversOf({ options }: NetworkRecord): readonly string[] {
-  return (options[SERVERS_OPTION] ?? '').split(/[\s,]+/).filter((server) => server !== '');
 }
 
 const PROTOCOLS: Readonly<Record<number, ZonePort['proto']>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };

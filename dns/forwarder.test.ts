@@ -169,7 +169,7 @@ t.test('a server that is down is asked last, and taken back when it answers', as
   up = true;
   time = 60_000;
   t.equal(seen(await ask(from, 'd.example', [first, second])), '192.0.2.2', 'looked at beside');
-  for (let n = 0; first.upstream.isDown() && n < 200; n += 1)
+  for (let n = 0; first.upstream.isDown() && n < 3_000; n += 1)
     await new Promise((done) => setTimeout(done, 5));
   t.equal(seen(await ask(from, 'e.example', [first, second])), '192.0.2.1');
 });
@@ -259,8 +259,9 @@ t.test('an expired answer where nobody has a better one, as an option (RFC 8767)
   t.equal(one.asked.length, before, 'for half a minute nobody is asked');
   time = 100_000;
   way = silent;
-  t.match(await ask(from, 'a.example', [one]), { upstream: 'stale' }, 'also for silence');
-  t.match(await ask(from, 'b.example', [one]), { failed: 'timeout' }, 'not for what was never known');
+  const [known, never] = await Promise.all(['a.example', 'b.example'].map((name) => ask(from, name, [one])));
+  t.match(known, { upstream: 'stale' }, 'also for silence');
+  t.match(never, { failed: 'timeout' }, 'not for what was never known');
   time = 200_000;
   way = answering('192.0.2.9');
   t.equal(seen(await ask(from, 'a.example', [one])), '192.0.2.9', 'a new answer comes first');

@@ -58,7 +58,14 @@ export class Forwarder {
     this.#cache.clear();
   }
 
-  /** @param client who asks, for the sharing of what there is room for */
+  /** What these servers have answered before, when it still counts: at once, so that it costs no more than a name of ours. */
+  recall(question: Question, upstreams: readonly Upstream[]): Forwarded | undefined {
+    const key = keyAt(question, upstreams);
+    const reply = key === undefined ? undefined : this.#cache.get(key, this.#now());
+    return reply === undefined ? undefined : { reply, upstream: 'cache', cached: true };
+  }
+
+  /** Also what could be recalled. @param client who asks, for the sharing of what there is room for */
   async ask(
     query: Buffer,
     question: Question,
@@ -66,13 +73,10 @@ export class Forwarder {
     upstreams: readonly Upstream[],
     client: string,
   ): Promise<Forwarded> {
+    const kept = this.recall(question, upstreams);
+    if (kept !== undefined) return kept;
+    const key = keyAt(question, upstreams);
     const order = inOrder(upstreams);
-    // As they are listed: which of them is down at the moment is no matter.
-    const where = upstreams.map(({ address, port }) => `${address}#${port}`).join(' ');
-    const named = cacheKey(question);
-    const key = named === undefined ? undefined : `${where} ${named}`;
-    const kept = key === undefined ? undefined : this.#cache.get(key, this.#now());
-    if (kept !== undefined) return { reply: kept, upstream: 'cache', cached: true };
     if (order.length === 0) return { failed: 'none' };
     if (!this.#admits(client)) return this.#staleOr({ failed: 'overload' }, key);
     const result = this.#shared(query, question, transport, order, client, key);
@@ -190,6 +194,13 @@ export class Forwarder {
     for (const stop of [...this.#stops]) stop();
     this.#stops.clear();
   }
+}
+
+/** The servers as they are listed: which of them is down at the moment is no matter. */
+function keyAt(question: Question, upstreams: readonly Upstream[]): string | undefined {
+  const named = cacheKey(question);
+  if (named === undefined) return undefined;
+  return `${upstreams.map(({ address, port }) => `${address}#${port}`).join(' ')} ${named}`;
 }
 
 function isFailure(reply: Buffer): boolean {

@@ -1,7 +1,7 @@
 /** From a query to its answer: ours at once, others' when they have come. Knows no sockets of askers. */
 import { randomBytes } from 'node:crypto';
 import { decide } from './answer.ts';
-import type { Forwarder } from './forwarder.ts';
+import type { Forwarded, Forwarder } from './forwarder.ts';
 import { keyOf, type NameKey } from './name.ts';
 import { parseQuery, type Question, sizeLimit } from './question.ts';
 import type { Handled, QueryLog } from './query-log.ts';
@@ -122,8 +122,19 @@ export class Resolver {
     else if (decision.refuse !== undefined) finish(encodeFailure(query, question, decision.refuse), about);
     else if (question.name.endsWith(PROBES) && this.#comesBack(question))
       finish(encodeFailure(query, question, RCODE.REFUSED), { ...about, rule: 'loop' });
-    // Kept until the answer comes: the buffer of a datagram is its own, a TCP message is a part of a larger one.
-    else return this.#forward(query, question, transport, view, door.owner(client), limit, finish, about);
+    else {
+      const upstreams = this.#parts.upstreams(view);
+      const forwarded = (result: Forwarded) => {
+        handOn(result, query, question, limit, about, finish);
+      };
+      const kept = this.#parts.forwarder.recall(question, upstreams);
+      // The query is kept meanwhile: a datagram's buffer is its own, and so is a TCP message's.
+      if (kept === undefined)
+        return this.#parts.forwarder
+          .ask(query, question, transport, upstreams, door.owner(client))
+          .then(forwarded);
+      forwarded(kept);
+    }
     return undefined;
   }
 
@@ -133,27 +144,23 @@ export class Resolver {
     this.#parts.onLoop?.(Number(number));
     return true;
   }
+}
 
-  async #forward(
-    query: Buffer,
-    question: Question,
-    transport: 'udp' | 'tcp',
-    view: View,
-    client: string,
-    limit: number,
-    finish: (reply: Buffer, more: About) => void,
-    about: About,
-  ): Promise<void> {
-    const upstreams = this.#parts.upstreams(view);
-    const result = await this.#parts.forwarder.ask(query, question, transport, upstreams, client);
-    if ('failed' in result) {
-      finish(encodeFailure(query, question, RCODE.SERVFAIL), { ...about, upstream: result.failed });
-      return;
-    }
-    const reply = addressed(result.reply, query, question);
-    const fitting = reply.length <= limit ? reply : truncated(reply, question, limit);
-    finish(fitting, { ...about, upstream: result.upstream });
+function handOn(
+  result: Forwarded,
+  query: Buffer,
+  question: Question,
+  limit: number,
+  about: About,
+  finish: (reply: Buffer, more: About) => void,
+): void {
+  if ('failed' in result) {
+    finish(encodeFailure(query, question, RCODE.SERVFAIL), { ...about, upstream: result.failed });
+    return;
   }
+  const reply = addressed(result.reply, query, question);
+  const fitting = reply.length <= limit ? reply : truncated(reply, question, limit);
+  finish(fitting, { ...about, upstream: result.upstream });
 }
 
 /** A reply to somebody's question as the reply to this one: its number, and its letters (RFC 4343: others may have asked in capitals). */

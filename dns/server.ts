@@ -6,10 +6,11 @@ import type { Door, Resolver } from './resolver.ts';
 /** A bound socket of another namespace, or an address to bind here. A descriptor is ours from now on. */
 export type Binding = { readonly fd: number } | { readonly address: string; readonly port: number };
 
-/** As Kernel.drainDatagrams: what else waits at a socket, and the answers to it, many in one system call. */
+/** As Kernel.drainDatagrams: what has come in and what else waits at a socket, and the answers to it, many in one system call. */
 export type Drain = (
   fd: number,
   onDatagram: (message: Buffer, address: string, port: number, answer: (reply: Uint8Array) => void) => void,
+  first: { readonly message: Buffer; readonly address: string; readonly port: number },
 ) => void;
 
 export interface Serving {
@@ -20,8 +21,8 @@ export interface Serving {
 const RECEIVE_BUFFER = 2 ** 20;
 
 /**
- * Resolves when it is bound. With `drain`, `dgram` tells that something has come in, and reads the first; what waits behind it is read and
- * answered many at a time. It needs a descriptor of IPv4. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL
+ * Resolves when it is bound. With `drain`, `dgram` tells that something has come in, and reads the first; what waits behind it is read, and all
+ * is answered, many at a time. It needs a descriptor of IPv4. @throws what bind says: EADDRINUSE, EADDRNOTAVAIL
  */
 export async function serveUdp(
   binding: Binding,
@@ -60,7 +61,7 @@ export async function serveUdp(
   const send = (reply: Buffer, port: number, address: string) => {
     if (open) socket.send(reply, port, address);
   };
-  const further: Parameters<Drain>[1] = (query, address, port, answer) => {
+  const handle: Parameters<Drain>[1] = (query, address, port, answer) => {
     let here = true;
     resolver.handle(query, 'udp', door, address, (reply) => {
       if (here) answer(reply);
@@ -69,13 +70,15 @@ export async function serveUdp(
     here = false;
   };
   const batched = drain !== undefined && 'fd' in binding && family === 4 ? binding.fd : undefined;
-  socket.on('message', (query, { address, port }) => {
+  socket.on('message', (message, { address, port }) => {
+    // libuv may have read on after the socket was closed, and the descriptor may be another's by now.
+    if (!open) return;
+    if (batched !== undefined) drain?.(batched, handle, { message, address, port });
     // From port 0 anybody can send, and nobody can be answered there: `send` would throw.
-    if (port !== 0)
-      resolver.handle(query, 'udp', door, address, (reply) => {
+    else if (port !== 0)
+      resolver.handle(message, 'udp', door, address, (reply) => {
         send(reply, port, address);
       });
-    if (batched !== undefined && open) drain?.(batched, further);
   });
   return {
     close: () =>
@@ -92,14 +95,23 @@ const ignore = () => undefined;
 /** Per door. RFC 7766 section 6.2.2 leaves it to the server. */
 const CONNECTIONS_MAX = 200;
 /** Milliseconds without a query, or for the whole of one (RFC 7766 section 6.2.3: in the order of seconds). */
-const IDLE = 10_000;
-const MESSAGE = 5_000;
+export interface Patience {
+  readonly idle: number;
+  readonly message: number;
+}
+
+const PATIENCE: Patience = { idle: 10_000, message: 5_000 };
 /** Queries of one connection that wait for their answers; further ones are not read until then. */
 const PIPELINE = 64;
 /** Bytes that a client does not fetch. */
 const BACKLOG = 2 ** 18;
 
-export async function serveTcp(binding: Binding, door: Door, resolver: Resolver): Promise<Serving> {
+export async function serveTcp(
+  binding: Binding,
+  door: Door,
+  resolver: Resolver,
+  patience = PATIENCE,
+): Promise<Serving> {
   const connections = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
     // In the order in which they have last said something.
@@ -110,7 +122,7 @@ export async function serveTcp(binding: Binding, door: Door, resolver: Resolver)
     heard();
     socket.on('data', heard);
     socket.on('close', () => connections.delete(socket));
-    serveConnection(socket, door, resolver);
+    serveConnection(socket, door, resolver, patience);
     // The one that has said nothing for the longest time makes room for the newcomer.
     if (connections.size > CONNECTIONS_MAX) [...connections][0]?.destroy();
   });
@@ -140,7 +152,7 @@ function listening(server: Server, binding: Binding): Promise<void> {
 }
 
 /** Messages with their lengths before them (RFC 1035 section 4.2.2), answered as the answers come (RFC 7766 section 6.2.1.1). */
-function serveConnection(socket: Socket, door: Door, resolver: Resolver): void {
+function serveConnection(socket: Socket, door: Door, resolver: Resolver, patience: Patience): void {
   const client = socket.remoteAddress ?? '';
   let held: Buffer = Buffer.alloc(0);
   let waiting = 0;
@@ -171,9 +183,9 @@ function serveConnection(socket: Socket, door: Door, resolver: Resolver): void {
     }
     if (waiting >= PIPELINE) socket.pause();
     // For the whole message: more bytes, one by one, give no more time.
-    else if (held.length > 0) slow ??= setTimeout(() => socket.destroy(), MESSAGE);
+    else if (held.length > 0) slow ??= setTimeout(() => socket.destroy(), patience.message);
   };
-  socket.setTimeout(IDLE, () => socket.destroy());
+  socket.setTimeout(patience.idle, () => socket.destroy());
   socket.on('error', ignore);
   socket.on('close', () => {
     clearTimeout(slow);

@@ -6,6 +6,7 @@ import { CnmError } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import { type Bind, Doors, type DoorView } from './doors.ts';
+import type { OtherHosts } from './elsewhere.ts';
 import { Feed } from './feed.ts';
 import { Forwarder } from './forwarder.ts';
 import { followResolvConf, type HostServers } from './host-servers.ts';
@@ -23,6 +24,8 @@ export interface DnsParts {
   readonly cnm: Cnm;
   readonly ipam: Pick<Ipam, 'pools'>;
   readonly engine: EngineNames;
+  /** In a cluster. */
+  readonly others?: OtherHosts;
   readonly bind: Bind;
   readonly drain: Drain;
   readonly log: Log;
@@ -117,7 +120,7 @@ class Service implements Dns {
   }
 
   async start(): Promise<void> {
-    const { cnm, engine, resolvConf } = this.#parts;
+    const { cnm, engine, others, resolvConf } = this.#parts;
     this.#host = followResolvConf(resolvConf, () => {
       this.#serversChanged();
     });
@@ -132,6 +135,13 @@ class Service implements Dns {
       engine.follow((news) => {
         this.#feed.hear(news);
       }),
+      ...(others === undefined
+        ? []
+        : [
+            others.follow((news) => {
+              this.#feed.hearOthers(news);
+            }),
+          ]),
     ];
     this.#writeFiles();
     await this.#doors.sync();

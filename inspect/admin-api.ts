@@ -17,7 +17,14 @@ import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
 import { Observatory } from './observatory.ts';
 import { overlayRoutes, type OverlayService } from './overlay.ts';
-import { decodeJoin, decodeLeave, decodeNetwork, decodePublish, decodeSandbox } from './schema.ts';
+import {
+  decodeCheck,
+  decodeJoin,
+  decodeLeave,
+  decodeNetwork,
+  decodePublish,
+  decodeSandbox,
+} from './schema.ts';
 import { Standalone } from './standalone.ts';
 import { subnetView } from './summaries.ts';
 import type { NetworkRequest, PlanView, VersionView } from './views.ts';
@@ -117,6 +124,10 @@ function networkRoutes(
     })
     .get('/:ref', async (request, response) => {
       response.json(await observatory.network(request.params.ref));
+    })
+    .post('/:ref/check', async (request, response) => {
+      const { ask } = decodeCheck(request.body);
+      response.json(await observatory.checkNetwork(request.params.ref, ask));
     })
     .delete('/:ref', async (request, response) => {
       const network = await observatory.findNetwork(request.params.ref);

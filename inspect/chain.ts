@@ -86,6 +86,7 @@ export function endpointView(
   return {
     ...summary,
     createdAt: endpoint.createdAt,
+    ...(endpoint.putBackAt !== undefined && { putBackAt: endpoint.putBackAt }),
     driver: network?.driver ?? '',
     options: endpoint.options,
     ports: portViews(endpoint, names),

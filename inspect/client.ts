@@ -8,6 +8,7 @@ import type {
   AddressView,
   AuditView,
   CheckView,
+  OverlayCheckView,
   ClusterSummary,
   DnsQueryRequest,
   DnsView,
@@ -69,8 +70,12 @@ export class Client {
     await this.#call('DELETE', at('networks', ref));
   }
 
-  async checkNetwork(ref: string): Promise<CheckView> {
-    return (await this.#call('GET', `${at('networks', ref)}/check`)) as CheckView;
+  async checkNetwork(ref: string, ask: readonly string[]): Promise<CheckView> {
+    return (await this.#call('POST', `${at('networks', ref)}/check`, { ask })) as CheckView;
+  }
+
+  async checkOverlay(ref: string): Promise<OverlayCheckView> {
+    return (await this.#call('GET', `${at('overlays', ref)}/check`)) as OverlayCheckView;
   }
 
   async rotateKeys(): Promise<RotationView> {

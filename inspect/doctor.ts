@@ -21,7 +21,7 @@ export function doctorView(
 
 /** `name` is that of the object: a network's or sandbox's own, or of the container or sandbox that an endpoint is in. */
 export function differenceView(
-  { object, id, network, missing, repairable }: Difference,
+  { object, id, network, missing, repairable, awaits }: Difference,
   name: string | undefined,
   names: Names,
 ): DifferenceView {
@@ -31,6 +31,7 @@ export function differenceView(
     ...(name !== undefined && { name }),
     ...(network !== undefined && { network: networkName(network, names) }),
     repairable,
+    ...(awaits !== undefined && { awaits }),
     missing: commands(missing),
   };
 }

@@ -1,4 +1,5 @@
 /** Reads records, facts and names and hands them to the pure views. Changes nothing, except in `fix`. */
+import type { Ip } from '../address/ip.ts';
 import type { Cnm, Difference, EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
@@ -12,6 +13,7 @@ import { resolveRef } from './refs.ts';
 import type { Standalone } from './standalone.ts';
 import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
 import type {
+  CheckView,
   DifferenceView,
   DoctorView,
   EndpointSummary,
@@ -59,6 +61,13 @@ export class Observatory {
     const network = await this.findNetwork(ref);
     const endpoints = this.#cnm.endpoints(network.id);
     return networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+  }
+
+  /** Sends frames on the network's wire. */
+  async checkNetwork(ref: string, ask: readonly Ip[]): Promise<CheckView> {
+    const names = await this.names();
+    const { id } = this.#resolveNetwork(ref, names);
+    return { network: networkName(id, names), findings: await this.#cnm.checkNetwork(id, ask) };
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -2,11 +2,11 @@
 import express from 'express';
 import type { NetworkRecord } from '../cnm/model.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { CheckView, RotationView } from './views.ts';
+import type { OverlayCheckView, RotationView } from './views.ts';
 
 /** What the composition root gives: the driver's own doing. */
 export interface OverlayService {
-  check(network: NetworkRecord): Promise<CheckView>;
+  check(network: NetworkRecord): Promise<OverlayCheckView>;
   rotate(): Promise<RotationView>;
 }
 
@@ -18,7 +18,7 @@ export interface OverlayRouteParts {
 export function overlayRoutes({ overlay, findNetwork }: OverlayRouteParts): express.Router {
   return express
     .Router()
-    .get('/networks/:ref/check', async (request, response) => {
+    .get('/overlays/:ref/check', async (request, response) => {
       response.json(await served(overlay).check(await findNetwork(request.params.ref)));
     })
     .post('/overlay/rotate', async (_request, response) => {

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parseIp } from '../address/ip.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { FindingView, JoinRequest, NetworkRequest, SandboxRequest } from './views.ts';
+import type { CheckRequest, FindingView, JoinRequest, NetworkRequest, SandboxRequest } from './views.ts';
 
 /** No control characters: a NUL would cut names short in the kernel, an escape sequence would reach a terminal. */
 
@@ -56,6 +56,12 @@ const address = text.transform((value, context) => {
   context.addIssue({ code: 'custom', message: 'must be an IP address' });
   return z.NEVER;
 });
+
+const check = z.strictObject({ ask: z.array(address).max(16).default([]) });
+
+export function decodeCheck(body: unknown): CheckRequest {
+  return decode(check, body ?? {});
+}
 
 /** As `cnm ipam check --json` prints them. */
 const findings = z.object({

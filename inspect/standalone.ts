@@ -192,7 +192,10 @@ export class Standalone {
   #subnets(request: NetworkRequest): readonly SubnetRequest[] {
     const driver = this.#cnm.drivers.find(({ name }) => name === request.driver);
     const skip = driver?.gatewaySkip?.(request);
-    return subnetRequests(request).map((subnet) => ({
+    // No subnet where a DHCP server has it; one that the user gave is the driver's to refuse.
+    const leases = driver?.leases?.(request) === true;
+    const wanted = subnetRequests(request).filter(({ v6, pool }) => v6 || pool !== undefined || !leases);
+    return wanted.map((subnet) => ({
       ...subnet,
       noGateway: subnet.gateway === undefined && skip?.[subnet.v6 ? 6 : 4] === true,
     }));

@@ -88,6 +88,8 @@ export interface AttachmentView {
 
 export interface EndpointView extends EndpointSummary {
   readonly createdAt: string;
+  /** When its link was last put back after the interface that it is on had gone. */
+  readonly putBackAt?: string;
   readonly driver: string;
   readonly options: Readonly<Record<string, string>>;
   readonly ports: readonly PortView[];
@@ -203,6 +205,23 @@ export interface NetworkView extends NetworkSummary {
   readonly differences: readonly DifferenceView[];
 }
 
+/** What `cnm network check` found; nothing where the network's driver has no test. */
+export interface CheckView {
+  readonly network: Named;
+  readonly findings: readonly FindingOfCheck[];
+}
+
+export interface FindingOfCheck {
+  readonly what: string;
+  readonly result: 'ok' | 'warning' | 'failed' | 'unknown';
+  readonly detail: string;
+}
+
+export interface CheckRequest {
+  /** Further addresses to ask for. */
+  readonly ask: readonly Ip[];
+}
+
 export interface SandboxSummary extends Named {
   readonly name: string;
   readonly state: State;
@@ -229,6 +248,8 @@ export interface DifferenceView {
   readonly name?: string;
   readonly network?: Named;
   readonly repairable: boolean;
+  /** The interface that has to come back before it can be put back. */
+  readonly awaits?: string;
   readonly missing: readonly CommandView[];
 }
 
@@ -424,7 +445,7 @@ export interface DnsQueryRequest {
 }
 
 /** What a network's driver finds when it tests the ways to the other hosts. */
-export interface CheckView {
+export interface OverlayCheckView {
   readonly network: string;
   /** No errors and no warnings. */
   readonly healthy: boolean;

@@ -3,7 +3,7 @@
  * gone while its driver is. Docker's list must not be asked for while a request of Docker's waits for us, so it is that of
  * the last look (daemon/upkeep.ts).
  */
-import { networkOf } from '../address/prefix.ts';
+import { lengthOf, networkOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { EngineNetwork } from '../cnm/cnm.ts';
 import type { Ipam } from './ipam.ts';
@@ -24,7 +24,8 @@ export function createStrangers(ipam: () => Pick<Ipam, 'pools'>): Strangers {
           .map(({ pool }) => pool),
       );
       const subnets = listed.flatMap(({ subnets = [] }) => subnets.map(({ pool }) => networkOf(pool)));
-      known = [...new Set(subnets)].filter((pool) => !ours.has(pool));
+      // Docker's null IPAM says of a network that it has all addresses (libnetwork.md section 0.1).
+      known = [...new Set(subnets)].filter((pool) => !ours.has(pool) && lengthOf(pool) > 0);
     },
     prefixes: () => known,
   };

@@ -43,13 +43,13 @@ function advertisement(own: Buffer, hardware: Buffer): Buffer {
   const message = Buffer.concat([Buffer.of(NEIGHBOUR_ADVERTISEMENT, 0, 0, 0), u32(OVERRIDE), own, option]);
   // RFC 8200 section 8.1: the checksum covers the addresses, the length and the protocol as well.
   const pseudoHeader = Buffer.concat([own, ALL_NODES, u32(message.length), u32(ICMPV6)]);
-  message.writeUInt16BE(checksum(Buffer.concat([pseudoHeader, message])), 2);
+  message.writeUInt16BE(internetChecksum(Buffer.concat([pseudoHeader, message])), 2);
   const header = Buffer.concat([Buffer.of(0x60, 0, 0, 0), u16(message.length), Buffer.of(ICMPV6, 255)]);
   return Buffer.concat([header, own, ALL_NODES, message]);
 }
 
 /** RFC 1071, of an even number of bytes. */
-function checksum(bytes: Buffer): number {
+export function internetChecksum(bytes: Buffer): number {
   let sum = 0;
   for (let at = 0; at < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);

@@ -125,6 +125,48 @@ t.test('those that are not answered leave no gap, and messages are their receive
   );
 });
 
+t.test('one that was read already goes first, and is answered with the rest', async (t) => {
+  const { fd, send } = await server(t);
+  const [one, other] = [await client(), await client()];
+  t.teardown(() =>
+    Promise.all([one, other].map((socket) => new Promise<void>((done) => socket.close(done)))),
+  );
+  const datagrams = new Datagrams(sys);
+  const echo =
+    (seen: string[]) => (message: Buffer, address: string, port: number, answer: (reply: Buffer) => void) => {
+      seen.push(`${message.toString()} ${address} ${port}`);
+      answer(Buffer.from(`to ${message.toString()}`));
+    };
+  const first = (text: string, port = one.address().port) => ({
+    message: Buffer.from(text),
+    address: '127.0.0.1',
+    port,
+  });
+
+  const alone: string[] = [];
+  const replied = heard(one, 1);
+  datagrams.drain(fd, echo(alone), first('alone'));
+  t.same(alone, [`alone 127.0.0.1 ${one.address().port}`]);
+  t.same(await replied, ['to alone']);
+
+  // More than go in one burst.
+  for (let n = 0; n < 70; n += 1) await send(other, `${n}`);
+  const [toOne, toOther] = [heard(one, 1), heard(other, 70)];
+  const seen: string[] = [];
+  datagrams.drain(fd, echo(seen), first('first'));
+  t.same(
+    seen.map((text) => text.split(' ')[0]),
+    ['first', ...Array.from({ length: 70 }, (_, n) => `${n}`)],
+  );
+  t.same(await toOne, ['to first']);
+  t.same(
+    await toOther,
+    Array.from({ length: 70 }, (_, n) => `to ${n}`),
+  );
+
+  datagrams.drain(fd, () => t.fail('nobody can be answered at port 0'), first('nowhere', 0));
+});
+
 t.test('a descriptor that is no socket', (t) => {
   new Datagrams(sys).drain(-1, () => t.fail('there is none'));
   t.end();

@@ -2,8 +2,8 @@
  * The datagrams that wait at a socket, received and answered many at a time (recvmmsg(2), sendmmsg(2)): two system calls for up to 64
  * questions, where one at a time costs two each and a turn of the event loop. IPv4 alone: its addresses have one size.
  */
-import { ipFromBytes, type Ip } from '../address/ip.ts';
-import { KernelError, type OnDatagram } from './kernel.ts';
+import { ip, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
+import { type Datagram, KernelError, type OnDatagram } from './kernel.ts';
 import type { Syscalls } from './syscall.ts';
 
 const AT_ONCE = 64;
@@ -16,11 +16,17 @@ const MESSAGE = 4096;
 const HEAD = { size: 64, name: 0, nameLength: 8, vector: 16, vectorLength: 24, moved: 56 } as const;
 /** struct iovec */
 const VECTOR = { size: 16, base: 0, length: 8 } as const;
+const AF_INET = 2;
 /** struct sockaddr_in */
 const NAME = { size: 16, port: 2, address: 4 } as const;
 
 /** Addresses in their written form, kept: the same few clients ask again and again. */
 const ADDRESSES_KEPT = 4096;
+
+interface Sender {
+  readonly address: Ip;
+  readonly bytes: Uint8Array;
+}
 
 /** One for all sockets: nothing is awaited between the receiving and the answering of a burst. */
 export class Datagrams {
@@ -28,6 +34,7 @@ export class Datagrams {
   readonly #received: Table;
   readonly #answers: Table;
   readonly #addresses = new Map<number, Ip>();
+  readonly #senders = new Map<string, Sender>();
 
   constructor(sys: Syscalls) {
     this.#sys = sys;
@@ -36,24 +43,52 @@ export class Datagrams {
   }
 
   /** Until none waits, or many have been handled. A socket that is broken has none. */
-  drain(fd: number, onDatagram: OnDatagram): void {
+  drain(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
+    let answers = first === undefined ? 0 : this.#handleFirst(first, onDatagram);
     for (let burst = 0; burst < BURSTS; burst += 1) {
-      const count = this.#receive(fd);
-      let answers = 0;
+      // One place is the first one's.
+      const count = this.#receive(fd, AT_ONCE - answers);
       for (let n = 0; n < count; n += 1) {
         const answer = (reply: Uint8Array) => {
-          if (this.#answers.put(answers, reply, this.#received, n)) answers += 1;
+          if (!this.#answers.put(answers, reply)) return;
+          this.#answers.nameAs(answers, this.#received, n);
+          answers += 1;
         };
         this.#handle(n, onDatagram, answer);
       }
       this.#send(fd, answers);
-      if (count < AT_ONCE) return;
+      answers = 0;
+      if (count < AT_ONCE - 1) return;
     }
   }
 
-  #receive(fd: number): number {
+  /** How many answers there are: one or none. */
+  #handleFirst({ message, address, port }: Datagram, onDatagram: OnDatagram): number {
+    let answers = 0;
+    // See below.
+    if (port === 0) return 0;
+    const sender = this.#senderOf(address);
+    onDatagram(message, sender.address, port, (reply) => {
+      if (!this.#answers.put(0, reply)) return;
+      this.#answers.name(0, sender.bytes, port);
+      answers = 1;
+    });
+    return answers;
+  }
+
+  #senderOf(text: string): Sender {
+    const known = this.#senders.get(text);
+    if (known !== undefined) return known;
+    const address = ip(text);
+    const sender = { address, bytes: ipBytes(address) };
+    if (this.#senders.size >= ADDRESSES_KEPT) this.#senders.clear();
+    this.#senders.set(text, sender);
+    return sender;
+  }
+
+  #receive(fd: number, count: number): number {
     try {
-      return this.#sys.receiveMany(fd, this.#received.heads, AT_ONCE);
+      return this.#sys.receiveMany(fd, this.#received.heads, count);
     } catch (error) {
       // Such as ECONNREFUSED of an answer before: the next call goes on.
       if (error instanceof KernelError) return 0;
@@ -141,13 +176,25 @@ class Table {
     return this.#bytes.readUInt32BE(Table.#names + n * NAME.size + NAME.address);
   }
 
-  /** At place `n`, to whoever has sent message `to` of `from`. False when it is too long. */
-  put(n: number, contents: Uint8Array, from: Table, to: number): boolean {
+  /** At place `n`. False when it is too long. */
+  put(n: number, contents: Uint8Array): boolean {
     if (contents.length > MESSAGE) return false;
     this.#bytes.set(contents, Table.#contents + n * MESSAGE);
     this.#bytes.writeUInt32LE(contents.length, Table.#vectors + n * VECTOR.size + VECTOR.length);
-    const name = Table.#names + to * NAME.size;
-    from.#bytes.copy(this.#bytes, Table.#names + n * NAME.size, name, name + NAME.size);
     return true;
+  }
+
+  /** Place `n` is for whoever has sent message `sender` of `from`. */
+  nameAs(n: number, from: Table, sender: number): void {
+    const name = Table.#names + sender * NAME.size;
+    from.#bytes.copy(this.#bytes, Table.#names + n * NAME.size, name, name + NAME.size);
+  }
+
+  name(n: number, address: Uint8Array, port: number): void {
+    const name = Table.#names + n * NAME.size;
+    this.#bytes.fill(0, name, name + NAME.size);
+    this.#bytes.writeUInt16LE(AF_INET, name);
+    this.#bytes.writeUInt16BE(port, name + NAME.port);
+    this.#bytes.set(address, name + NAME.address);
   }
 }

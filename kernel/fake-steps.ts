@@ -45,7 +45,7 @@ import type {
   SysctlSet,
   VtepRun,
 } from './step.ts';
-import { vtepName } from './vtep-name.ts';
+import { formerVtep, vtepName } from './vtep-name.ts';
 import { type FakeIpsec, ipsecStep, undoIpsecStep } from './fake-ipsec.ts';
 
 /** The whole of a fake kernel's state. */
@@ -388,10 +388,13 @@ function vtepRun(state: FakeState, step: VtepRun): Undo {
   if (state.vteps.has(name)) return undefined;
   const link = linkAt(state, step.netns, step.link);
   if (link.kind !== 'tun') throw new KernelError(`tap ${step.link}`, 'EINVAL');
-  checkPort(state.ports, step);
+  const former = formerVtep(state.vteps, step);
+  if (former === undefined) checkPort(state.ports, step);
+  else state.vteps.delete(former);
   state.vteps.add(name);
   return () => {
     state.vteps.delete(name);
+    if (former !== undefined) state.vteps.add(former);
   };
 }
 

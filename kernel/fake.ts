@@ -13,7 +13,7 @@ import { FakePorts } from './fake-ports.ts';
 import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
-import type { Kernel, KernelChange, Orphan, PacketCount, ProbeSocket } from './kernel.ts';
+import type { Kernel, KernelChange, LinkTap, Orphan, PacketCount, ProbeSocket } from './kernel.ts';
 import { missing } from './plan.ts';
 import type { Ports } from './ports.ts';
 import { rulesetText } from './ruleset.ts';
@@ -204,12 +204,23 @@ class MemoryKernel implements FakeKernel {
     // Nothing ever comes in.
   }
 
+  /** Nobody answers. */
+  askNeighbours(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+
   probeSocket(): ProbeSocket {
     return { drain: nothing, send: nothing, close: nothing };
   }
 
   sendUnfinished(): void {
     // Nobody is there to hear.
+  }
+
+  /** A wire on which nobody answers. */
+  tapLink(link: string): LinkTap {
+    if (!this.#state.host.links.has(link)) throw new KernelError('ioctl', 'ENODEV');
+    return { send: () => true, receive: () => undefined, close: () => undefined };
   }
 
   counters(): ReadonlyMap<string, PacketCount> {

@@ -1,6 +1,8 @@
 /** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
 import type { Ip } from '../address/ip.ts';
+import type { Mac } from '../address/mac.ts';
 import type { Facts } from './facts.ts';
+import type { NeighbourFrame } from './neighbour-question.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
 
 /** A change in the kernel that nobody here asked for: who listens looks at the facts again. */
@@ -14,6 +16,13 @@ export interface SocketAddress {
   readonly port: number;
 }
 
+/** As `node:dgram` gives it. */
+export interface Datagram {
+  readonly message: Buffer;
+  readonly address: string;
+  readonly port: number;
+}
+
 /**
  * A datagram that has come in. `answer` may be called once, before this returns; what it is given is copied, and goes out with the
  * others'. Beyond 4096 bytes, or when there is no room to send, it is lost, as any datagram may be.
@@ -24,6 +33,21 @@ export type OnDatagram = (
   port: number,
   answer: (reply: Uint8Array) => void,
 ) => void;
+
+/** Who asks for an address: by which link, and in whose name. */
+export interface Asker {
+  /** Absent: the daemon's. */
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mac: Mac;
+}
+
+/** What an asker's link has seen go by. */
+export interface NeighbourSaying extends NeighbourFrame {
+  readonly by: string;
+  /** It left by this link: sent by the asker, or by a link on that one. */
+  readonly outgoing: boolean;
+}
 
 export interface ProbeSocketOptions {
   readonly kind: 'icmp' | 'udp';
@@ -50,6 +74,28 @@ export interface ProbeSocket {
 export interface PartialChecksum {
   readonly start: number;
   readonly offset: number;
+}
+
+/** UDP over IPv4 as it is on an Ethernet. */
+export interface FramedDatagram {
+  readonly from: FrameAddress;
+  readonly to: FrameAddress;
+  readonly payload: Uint8Array;
+}
+
+export interface FrameAddress {
+  readonly mac: Mac;
+  readonly address: Ip;
+  readonly port: number;
+}
+
+/** Datagrams on a link beside the host's own addresses: see link-tap.ts. Nothing waits. */
+export interface LinkTap {
+  /** False: the link is down or gone, or there is no room. */
+  send(datagram: FramedDatagram): boolean;
+  /** The next one that has come in; undefined when there is none. */
+  receive(): FramedDatagram | undefined;
+  close(): void;
 }
 
 export interface Kernel {
@@ -86,12 +132,30 @@ export interface Kernel {
    * @throws KernelError ENOENT when the namespace is gone, EADDRINUSE naming the holder where it can be told, EADDRNOTAVAIL
    */
   bindSockets(sockets: readonly SocketAddress[], netns?: NetnsPath): readonly number[];
-  /** Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. */
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void;
+  /**
+   * Hands over what waits at a bound UDP socket of IPv4, a few hundred at most, and never waits; sends the answers. `first`: what was read of
+   * it already, to be handled and answered together with the rest.
+   */
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void;
+  /**
+   * Each asker asks who has these addresses, a few times within `patience` ms, until each has an answer to its own MAC. All that their links have
+   * seen about these addresses meanwhile.
+   * @throws KernelError ENODEV or ENETDOWN for a link that is not there or down, EPERM without CAP_NET_RAW
+   */
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]>;
   /** For tests of the way to other hosts. @throws KernelError ENOENT when the namespace is gone, EADDRINUSE, EADDRNOTAVAIL, EPERM */
   probeSocket(options: ProbeSocketOptions): ProbeSocket;
   /** A frame that leaves by `link` as TCP's do, the checksum still to be computed. Lost where the link is down. @throws KernelError ENODEV */
   sendUnfinished(netns: NetnsPath, link: string, frame: Uint8Array, checksum: PartialChecksum): void;
+  /**
+   * Datagrams for a UDP port, of whatever address, that come in on a link of the daemon's namespace; it hears them as long as it is open.
+   * @throws KernelError ENODEV when there is no such link, EPERM without CAP_NET_RAW
+   */
+  tapLink(link: string, port: number): LinkTap;
   /** Load our nftables table if it is absent, of another version or damaged, in one transaction; its elements stay. */
   prepare(): Promise<void>;
   /**

@@ -11,9 +11,13 @@ import type { BeforeStep } from './execution.ts';
 import type { Facts, NetnsFacts } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import type {
+  Asker,
   FactsQuery,
   Kernel,
   KernelChange,
+  Datagram,
+  NeighbourSaying,
+  LinkTap,
   OnDatagram,
   Orphan,
   PacketCount,
@@ -27,11 +31,14 @@ import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
 import { Guards } from './guard.ts';
 import { Ipsec } from './ipsec.ts';
+import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
+import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
 import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
+import type { Ip } from '../address/ip.ts';
 import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
 import { missing } from './plan.ts';
@@ -282,9 +289,17 @@ class LinuxKernel implements Kernel {
     return bindSockets(this.#ground.sys, sockets, netns);
   }
 
-  drainDatagrams(fd: number, onDatagram: OnDatagram): void {
+  drainDatagrams(fd: number, onDatagram: OnDatagram, first?: Datagram): void {
     this.#datagrams ??= new Datagrams(this.#ground.sys);
-    this.#datagrams.drain(fd, onDatagram);
+    this.#datagrams.drain(fd, onDatagram, first);
+  }
+
+  askNeighbours(
+    askers: readonly Asker[],
+    addresses: readonly Ip[],
+    patience: number,
+  ): Promise<readonly NeighbourSaying[]> {
+    return askNeighbours(this.#ground.sys, askers, addresses, patience);
   }
 
   probeSocket(options: ProbeSocketOptions): ProbeSocket {
@@ -301,6 +316,10 @@ class LinuxKernel implements Kernel {
     } finally {
       session.close();
     }
+  }
+
+  tapLink(link: string, port: number): LinkTap {
+    return openLinkTap(this.#ground.sys, link, port);
   }
 
   prepare(): Promise<void> {

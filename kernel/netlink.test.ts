@@ -29,6 +29,7 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
     setsockopt: () => undefined,
     listen: UNUSED,
     dropAll: UNUSED,
+    filter: UNUSED,
     send: (_, data) => {
       queue = [...answer(headers(Buffer.from(data)))];
     },

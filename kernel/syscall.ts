@@ -15,6 +15,8 @@ export interface Syscalls {
   setsockopt(fd: number, level: number, option: number, value: number): void;
   /** Let a socket receive nothing, by a filter (SO_ATTACH_FILTER, socket(7)). */
   dropAll(fd: number): void;
+  /** Let it receive what these instructions let through, at most 32. */
+  filter(fd: number, instructions: readonly Instruction[]): void;
   send(fd: number, data: Uint8Array): void;
   /** On a thread of libuv's pool, for what the kernel takes long over. */
   sendAside(fd: number, data: Uint8Array): Promise<void>;
@@ -47,6 +49,9 @@ export interface Syscalls {
   mount(source: string, target: string, flags: number): void;
   umount(target: string, flags: number): void;
 }
+
+/** An instruction of linux/filter.h: code, how many to skip when true and when false, operand. */
+export type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, operand: number];
 
 const MSG_TRUNC = 0x20;
 /** struct pollfd: descriptor, events asked for, events seen. */
@@ -88,7 +93,7 @@ export function loadSyscalls(): Syscalls {
     };
   };
   const sendto = libc.func('int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)') as Aside;
-  return { ...bindings(attempted, dropAllProgram(ffi)), ...aside(sendto), ...many(ffi, attempted) };
+  return { ...bindings(attempted, filterPrograms(ffi)), ...aside(sendto), ...many(ffi, attempted) };
 }
 
 type Many = Pick<Syscalls, 'memory' | 'receiveMany' | 'sendMany'>;
@@ -121,22 +126,33 @@ function aside(sendto: Aside): Pick<Syscalls, 'sendAside' | 'sendToAside'> {
 const SOL_SOCKET = 1;
 const SO_ATTACH_FILTER = 26;
 
-/**
- * struct sock_fprog (linux/filter.h): the number of instructions, and where they stand: in memory that stays. The one
- * instruction is BPF_RET | BPF_K with 0, the number of bytes to let through.
- */
-function dropAllProgram(ffi: typeof koffi): Uint8Array {
-  const instruction = ffi.alloc('uint8_t', 8) as bigint;
-  ffi.encode(instruction, ffi.array('uint8_t', 8), [0x06, 0, 0, 0, 0, 0, 0, 0]);
-  const program = Buffer.alloc(16);
-  program.writeUInt16LE(1, 0);
-  program.writeBigUInt64LE(instruction, 8);
-  return program;
+/** BPF_RET | BPF_K with 0, the number of bytes to let through. */
+const DROP_ALL: readonly Instruction[] = [[0x06, 0, 0, 0]];
+const INSTRUCTION_BYTES = 8;
+const INSTRUCTIONS_MAX = 32;
+
+/** struct sock_fprog: the number of instructions, and where they stand: in memory that stays. The kernel copies them at the call. */
+function filterPrograms(ffi: typeof koffi): (instructions: readonly Instruction[]) => Uint8Array {
+  const address = ffi.alloc('uint8_t', INSTRUCTIONS_MAX * INSTRUCTION_BYTES) as bigint;
+  const memory = Buffer.from(ffi.view(address, INSTRUCTIONS_MAX * INSTRUCTION_BYTES));
+  return (instructions) => {
+    for (const [index, [code, ifTrue, ifFalse, operand]] of instructions.entries()) {
+      const at = index * INSTRUCTION_BYTES;
+      memory.writeUInt16LE(code, at);
+      memory.writeUInt8(ifTrue, at + 2);
+      memory.writeUInt8(ifFalse, at + 3);
+      memory.writeUInt32LE(operand, at + 4);
+    }
+    const program = Buffer.alloc(16);
+    program.writeUInt16LE(instructions.length, 0);
+    program.writeBigUInt64LE(address, 8);
+    return program;
+  };
 }
 
 function bindings(
   attempted: (name: string, prototype: string) => Attempt,
-  dropAll: Uint8Array,
+  programOf: (instructions: readonly Instruction[]) => Uint8Array,
 ): Omit<Syscalls, 'sendAside' | 'sendToAside' | keyof Many> {
   const checked = (name: string, prototype: string): Native => {
     const call = attempted(name, prototype);
@@ -165,12 +181,19 @@ function bindings(
   const unshare = checked('unshare', 'int unshare(int)');
   const mount = checked('mount', 'int mount(const char *, const char *, const char *, ulong, const void *)');
   const umount2 = checked('umount2', 'int umount2(const char *, int)');
+  const filter: Syscalls['filter'] = (fd, instructions) => {
+    const program = programOf(instructions);
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
+  };
   return {
     socket,
     bind: (fd, address) => void bind(fd, address, address.length),
     setsockopt: (fd, level, option, value) => void setsockopt(fd, level, option, Int32Array.of(value), 4),
     listen: (fd, backlog) => void listen(fd, backlog),
-    dropAll: (fd) => void setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, dropAll, dropAll.length),
+    dropAll: (fd) => {
+      filter(fd, DROP_ALL);
+    },
+    filter,
     send: (fd, data) => void send(fd, data, data.length, 0),
     receive(fd, into, from) {
       const flags = MSG_DONTWAIT | MSG_TRUNC;

@@ -11,7 +11,7 @@ import { withNetns } from './netns.ts';
 import type { NetnsPath, VtepRun } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 import { attachTap } from './tap.ts';
-import { vtepName } from './vtep-name.ts';
+import { formerVtep, vtepName } from './vtep-name.ts';
 
 /** To the thread. It owns `tap`, a descriptor, from then on. Every message is answered with a VtepReply of its `id`. */
 export type VtepOrder =
@@ -20,6 +20,14 @@ export type VtepOrder =
       readonly do: 'add';
       readonly name: string;
       readonly tap: number;
+      readonly vtep: VtepRun;
+    }
+  /** It goes on with other peers, under another name. */
+  | {
+      readonly id: number;
+      readonly do: 'follow';
+      readonly former: string;
+      readonly name: string;
       readonly vtep: VtepRun;
     }
   | { readonly id: number; readonly do: 'remove'; readonly name: string }
@@ -53,7 +61,9 @@ export class Vteps {
     this.#onLoss = onLoss;
   }
 
-  /** False when it runs already. @throws KernelError EADDRINUSE and others of its TAP device and its socket. */
+  /**
+   * False when it runs already. One that runs with the same device and socket and has other peers goes on with these: what is on its way
+   * is not lost. @throws KernelError EADDRINUSE and others of its TAP device and its socket. */
   async start(vtep: VtepRun): Promise<boolean> {
     const name = vtepName(vtep);
     if (this.#running.has(name)) return false;
@@ -68,6 +78,13 @@ export class Vteps {
 
   async #start(name: string, vtep: VtepRun): Promise<void> {
     const worker = await this.#thread();
+    const former = formerVtep(this.#running.keys(), vtep);
+    if (former !== undefined) {
+      await this.#ask(worker, { do: 'follow', former, name, vtep });
+      this.#running.delete(former);
+      this.#running.set(name, vtep);
+      return;
+    }
     const tap = withNetns(this.#sys, vtep.netns, () => attachTap(this.#sys, vtep.link));
     const { error } = await this.#ask(worker, { do: 'add', name, tap, vtep });
     if (error !== undefined) {

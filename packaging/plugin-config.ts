@@ -10,7 +10,17 @@ interface Setting {
 }
 
 const SETTINGS: readonly Setting[] = [
-  { name: 'DRIVER', description: 'The driver that this installation serves: bridge.', value: 'bridge' },
+  {
+    name: 'DRIVER',
+    description: 'The driver that this installation serves: bridge, overlay or macvlan.',
+    value: 'bridge',
+  },
+  {
+    name: 'SCOPE',
+    description:
+      'local: each host makes its networks itself. global: Docker Swarm makes them on its nodes. Empty: global where the driver can (overlay).',
+    value: '',
+  },
   { name: 'LOG_LEVEL', description: 'trace, debug, info, warn, error, fatal or silent.', value: 'info' },
   {
     name: 'DOCKER_SOCKET',
@@ -92,7 +102,15 @@ export function pluginConfig(): object {
         'CAP_SYS_ADMIN',
       ],
       allowAllDevices: false,
-      devices: [],
+      devices: [
+        {
+          // Overlay networks with vtep=userspace. Devices must exist, or the plugin does not start: hence settable.
+          name: 'tun',
+          description: 'TAP devices for tunnels in user space; /dev/null where there is none',
+          path: '/dev/net/tun',
+          settable: ['path'],
+        },
+      ],
     },
   };
 }

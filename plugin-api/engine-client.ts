@@ -104,6 +104,8 @@ const inspected = z.object({
   Driver: z.string(),
   // Keyed by the container's id, or by `ep-<endpoint id>` for an endpoint with no container.
   Containers: z.record(z.string(), attached).nullish(),
+  Peers: z.array(z.object({ IP: z.string() })).nullish(),
+  Ingress: z.boolean().optional(),
   IPAM: z.object({ Config: z.array(configured).nullish() }).nullish(),
 });
 
@@ -122,6 +124,8 @@ function engineNetwork(network: z.infer<typeof inspected>): EngineNetwork {
         ...(ipv6 !== undefined && { ipv6 }),
       };
     }),
+    ...(network.Peers && { peers: network.Peers.flatMap(({ IP }) => parseIp(IP) ?? []) }),
+    ...(network.Ingress === true && { ingress: true }),
     ...(network.IPAM && { subnets: (network.IPAM.Config ?? []).flatMap(subnetOf) }),
   };
 }

@@ -121,7 +121,7 @@ class Follower {
       this.#stopSignals.delete(id);
       // Behind the looks that are under way: they saw it alive.
       void this.#in(() => {
-        this.#listener({ what: 'gone', id });
+        this.#listener({ what: 'gone', id, ...(Action === 'destroy' && { removed: true }) });
       });
     } else if (['start', 'rename', 'update', 'unpause'].includes(Action)) this.#look(base, id);
   }

@@ -15,11 +15,14 @@ export function networkDriverRouter(cnm: Cnm, driver: Driver, edge: Edge): Route
       ...networkCalls(cnm, driver),
       ...endpointCalls(cnm, driver),
       ...connectivityCalls(cnm),
-      ...discoveryCalls(),
+      ...swarmCalls(cnm, driver, edge),
     },
     edge,
   );
 }
+
+/** The only type of discovery that dockerd passes on (discoverapi.NodeDiscovery). */
+const NODE = 1;
 
 const change = (answer: Call['answer']): Call => ({ kind: 'change', answer });
 const question = (answer: Call['answer']): Call => ({ kind: 'question', answer });
@@ -42,21 +45,6 @@ function capabilityCalls(driver: Driver, edge: Edge): Record<string, Call> {
       const skip = driver.gatewaySkip?.(wire.decodeGatewayCheck(body));
       return { SkipIPv4: skip?.[4] ?? false, SkipIPv6: skip?.[6] ?? false };
     }),
-    'NetworkDriver.AllocateNetwork': notImplemented(driver),
-    'NetworkDriver.FreeNetwork': notImplemented(driver),
-  };
-}
-
-/** Swarm's managers ask drivers of global scope only, and this is how a driver says that it has nothing to allocate. */
-function notImplemented(driver: Driver): Call {
-  return {
-    kind: 'greeting',
-    answer: () => {
-      throw new Refusal(
-        404,
-        `${driver.name} allocates nothing for a swarm: its scope is ${driver.scope}, every host creates the network itself`,
-      );
-    },
   };
 }
 
@@ -99,8 +87,13 @@ function endpointCalls(cnm: Cnm, driver: Driver): Record<string, Call> {
 }
 
 async function createEndpoint(cnm: Cnm, spec: EndpointSpec): Promise<wire.CreateEndpointReply> {
-  const { mac } = await cnm.createEndpoint(spec);
-  return { Interface: mac === undefined || spec.mac !== undefined ? {} : { MacAddress: mac } };
+  const { mac, address } = await cnm.createEndpoint(spec);
+  return {
+    Interface: {
+      ...(mac !== undefined && spec.mac === undefined && { MacAddress: mac }),
+      ...(address !== undefined && spec.address === undefined && { Address: address }),
+    },
+  };
 }
 
 /**
@@ -136,11 +129,47 @@ function connectivityCalls(cnm: Cnm): Record<string, Call> {
   };
 }
 
-/** Swarm's nodes coming and going: checked and heard; no driver of ours needs them yet. */
-function discoveryCalls(): Record<string, Call> {
-  const heard = question((body) => {
-    wire.decodeDiscovery(body);
-    return {};
-  });
-  return { 'NetworkDriver.DiscoverNew': heard, 'NetworkDriver.DiscoverDelete': heard };
+/** Docker Swarm's: a manager's allocator, and the nodes that it tells every host of. */
+function swarmCalls(cnm: Cnm, driver: Driver, edge: Edge): Record<string, Call> {
+  const allocates = driver.scope === 'global' && driver.allocate !== undefined;
+  const follows = driver.follow !== undefined;
+  return {
+    'NetworkDriver.AllocateNetwork': !allocates
+      ? notImplemented(driver)
+      : change(async (body) => ({
+          Options: await cnm.allocateNetwork(wire.decodeAllocation(body, driver.name)),
+        })),
+    'NetworkDriver.FreeNetwork': !allocates
+      ? notImplemented(driver)
+      : change(async (body) => {
+          await cnm.freeNetwork(wire.decodeNetworkId(body));
+          return {};
+        }),
+    'NetworkDriver.DiscoverNew': change(async (body) => {
+      const { type, address, self } = wire.decodeDiscovery(body);
+      if (!follows || type !== NODE || address === undefined) return {};
+      await cnm.addNode({ address, self });
+      // Said of itself when it joins, and when it loads this plugin: the nodes that were there before are not told of.
+      if (self) edge.onEngineStart?.();
+      return {};
+    }),
+    'NetworkDriver.DiscoverDelete': change(async (body) => {
+      const { type, address } = wire.decodeDiscovery(body);
+      if (follows && type === NODE && address !== undefined) await cnm.removeNode(address);
+      return {};
+    }),
+  };
+}
+
+/** Swarm's managers ask drivers of global scope only, and this is how a driver says that it has nothing to allocate. */
+function notImplemented(driver: Driver): Call {
+  return {
+    kind: 'greeting',
+    answer: () => {
+      throw new Refusal(
+        404,
+        `${driver.name} allocates nothing for a swarm: its scope is ${driver.scope}, every host creates the network itself`,
+      );
+    },
+  };
 }

@@ -44,7 +44,7 @@ export interface GatewayReply {
 
 /** Only what the request left empty: dockerd takes a field that it had given, even unchanged, for an error. */
 export interface CreateEndpointReply {
-  readonly Interface: { readonly MacAddress?: string };
+  readonly Interface: { readonly MacAddress?: string; readonly Address?: string };
 }
 
 export interface JoinReply {
@@ -122,6 +122,29 @@ export function decodeNetwork(body: unknown, driver: string): NetworkSpec {
     // Engines below 28 do not send it: there, IPv4 is always on.
     enableIpv4: Options[OPTION.enableIpv4] ?? true,
     enableIpv6: Options[OPTION.enableIpv6] ?? false,
+    ipv4: IPv4Data,
+    ipv6: IPv6Data,
+  };
+}
+
+const allocation = field.object({
+  NetworkID: field.networkId,
+  Options: field.texted,
+  IPv4Data: field.list(ipamData(4)),
+  IPv6Data: field.list(ipamData(6)),
+});
+
+/** Swarm's managers: the options stand by themselves, not under `generic`, and there is no IPv6 (swarmkit's allocator sends null). */
+export function decodeAllocation(body: unknown, driver: string): NetworkSpec {
+  const { NetworkID, Options, IPv4Data, IPv6Data } = field.decode(allocation, body);
+  return {
+    id: NetworkID,
+    driver,
+    origin: 'docker',
+    options: Options,
+    internal: false,
+    enableIpv4: true,
+    enableIpv6: IPv6Data.length > 0,
     ipv4: IPv4Data,
     ipv6: IPv6Data,
   };
@@ -263,7 +286,7 @@ const discovery = field.object({
   DiscoveryData: field.orElse(
     () => ({}),
     field.object({
-      Address: field.optionalText('the address of a node'),
+      Address: field.optionalIp,
       BindAddress: field.optionalText('the address of a node'),
       Self: field.optionalFlag,
     }),
@@ -273,7 +296,7 @@ const discovery = field.object({
 /** A node of the swarm: type 1 is the only one that dockerd passes on. */
 export function decodeDiscovery(body: unknown): {
   readonly type: number;
-  readonly address?: string;
+  readonly address?: Ip;
   readonly self: boolean;
 } {
   const { DiscoveryType, DiscoveryData } = field.decode(discovery, body);

@@ -10,11 +10,20 @@ export interface Member {
   readonly options: CallOptions;
 }
 
+/** Contents of files in PEM. */
+export interface EtcdTls {
+  /** What etcd's certificate must be signed by. */
+  readonly ca: Buffer;
+  /** What this host shows. */
+  readonly own?: { readonly cert: Buffer; readonly key: Buffer };
+}
+
 export interface MembersOptions {
   readonly hosts: readonly string[];
   /** Milliseconds, of a call, whichever members are tried. */
   readonly deadline: number;
   readonly channel: ChannelOptions;
+  readonly tls: EtcdTls | undefined;
 }
 
 export class Members {
@@ -24,13 +33,16 @@ export class Members {
   #current = 0;
   #closed = false;
 
-  constructor({ hosts, deadline, channel }: MembersOptions) {
-    this.name = `etcd://${hosts.join(',')}`;
+  constructor({ hosts, deadline, channel, tls }: MembersOptions) {
+    this.name = `etcd${tls === undefined ? '' : 's'}://${hosts.join(',')}`;
     this.#deadline = deadline;
     // One client for each: etcd3 would choose one at random for each call, also one that is known to be gone.
     this.#clients = hosts.map(
       (host) =>
-        new Etcd3({ hosts: host, grpcOptions: channel, faultHandling: { host: () => noop, global: noop } }),
+        new Etcd3({
+          ...{ hosts: host, grpcOptions: channel, faultHandling: { host: () => noop, global: noop } },
+          ...(tls !== undefined && { credentials: credentialsOf(tls) }),
+        }),
     );
   }
 
@@ -88,6 +100,10 @@ export class Members {
   #failure(reason: Failure['reason'], message: string, uncertain: boolean): Failure {
     return { ok: false, reason, message, uncertain };
   }
+}
+
+function credentialsOf({ ca, own }: EtcdTls) {
+  return { rootCertificate: ca, ...(own && { certChain: own.cert, privateKey: own.key }) };
 }
 
 /**

@@ -21,12 +21,14 @@ import type {
 import { endOf, entryOf, keyBytes, revisionOf } from './etcd-entry.ts';
 import { grantLease } from './etcd-lease.ts';
 import { Members } from './etcd-members.ts';
-import type { Member } from './etcd-members.ts';
+import type { EtcdTls, Member } from './etcd-members.ts';
 import { EtcdWatch } from './etcd-watch.ts';
 
 export interface EtcdOptions {
   /** `host:port`, of members of one etcd cluster. */
   readonly members: readonly string[];
+  /** Absent: in the clear. */
+  readonly tls?: EtcdTls;
   /** In front of every key. */
   readonly root?: string;
   /** Milliseconds for a request, whichever members are tried. Default 5 s. */
@@ -48,8 +50,8 @@ const PAGE = 2000;
 
 /** Connects when it is first asked. */
 export function openEtcd(options: EtcdOptions): ClusterStore {
-  const { members, root = '/cnm/', deadline = 5000 } = options;
-  return new EtcdStore(new Members({ hosts: members, deadline, channel: CHANNEL }), root);
+  const { members, tls, root = '/cnm/', deadline = 5000 } = options;
+  return new EtcdStore(new Members({ hosts: members, deadline, channel: CHANNEL, tls }), root);
 }
 
 class EtcdStore implements ClusterStore {

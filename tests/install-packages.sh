@@ -6,8 +6,10 @@ set -euo pipefail
 packages=(
   docker.io nftables iptables iproute2                   # what is tested, and with what
   busybox-static debootstrap                             # the containers' image, newer Engines
+  dnsmasq-base                                           # the DHCP server of a LAN
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
+  musl-tools gcc                                         # the C library of Alpine's images asks in another way than glibc
   etcd-server                                            # what the hosts of a cluster share
 )
 # A kernel that has everything, which is not installed but downloaded when it is wanted (tests/lab/make-vm.sh).

@@ -63,6 +63,12 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: [],
     builtins: [...PURE, 'node:http', 'node:net', 'node:fs'],
   },
+  // This host's way to etcd.
+  'daemon/cluster.ts': {
+    ours: ['type:ipam/', 'daemon/', 'store/'],
+    packages: [],
+    builtins: ['node:crypto', 'node:fs', 'node:os', 'node:tls'],
+  },
   // It tells systemd that the daemon is ready.
   'daemon/process.ts': { ours: ['type:cnm/'], packages: [], builtins: ['node:child_process'] },
   'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },

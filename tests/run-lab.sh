@@ -5,7 +5,7 @@
 #   // lab: alone           while nothing else runs (it measures time, or loads the machine)
 #   // lab: timeout 1200    seconds instead of 600 (1800 in the virtual machine)
 #   // lab: vm sctp 8021q   in a virtual machine with Debian's own kernel (tests/lab/vm.sh), with these modules, where this kernel lacks them;
-#                           all such files in one machine, one after the other
+#                           all such files in one machine, one after the other, beside the rest
 # A file that there is no such machine for is NOT RUN, which is a failure; with CNM_LAB_VM=no it is only said.
 # Prints a table of durations, the output of what failed, and at the end "N passed, N failed" (assertions).
 set -uo pipefail
@@ -106,8 +106,10 @@ for file in "${files[@]}"; do
   elif grep -q '^// lab: alone$' "$file"; then alone+=("$file")
   else together+=("$file"); fi
 done
+# The virtual machine beside them: they wait half of their time, and it computes all of its own.
+[ ${#vm[@]} -eq 0 ] || { run_vm "$results" "${vm[@]}" & }
 [ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
-[ ${#vm[@]} -eq 0 ] || run_vm "$results" "${vm[@]}"
+wait
 for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
 
 passed=0 failed=0

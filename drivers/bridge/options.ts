@@ -1,5 +1,6 @@
 /** The options of `docker network create -d cnm-bridge -o …`, under Docker's own names (libnetwork.md §1.1) where Docker has them. */
-import { ip, type Ip, parseIp } from '../../address/ip.ts';
+import { ip, type Ip } from '../../address/ip.ts';
+import { DNS_OPTIONS, type DnsPlace, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import { ENDPOINT_DEFAULTS } from './endpoint-options.ts';
 import {
@@ -16,7 +17,6 @@ import {
 const GATEWAY_MODES = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
 export type GatewayMode = (typeof GATEWAY_MODES)[number];
 const FIREWALLS = ['cnm', 'host'] as const;
-const DNS = ['gateway', 'on', 'off'] as const;
 
 export interface BridgeOptions {
   /** Bytes; undefined = the kernel's default, 1500. */
@@ -38,8 +38,7 @@ export interface BridgeOptions {
   readonly trustedInterfaces: readonly string[];
   /** `host`: what comes in for a published port must also be let in by the host's own input policy. */
   readonly firewall: (typeof FIREWALLS)[number];
-  /** Where names are resolved for containers: on the gateway address; `on`: inside Docker's sandboxes too; nowhere. */
-  readonly dns: (typeof DNS)[number];
+  readonly dns: DnsPlace;
 }
 
 const BRIDGE = 'com.docker.network.bridge.';
@@ -58,13 +57,11 @@ const NAMES = {
   trusted: `${BRIDGE}trusted_host_interfaces`,
   defaultBridge: `${BRIDGE}default_bridge`,
   firewall: 'firewall',
-  dns: 'dns',
-  dnsServers: 'dns.servers',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): BridgeOptions {
-  assertKnown('cnm-bridge', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
+  assertKnown('cnm-bridge', options, [...Object.values(NAMES), ...DNS_OPTIONS, ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
   assertNotDefaultBridge(of('defaultBridge'));
   const bridgeName = of('bridgeName');
@@ -86,22 +83,8 @@ export function parseOptions(options: Readonly<Record<string, string>>): BridgeO
     inhibitIpv4: booleanValue(NAMES.inhibitIpv4, of('inhibitIpv4'), false),
     trustedInterfaces: trustedInterfaces(of('trusted')),
     firewall: choiceValue(NAMES.firewall, of('firewall'), FIREWALLS, 'cnm'),
-    dns: dnsValue(of('dns'), of('dnsServers')),
+    dns: dnsPlace(options),
   };
-}
-
-/** The servers are the resolver's to use; here it is only seen to that they are some. */
-function dnsValue(where: string | undefined, servers: string | undefined): BridgeOptions['dns'] {
-  for (const server of (servers ?? '').split(/[\s,]+/).filter((one) => one !== '')) {
-    const [, address = '', port = '53'] = /^([^#%]+)(?:%[^#\s]+)?(?:#(\d{1,5}))?$/.exec(server) ?? [];
-    if (parseIp(address) === undefined || Number(port) < 1 || Number(port) > 65535)
-      throw invalidValue(
-        NAMES.dnsServers,
-        server,
-        'addresses separated by commas, each with its port if that is not 53: 10.0.0.53, 192.0.2.1#5353',
-      );
-  }
-  return choiceValue(NAMES.dns, where, DNS, 'gateway');
 }
 
 /** Docker's own rule: without a way out there is nothing that a gateway mode could do but be away. */

@@ -35,6 +35,12 @@ export function assertSubnets(spec: NetworkSpec): void {
   }
 }
 
+/** Where the network has no IPv6 its containers' interfaces have none at all, as Docker makes them. */
+export function assertSlaac({ ipv6 }: NetworkSpec, { slaac }: MacvlanOptions): void {
+  if (!slaac || ipv6.length > 0) return;
+  throw new CnmError('option-invalid', 'slaac needs a network with IPv6: add --ipv6 and a subnet');
+}
+
 /** `--ipam-driver null` sends 0.0.0.0/0 in the address space "null" (libnetwork.md §0.1). */
 function assertSubnet({ pool }: Subnet): void {
   if (lengthOf(pool) === 0) {

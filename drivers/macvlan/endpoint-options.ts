@@ -3,7 +3,7 @@ import { familyOf } from '../../address/ip.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { EndpointSpec, NetworkSpec, StaticRoute } from '../../cnm/model.ts';
-import { interfaceNameValue, quote } from '../../cnm/option-values.ts';
+import { interfaceNameValue, invalidValue, quote } from '../../cnm/option-values.ts';
 import { networkRoutes, staticRoutes } from '../../cnm/static-routes.ts';
 
 export interface EndpointOptions {
@@ -14,6 +14,9 @@ export interface EndpointOptions {
 
 const ROUTES = 'cnm.routes';
 const IFNAME = 'com.docker.network.endpoint.ifname';
+const HOST_NAME = 'dhcp.hostname';
+const CLIENT_ID = 'dhcp.client_id';
+const KNOWN = [ROUTES, IFNAME, HOST_NAME, CLIENT_ID];
 
 /** Those that a network may have, too, as defaults. */
 export const ENDPOINT_DEFAULTS: readonly string[] = [ROUTES];
@@ -37,11 +40,51 @@ export function endpointOptions(network: NetworkSpec, endpoint: EndpointSpec): E
   };
 }
 
+/** What the DHCP server of a network with `dhcp=true` is told: option 12, and option 61 in hex. @throws CnmError `option-invalid` */
+export function clientOptions({ options }: EndpointSpec): {
+  readonly hostName: string | undefined;
+  readonly clientId: string | undefined;
+} {
+  return { hostName: hostNameValue(options[HOST_NAME]), clientId: clientIdValue(options[CLIENT_ID]) };
+}
+
+/** By what a DHCP server knows an endpoint that comes again; undefined: by nothing that the user said. */
+export function knownAs({ options }: EndpointSpec): string | undefined {
+  return options[CLIENT_ID] ?? options[HOST_NAME];
+}
+
 function assertKnown(name: string): void {
-  if (name === IFNAME || ENDPOINT_DEFAULTS.includes(name)) return;
+  if (KNOWN.includes(name)) return;
   throw new CnmError(
     'option-invalid',
-    `cnm-macvlan does not know the option ${quote(name)} of an endpoint; it knows ${[...ENDPOINT_DEFAULTS, IFNAME].join(', ')}`,
+    `cnm-macvlan does not know the option ${quote(name)} of an endpoint; it knows ${KNOWN.join(', ')}`,
+  );
+}
+
+/** RFC 1123 section 2.1. */
+export function isHostName(text: string): boolean {
+  const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+  return text.length <= 253 && text.split('.').every((part) => label.test(part));
+}
+
+function hostNameValue(text: string | undefined): string | undefined {
+  if (text === undefined || isHostName(text)) return text;
+  throw invalidValue(
+    HOST_NAME,
+    text,
+    'a host name: letters, digits and hyphens, with dots between its parts',
+  );
+}
+
+/** RFC 2132 section 9.14: a type and an identifier; type 0 is for what is no hardware address. */
+function clientIdValue(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (/^[0-9a-f]{2}(:[0-9a-f]{2}){1,254}$/i.test(text)) return text.replaceAll(':', '').toLowerCase();
+  if (/^[\x20-\x7e]{1,254}$/.test(text)) return `00${Buffer.from(text).toString('hex')}`;
+  throw invalidValue(
+    CLIENT_ID,
+    text,
+    'bytes in hex with colons between, the first of them the type (01:02:42:0a:00:00:07), or a text of 1 to 254 letters',
   );
 }
 

@@ -4,20 +4,23 @@ import type { Appearance, Driver, PublishRequest } from '../../cnm/driver.ts';
 import type { EndpointSpec, NetworkRecord, NetworkSpec, PortBinding } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan } from '../../kernel/step.ts';
+import { check } from './check.ts';
 import {
   assertMtu,
   assertNoOverlap,
   assertParent,
   assertSharing,
+  assertSlaac,
   assertSubnets,
   type Neighbour,
 } from './checks.ts';
+import { assertLeasing, leaseRequest, parentMtu } from './dhcp.ts';
 import { assertDefaults } from './endpoint-options.ts';
 import { hostOnLan, shimAddresses, shimOf } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { warningOf } from './nics.ts';
 import { carrierPlan, endpointPlan, joinInfo, macOf, networkPlan } from './plan.ts';
-import { wayTo, wireOf } from './wire.ts';
+import { outageOf, wayTo, wireOf } from './wire.ts';
 
 const NAME = 'cnm-macvlan';
 
@@ -27,7 +30,9 @@ export const macvlan: Driver = {
   connectivityScope: 'global',
   network(spec, facts, others) {
     const options = parseOptions(spec.options);
-    assertSubnets(spec);
+    if (options.dhcp) assertLeasing(spec);
+    else assertSubnets(spec);
+    assertSlaac(spec, options);
     assertDefaults(spec);
     const wire = wireOf(spec.id, options);
     const onIt = neighbours(spec, others).filter((other) => other.wire === wire);
@@ -35,13 +40,20 @@ export const macvlan: Driver = {
     assertNoOverlap(spec, wire, onIt, others);
     return planOf(spec, options, facts, others);
   },
-  found: (spec, facts) => (parseOptions(spec.options).hostAccess ? hostOnLan(spec, facts) : {}),
+  found(spec, facts) {
+    const options = parseOptions(spec.options);
+    if (options.dhcp) return parentMtu(spec, options, facts);
+    return options.hostAccess ? hostOnLan(spec, facts) : {};
+  },
+  leases: ({ options }) => parseOptions(options).dhcp,
+  leaseRequest,
   // The router of the LAN is the user's: an address that nobody has must not become anybody's gateway.
   gatewaySkip: () => ({ 4: true, 6: true }),
   mac: (_network, endpoint) => macOf(endpoint),
   endpoint: endpointPlan,
   join: joinInfo,
   appearance,
+  check,
   publishing: { requests: publishRequests, plan: () => [] },
 };
 
@@ -100,6 +112,6 @@ function appearance(network: NetworkSpec, { host }: Facts): Appearance {
   fields.push(['mode', options.promisc ? options.mode : `${options.mode}, nopromisc`]);
   const promiscuity = host.links.get(device)?.promiscuity ?? 0;
   if (options.parent !== undefined) fields.push(['promiscuous', promiscuity > 0 ? 'yes' : 'no']);
-  const warning = link && warningOf(link);
-  return { device, fields, warnings: warning === undefined ? [] : [warning] };
+  const warnings = [outageOf(device, options, host.links), link && warningOf(link)];
+  return { device, fields, warnings: warnings.filter((warning) => warning !== undefined) };
 }

@@ -1,4 +1,5 @@
 /** The options of `docker network create -d cnm-macvlan -o …`, under Docker's own names (libnetwork.md §2) where Docker has them. */
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import {
   assertKnown,
@@ -33,6 +34,10 @@ export interface MacvlanOptions {
   readonly promiscuous: boolean;
   /** The host and the network's containers reach each other. */
   readonly hostAccess: boolean;
+  /** Addresses are leased from the DHCP server of the LAN. */
+  readonly dhcp: boolean;
+  /** Containers take addresses and routes that routers on the LAN advertise. */
+  readonly slaac: boolean;
 }
 
 const NAMES = {
@@ -45,12 +50,16 @@ const NAMES = {
   ifacePrefix: 'com.docker.network.container_iface_prefix',
   promiscuous: 'promiscuous',
   hostAccess: 'host_access',
+  dhcp: 'dhcp',
+  slaac: 'slaac',
 } as const;
 
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): MacvlanOptions {
-  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...ENDPOINT_DEFAULTS]);
+  assertKnown('cnm-macvlan', options, [...Object.values(NAMES), ...DNS_OPTIONS, ...ENDPOINT_DEFAULTS]);
   const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  // Its gateway is a router of the LAN's, not ours to listen at.
+  dnsPlace(options, ['on', 'off'], 'off');
   const parsed: MacvlanOptions = {
     parent: parentValue(of('parent')),
     vlan: vlanValue(of('vlan')),
@@ -61,6 +70,8 @@ export function parseOptions(options: Readonly<Record<string, string>>): Macvlan
     ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
     promiscuous: booleanValue(NAMES.promiscuous, of('promiscuous'), false),
     hostAccess: booleanValue(NAMES.hostAccess, of('hostAccess'), false),
+    dhcp: booleanValue(NAMES.dhcp, of('dhcp'), false),
+    slaac: booleanValue(NAMES.slaac, of('slaac'), false),
   };
   assertFit(parsed);
   return parsed;
@@ -74,7 +85,19 @@ function assertFit({
   promisc,
   promiscuous,
   hostAccess,
+  dhcp,
 }: MacvlanOptions): void {
+  if (dhcp && parent === undefined)
+    throw new CnmError(
+      'option-invalid',
+      `${NAMES.dhcp}=true needs the interface that leads to the LAN: add parent=`,
+    );
+  if (dhcp && hostAccess) {
+    throw new CnmError(
+      'option-invalid',
+      `${NAMES.hostAccess} and ${NAMES.dhcp} do not go together: the host knows no subnet in which to reach the containers`,
+    );
+  }
   if (parent === undefined && promiscuous)
     throw new CnmError('option-invalid', `${NAMES.promiscuous} is of the parent: add parent=`);
   if (hostAccess && mode !== 'bridge') {

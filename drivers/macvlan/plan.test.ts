@@ -431,3 +431,10 @@ t.test('NICs that are known to drop foreign MACs', async (t) => {
   t.match(await warnings({ wireless: false, driver: 'vmxnet3' }, { parent: 'eth0' }), [/forged transmits/]);
   t.same(await warnings({ wireless: false, driver: 'igb' }, { parent: 'eth0' }), []);
 });
+
+t.test('the options that are about names', async (t) => {
+  const without = await described(host(), { parent: 'eth0' });
+  t.same(await described(host(), { parent: 'eth0', dns: 'on', 'dns.servers': '10.0.0.53#5353' }), without);
+  t.match(await refusal(host(), { parent: 'eth0', dns: 'gateway' }), /dns cannot be "gateway": .*on, off/);
+  t.match(await refusal(host(), { 'dns.servers': '10.0.0.53,nobody' }), /cannot be "nobody"/);
+});

@@ -14,7 +14,8 @@ import type {
 import { shortOf } from '../../cnm/short-name.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, Plan, Step } from '../../kernel/step.ts';
-import { endpointOptions } from './endpoint-options.ts';
+import { asLeased, mtuOf } from './dhcp.ts';
+import { endpointOptions, knownAs } from './endpoint-options.ts';
 import { routesFrom, routesTo, shimPlan } from './host-access.ts';
 import { type MacvlanOptions, parseOptions } from './options.ts';
 import { carrierNamesOf, type Vlan, type Way, wireOf } from './wire.ts';
@@ -95,9 +96,17 @@ export function carrierPlan(spec: NetworkSpec, options: MacvlanOptions, facts: F
 }
 
 /** A macvlan link, which waits on the host for Docker, or for our own sandbox. It is not up there: nothing of the host's uses it. */
-export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { readonly mac: Mac }): Plan {
+export function endpointPlan(planned: PlannedNetwork, endpoint: EndpointSpec & { readonly mac: Mac }): Plan {
+  const network = asLeased(planned, endpoint);
   const options = parseOptions(network.options);
   endpointOptions(network, endpoint);
+  if (!options.dhcp && knownAs(endpoint) !== undefined) {
+    throw new CnmError(
+      'option-invalid',
+      'dhcp.hostname and dhcp.client_id are for the DHCP server of a network with dhcp=true, which this one is not',
+    );
+  }
+  const mtu = mtuOf(network, options, endpoint);
   for (const address of [endpoint.address, endpoint.addressV6]) {
     if (address !== undefined) subnetOf(network, addressOf(address));
   }
@@ -115,7 +124,7 @@ export function endpointPlan(network: NetworkSpec, endpoint: EndpointSpec & { re
       },
       // With passthru it has the parent's until its sandbox gives it its own, which the parent then takes over.
       ...(options.mode !== 'passthru' && { mac: endpoint.mac }),
-      ...(options.mtu !== undefined && { mtu: options.mtu }),
+      ...(mtu !== undefined && { mtu }),
     },
     ...(options.hostAccess ? routesTo(endpoint, network.id) : []),
     ...announcement(wireOf(network.id, options), endpoint),
@@ -134,10 +143,12 @@ function announcement(wire: string, endpoint: EndpointSpec & { readonly mac: Mac
  * Its gateway is the router of the LAN, the one of the subnet that its address is in. docker_gwbridge is kept away always, as by Docker's
  * own driver: a container on the LAN is not to have a second way out.
  */
-export function joinInfo(network: PlannedNetwork, endpoint: EndpointSpec): JoinInfo {
+export function joinInfo(planned: PlannedNetwork, endpoint: EndpointSpec): JoinInfo {
+  const network = asLeased(planned, endpoint);
   const options = parseOptions(network.options);
   const { routes, ifacePrefix } = endpointOptions(network, endpoint);
   const isInternal = network.internal || options.parent === undefined;
+  const leasedRoutes = isInternal ? [] : (endpoint.leased?.routes ?? []);
   const gateway = isInternal ? undefined : gatewayOf(network, endpoint.address);
   const gatewayV6 = isInternal ? undefined : gatewayOf(network, endpoint.addressV6);
   return {
@@ -145,7 +156,9 @@ export function joinInfo(network: PlannedNetwork, endpoint: EndpointSpec): JoinI
     dstPrefix: ifacePrefix ?? options.ifacePrefix,
     ...(gateway !== undefined && { gateway }),
     ...(gatewayV6 !== undefined && { gatewayV6 }),
-    routes: [...(options.hostAccess ? routesFrom(network, endpoint) : []), ...routes],
+    routes: [...(options.hostAccess ? routesFrom(network, endpoint) : []), ...leasedRoutes, ...routes],
+    // An advertisement must not give a container a second address and another way out, unless the user wants it to.
+    ...(network.ipv6.length > 0 && { routerAdvertisements: options.slaac }),
     disableGatewayService: true,
   };
 }
@@ -169,7 +182,9 @@ function subnetOf(network: NetworkSpec, address: ReturnType<typeof addressOf>): 
  * The same for the same container, where its name is known; otherwise the same for the same address: the caches of the LAN, which
  * keep an address for minutes or hours, stay right when a container is made anew.
  */
-export function macOf({ id, network, name, address, addressV6 }: EndpointSpec): Mac {
+export function macOf(endpoint: EndpointSpec): Mac {
+  const { id, network, address, addressV6 } = endpoint;
+  const name = endpoint.name ?? knownAs(endpoint);
   if (name !== undefined) return macFromSeed(`${network} name ${name}`);
   if (address !== undefined) return macFromIpv4(addressOf(address));
   return macFromSeed(addressV6 === undefined ? id : `${network} ${addressOf(addressV6)}`);

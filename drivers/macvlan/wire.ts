@@ -69,6 +69,22 @@ interface Descent {
   readonly levels: readonly Level[];
 }
 
+/** A sentence for a wire that leads nowhere just now; undefined: it leads somewhere, or the network is not meant to. */
+export function outageOf(wire: string, { parent }: MacvlanOptions, links: Links): string | undefined {
+  if (parent === undefined) return undefined;
+  const link = links.get(wire) ?? nearest(parent, links);
+  if (link === undefined)
+    return `${parent} is not there: the network's containers are cut off until it is back, and have their interfaces again then`;
+  if (!link.up) return `${link.name} is down: containers reach nobody by it`;
+  return link.carrier ? undefined : `${link.name} has no carrier: containers reach nobody by it`;
+}
+
+/** What a VLAN that is still to be made will be on. */
+function nearest(name: string, links: Links): LinkFact | undefined {
+  const dot = name.lastIndexOf('.');
+  return links.get(name) ?? (dot > 0 ? nearest(name.slice(0, dot), links) : undefined);
+}
+
 /** A name that is taken apart at its last dot, as often as there is no interface of somebody else's by that name. */
 function descend(name: string, links: Links): Descent {
   const link = links.get(name);

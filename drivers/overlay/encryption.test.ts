@@ -138,6 +138,29 @@ t.test('every tunnel of a network, to every peer', async (t) => {
   t.equal(states(steps).length, 4 * 5);
 });
 
+t.test(
+  'a node that joins the swarm gets keys, one that leaves loses them, and nobody else does',
+  async (t) => {
+    const [third, fourth] = [ip('192.0.2.3'), ip('192.0.2.4')];
+    const swarm = spec({ peers: 'swarm', advertise: A });
+    const presence = await plan(swarm, UPLINK, { ...HOST, nodes: [A, B, third] });
+    const follow = (nodes: readonly (typeof A)[]) =>
+      overlay.follow?.({ ...swarm, presence }, { ...HOST, nodes }) ?? [];
+    t.same(follow([A, B, third]), presence, 'the same nodes, the same plan');
+    const next = follow([A, B, fourth]);
+    const peersOf = (of: Plan) => new Set(states(of).flatMap(({ src, dst }) => [src, dst]));
+    t.same([...peersOf(next)].sort(), [A, B, fourth]);
+    t.equal(states(next).length, 10);
+    const before = states(presence).map((step) => JSON.stringify(step));
+    const kept = states(next).filter((step) => before.includes(JSON.stringify(step)));
+    t.equal(kept.length, 5, 'those of the node that stays');
+    const { encryption: without, ...none } = { ...HOST, nodes: [A, B] };
+    t.ok(without);
+    const blind = overlay.follow?.({ ...swarm, presence }, none) ?? [];
+    t.same(states(blind), states(presence), 'without a secret they stay as they are');
+  },
+);
+
 t.test('the MTU: what ESP takes with its padding', async (t) => {
   const mtuOf = async (options: Readonly<Record<string, string>>) => {
     const link = (await plan(spec(options))).find((step) => step.do === 'link.add');

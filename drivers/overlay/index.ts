@@ -1,8 +1,9 @@
 /** The overlay driver: layer 2 over many hosts, a VXLAN tunnel and a bridge per subnet in a namespace per network. */
 import type { Driver } from '../../cnm/driver.ts';
+import { allocateOptions } from './allocate.ts';
 import { assertIpv6Enabled, assertVnisFree } from './checks.ts';
 import { parseOptions } from './options.ts';
-import { endpointPlan, joinInfo, macOf, presencePlan } from './plan.ts';
+import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { segmentsOf } from './segments.ts';
 
 export const overlay: Driver = {
@@ -18,6 +19,8 @@ export const overlay: Driver = {
     return [];
   },
   presence: presencePlan,
+  follow: followNodes,
+  allocate: allocateOptions,
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,

@@ -1,6 +1,7 @@
 /** The options of `docker network create -d cnm-overlay -o …`, under Docker's own names (libnetwork.md §3) where Docker has them. */
 import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
 import { hasHostBits, isMulticast, networkOf, parsePrefix, type Prefix } from '../../address/prefix.ts';
+import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import {
   addressValue,
@@ -17,8 +18,8 @@ const VTEPS = ['kernel', 'userspace'] as const;
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
   readonly vnis: readonly number[];
-  /** The hosts of the network, perhaps this one among them: at least one, all of one family. */
-  readonly peers: readonly Ip[];
+  /** The hosts of the network, perhaps this one among them: at least one, all of one family; or those that Swarm tells of. */
+  readonly peers: readonly Ip[] | typeof SWARM;
   /** UDP, of all its hosts. */
   readonly port: number;
   /** This host's own address towards the peers; undefined = found out. */
@@ -33,7 +34,10 @@ export interface OverlayOptions {
   readonly encrypted: boolean;
 }
 
-const NAMES = {
+/** Of `peers`: the nodes of the swarm. */
+export const SWARM = 'swarm';
+
+export const OPTION = {
   vni: 'vni',
   vniList: 'com.docker.network.driver.overlay.vxlanid_list',
   peers: 'peers',
@@ -46,8 +50,6 @@ const NAMES = {
   encrypted: 'encrypted',
 } as const;
 
-export const MTU_OPTION = NAMES.mtu;
-
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
 const DOCKERS_OWN = new Set([
   'com.docker.network.advertise_addr_nmsgs',
@@ -59,25 +61,26 @@ const DOCKERS_OWN = new Set([
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
 export function parseOptions(options: Readonly<Record<string, string>>): OverlayOptions {
   for (const name of Object.keys(options)) assertKnown(name);
-  const of = (name: keyof typeof NAMES) => options[NAMES[name]];
+  const of = (name: keyof typeof OPTION) => options[OPTION[name]];
+  dnsPlace(options);
   const peers = peersValue(of('peers'));
   return {
     vnis: vnisValue(of('vni'), of('vniList')),
     peers,
     port: portValue(of('port')),
     advertise: advertiseValue(of('advertise'), peers),
-    underlayMtu: mtuValue(NAMES.mtu, of('mtu')),
+    underlayMtu: mtuValue(OPTION.mtu, of('mtu')),
     ranges: rangesValue(of('ranges')),
-    ifacePrefix: interfacePrefixValue(NAMES.ifacePrefix, of('ifacePrefix')),
+    ifacePrefix: interfacePrefixValue(OPTION.ifacePrefix, of('ifacePrefix')),
     // Docker's: that it is there at all means yes, whatever its value.
     encrypted: of('encrypted') !== undefined,
-    vtep: choiceValue(NAMES.vtep, of('vtep'), VTEPS, 'kernel'),
+    vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
   };
 }
 
 /** A mistyped option that is silently ignored is found at 3 a.m.; so an unknown one is refused. */
 function assertKnown(name: string): void {
-  const ours: readonly string[] = Object.values(NAMES);
+  const ours: readonly string[] = [...Object.values(OPTION), ...DNS_OPTIONS];
   if (ours.includes(name) || DOCKERS_OWN.has(name)) return;
   throw new CnmError(
     'option-invalid',
@@ -90,13 +93,13 @@ function vnisValue(own: string | undefined, dockers: string | undefined): readon
   if (own !== undefined && dockers !== undefined && own !== dockers)
     throw new CnmError(
       'option-invalid',
-      `${NAMES.vni} ${quote(own)} and ${NAMES.vniList} ${quote(dockers)} differ: give one of the two`,
+      `${OPTION.vni} ${quote(own)} and ${OPTION.vniList} ${quote(dockers)} differ: give one of the two`,
     );
-  const [name, text] = own === undefined ? [NAMES.vniList, dockers] : [NAMES.vni, own];
+  const [name, text] = own === undefined ? [OPTION.vniList, dockers] : [OPTION.vni, own];
   if (text === undefined)
     throw new CnmError(
       'option-invalid',
-      `cnm-overlay needs ${NAMES.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
+      `cnm-overlay needs ${OPTION.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
     );
   const right = `a VNI from 0 to ${VNI_LIMIT - 1} for each subnet, separated by commas, none twice`;
   const vnis = text.split(',').map((one) => (/^\d{1,8}$/.test(one) ? Number(one) : NaN));
@@ -104,19 +107,20 @@ function vnisValue(own: string | undefined, dockers: string | undefined): readon
   return vnis;
 }
 
-function peersValue(text: string | undefined): readonly Ip[] {
+function peersValue(text: string | undefined): OverlayOptions['peers'] {
+  if (text === SWARM) return SWARM;
   if (text === undefined)
     throw new CnmError(
       'option-invalid',
-      `cnm-overlay needs ${NAMES.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself`,
+      `cnm-overlay needs ${OPTION.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself`,
     );
   const peers = text.split(',').map((one) => parseIp(one));
   const known = peers.filter((peer) => peer !== undefined);
   const right = "addresses of hosts separated by commas, as 192.0.2.1,192.0.2.2: hosts' own, none twice";
   if (known.length < peers.length || known.some(isNoHost) || hasTwice(known))
-    throw invalidValue(NAMES.peers, text, right);
+    throw invalidValue(OPTION.peers, text, right);
   if (new Set(known.map(familyOf)).size > 1)
-    throw invalidValue(NAMES.peers, text, 'addresses of one family: a tunnel is IPv4 or IPv6');
+    throw invalidValue(OPTION.peers, text, 'addresses of one family: a tunnel is IPv4 or IPv6');
   return known;
 }
 
@@ -125,11 +129,11 @@ function isNoHost(address: Ip): boolean {
   return isMulticast(address) || /^(?:0\.|127\.|255\.255\.255\.255$|::1?$|fe[89ab].:)/.test(address);
 }
 
-function advertiseValue(text: string | undefined, peers: readonly Ip[]): Ip | undefined {
-  const [first] = peers;
-  const address = addressValue(NAMES.advertise, text, first && familyOf(first));
+function advertiseValue(text: string | undefined, peers: OverlayOptions['peers']): Ip | undefined {
+  const [first] = peers === SWARM ? [] : peers;
+  const address = addressValue(OPTION.advertise, text, first && familyOf(first));
   if (address !== undefined && isNoHost(address))
-    throw invalidValue(NAMES.advertise, text ?? '', 'an address of this host that the peers reach');
+    throw invalidValue(OPTION.advertise, text ?? '', 'an address of this host that the peers reach');
   return address;
 }
 
@@ -137,7 +141,7 @@ function portValue(text: string | undefined): number {
   if (text === undefined || text === '') return VXLAN_PORT;
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   if (port >= 1 && port <= 65535) return port;
-  throw invalidValue(NAMES.port, text, `a UDP port from 1 to 65535 (${VXLAN_PORT} is VXLAN's own)`);
+  throw invalidValue(OPTION.port, text, `a UDP port from 1 to 65535 (${VXLAN_PORT} is VXLAN's own)`);
 }
 
 function rangesValue(text: string | undefined): readonly Prefix[] | 'any' {
@@ -145,15 +149,15 @@ function rangesValue(text: string | undefined): readonly Prefix[] | 'any' {
   if (text === undefined)
     throw new CnmError(
       'option-invalid',
-      `cnm-overlay needs ${NAMES.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
+      `cnm-overlay needs ${OPTION.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
         `as --ip-range says it to the IPAM driver; or "any", when you give every address yourself`,
     );
   const right = 'ranges as 10.1.0.64/26 without host bits, one of each subnet, separated by commas; or any';
   return text.split(',').map((one) => {
     const range = parsePrefix(one);
-    if (range === undefined) throw invalidValue(NAMES.ranges, text, right);
+    if (range === undefined) throw invalidValue(OPTION.ranges, text, right);
     if (hasHostBits(range))
-      throw invalidValue(NAMES.ranges, text, `ranges without host bits: ${networkOf(range)} for ${range}`);
+      throw invalidValue(OPTION.ranges, text, `ranges without host bits: ${networkOf(range)} for ${range}`);
     return range;
   });
 }

@@ -215,6 +215,13 @@ t.test('the MTU: of the narrowest way to a peer, less 50, or 70 over IPv6; or as
   await t.rejects(presence(v6), { code: 'option-invalid', message: /1300.*leaves 1250.*IPv6 needs 1280/ });
 });
 
+t.test('the options that are about names', async (t) => {
+  const same = await described(spec());
+  for (const dns of ['gateway', 'on', 'off']) t.same(await described(spec({ dns })), same, dns);
+  await t.rejects(presence(spec({ dns: 'yes' })), /dns cannot be "yes": .*gateway, on, off/);
+  await t.rejects(presence(spec({ 'dns.servers': 'ns.example' })), /cannot be "ns\.example": .*10\.0\.0\.53/);
+});
+
 t.test('O04 a VNI of another network’s, or of a stranger’s link', async (t) => {
   const facts = await fakeKernel(UPLINK).facts();
   const other: NetworkRecord = {

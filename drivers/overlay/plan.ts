@@ -1,4 +1,5 @@
 /** What an overlay network and its endpoints are made of in the kernel. Pure. */
+import type { Ip } from '../../address/ip.ts';
 import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { mac } from '../../address/mac.ts';
 import { addressOf, familyOfPrefix } from '../../address/prefix.ts';
@@ -15,9 +16,9 @@ import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts'
 import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
-import { type OverlayOptions, parseOptions } from './options.ts';
+import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
 import { addressesOf, assertInRange, type Segment, segmentOf, segmentsOf } from './segments.ts';
-import { type Underlay, underlayOf } from './underlay.ts';
+import { otherNodes, type Underlay, underlayOf } from './underlay.ts';
 
 /** Every destination that the tunnel has learned nothing of. */
 const ANY_MAC = mac('00:00:00:00:00:00');
@@ -87,13 +88,49 @@ function segmentSteps(
     },
     // The gateway is on every host, and each answers for itself alone: nobody asks the other hosts for it.
     { do: 'link.master', netns, link: tunnel, master: bridge, suppress: true },
-    // RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy.
     ...(options.vtep === 'userspace'
       ? [{ do: 'vtep.run' as const, netns, link: tunnel, vni, local, port: options.port, peers: remotes }]
-      : remotes.map((dst): Step => ({ do: 'fdb.add', netns, link: tunnel, mac: ANY_MAC, dst }))),
+      : replication(netns, tunnel, remotes)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];
+}
+
+/**
+ * What a presence becomes when the swarm's nodes are others: each host that is gone gets no more copies, each that has come gets them. All else
+ * stays as it was planned, for endpoints stand on it.
+ */
+export function followNodes({ presence = [], options }: NetworkWithPresence, host: HostSettings): Plan {
+  if (options[OPTION.peers] !== SWARM) return presence;
+  const tunnels = new Map(
+    presence.flatMap((step) =>
+      step.do === 'link.add' && step.link.kind === 'vxlan' ? [[step.name, step.link.local] as const] : [],
+    ),
+  );
+  const [own] = [
+    ...tunnels.values(),
+    ...presence.flatMap((step) => (step.do === 'vtep.run' ? [step.local] : [])),
+  ];
+  const keys = host.encryption;
+  return presence.flatMap((step): Plan => {
+    if (step.do === 'fdb.add') return [];
+    if (keys !== undefined && own !== undefined) {
+      if (step.do === 'xfrm.state.add' || step.do === 'xfrm.policy.add') return [];
+      if (step.do === 'encrypted.guard')
+        return encryptionSteps({ ...step, local: own, remotes: otherNodes(host, own) }, keys);
+    }
+    if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
+    if (step.do !== 'link.up') return [step];
+    const local = tunnels.get(step.link);
+    return local === undefined
+      ? [step]
+      : [...replication(step.netns, step.link, otherNodes(host, local)), step];
+  });
+}
+
+/** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
+function replication(netns: NetnsPath | undefined, link: string, remotes: readonly Ip[]): Plan {
+  return remotes.map((dst) => ({ do: 'fdb.add', ...(netns && { netns }), link, mac: ANY_MAC, dst }));
 }
 
 /** A container must not make itself the router's router; and nobody else has the bridge's link-local address: see drivers/bridge/plan.ts. */

@@ -4,7 +4,7 @@ import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/pre
 import type { HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { NetnsFacts, RouteFact } from '../../kernel/facts.ts';
-import { MTU_OPTION, type OverlayOptions } from './options.ts';
+import { OPTION, type OverlayOptions, SWARM } from './options.ts';
 
 export interface Underlay {
   /** The tunnel's source address. */
@@ -49,9 +49,10 @@ export function underlayOf(
   inner: 4 | 6,
 ): Underlay {
   const own = new Set(host.addresses.map(({ prefix }) => addressOf(prefix)));
-  const remotes = options.peers.filter((peer) => !own.has(peer));
+  const peers = options.peers === SWARM ? nodesOf(settings, own) : options.peers;
+  const remotes = peers.filter((peer) => !own.has(peer));
   const links = remotes.map((peer) => linkTo(peer, host));
-  const local = localAddress(options, host, settings, links[0]);
+  const local = localAddress({ ...options, peers }, host, settings, links[0]);
   if (!own.has(local))
     throw new CnmError(
       'option-invalid',
@@ -62,9 +63,24 @@ export function underlayOf(
   if (mtu < LEAST[inner])
     throw new CnmError(
       'option-invalid',
-      `${MTU_OPTION} (mtu) of the network below is ${below}: that leaves ${mtu} bytes for the overlay, and IPv${inner} needs ${LEAST[inner]}`,
+      `${OPTION.mtu} (mtu) of the network below is ${below}: that leaves ${mtu} bytes for the overlay, and IPv${inner} needs ${LEAST[inner]}`,
     );
   return { local, remotes, mtu };
+}
+
+/** The swarm's nodes, in the family in which this one is known. */
+function nodesOf({ nodes = [] }: HostSettings, own: ReadonlySet<Ip>): readonly Ip[] {
+  const self = nodes.find((node) => own.has(node));
+  if (self !== undefined) return nodes.filter((node) => familyOf(node) === familyOf(self));
+  throw new CnmError(
+    'option-invalid',
+    `peers cannot be ${SWARM}: Docker has told of no node of a swarm that is this host (${nodes.join(', ') || 'nor of any other'}); see docker info, and docker swarm init --advertise-addr`,
+  );
+}
+
+/** The remotes that a network has when it is on the swarm's nodes and `local` is this one. */
+export function otherNodes({ nodes = [] }: HostSettings, local: Ip): readonly Ip[] {
+  return nodes.filter((node) => node !== local && familyOf(node) === familyOf(local));
 }
 
 /**
@@ -72,7 +88,7 @@ export function underlayOf(
  * kernel would take: of the link to the first peer, best in the next hop's own subnet (inet_select_addr()).
  */
 function localAddress(
-  { advertise, peers }: OverlayOptions,
+  { advertise, peers }: Pick<OverlayOptions, 'advertise'> & { readonly peers: readonly Ip[] },
   { addresses }: NetnsFacts,
   settings: HostSettings,
   first: RouteFact | undefined,

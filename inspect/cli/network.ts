@@ -1,5 +1,6 @@
 /** `cnm network …` */
 import { type Command, InvalidArgumentError } from 'commander';
+import { checkReport } from '../render/check.ts';
 import { networkTable, planText } from '../render/list.ts';
 import { networkDrawing } from '../render/object.ts';
 import type { NetworkRequest, NetworkView } from '../views.ts';
@@ -29,6 +30,7 @@ export function networkCommands(network: Command, own: Terminal): void {
     (refs: readonly string[], options: Common) => inspect(refs, options, own),
   );
   createCommand(network, own);
+  checkCommand(network, own);
   common(network.command('rm <network...>').description('remove standalone networks')).action(
     async (refs: readonly string[], options: Common) => {
       const removed: string[] = [];
@@ -49,6 +51,22 @@ async function inspect(refs: readonly string[], options: Common, own: Terminal):
   });
   if (options.json) own.json(views);
   else own.print(views.map((view) => networkDrawing(view, own.paint)).join('\n'));
+}
+
+/** Exit status 3, as the doctor's, when something does not work. */
+const FAILED = 3;
+
+function checkCommand(network: Command, own: Terminal): void {
+  const command = network
+    .command('check <network>')
+    .description('test the wire that a network is on, with frames')
+    .option('--ask <ip>', 'an address of the LAN to ask for, too (repeatable)', collect, []);
+  common(command).action(async (ref: string, options: Common & { readonly ask: readonly string[] }) => {
+    const view = await client(options).checkNetwork(ref, options.ask);
+    if (options.json) own.json(view);
+    else own.print(checkReport(view, own.paint));
+    own.status = view.findings.some(({ result }) => result === 'failed') ? FAILED : 0;
+  });
 }
 
 /** Flags and meaning as `docker network create` has them. */

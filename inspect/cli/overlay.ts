@@ -12,7 +12,7 @@ export function overlayCommands(overlay: Command, own: Terminal): void {
       'test the way to each host of the network and back: reachability, packet sizes, checksums, settings; change nothing (exit status 3: something found)',
     );
   common(check).action(async (network: string, options: Common) => {
-    const report = await client(options).checkNetwork(network);
+    const report = await client(options).checkOverlay(network);
     if (options.json) own.json(report);
     else own.print(checkText(report, own.paint));
     own.status = report.healthy ? 0 : FOUND;

@@ -41,15 +41,19 @@ export function fixReport(fix: FixView, paint: Paint): string {
 const RULESET = 'ruleset: the nftables table "inet cnm" is absent, or not the one that this version loads';
 
 export function differenceLines(difference: DifferenceView, paint: Paint): readonly string[] {
-  const { missing, repairable } = difference;
-  const remedy = repairable
-    ? '--fix: runs it'
-    : '--fix: cannot; the link was in a container, which has to be started again';
+  const { missing, repairable, awaits } = difference;
+  const remedy = repairable ? '--fix: runs it' : `--fix: cannot; ${whyNot(awaits)}`;
   return [
     paint.red(`${objectName(difference)}: ${missing.length} missing`),
     ...missing.map(({ command }) => `    missing: ${printable(command)}`),
     `    ${missing.length > 1 && repairable ? '--fix: runs them in this order' : remedy}`,
   ];
+}
+
+function whyNot(awaits: string | undefined): string {
+  if (awaits !== undefined)
+    return `it waits for the interface ${printable(awaits)}, and is put back when that is there again`;
+  return 'the link was in a container, which has to be started again';
 }
 
 function orphanLines({ what, command }: OrphanView, paint: Paint): readonly string[] {

@@ -106,13 +106,14 @@ function fromInside(endpoint: EndpointView, paint: Paint): Branch {
 
 /** The interface, whose it is, and its ways out; from the record where the kernel's own view is not to be had. */
 function insideLines(endpoint: EndpointView, whose: string, paint: Paint): readonly string[] {
-  const { inside, insideNote, routes, mac, addresses } = endpoint;
+  const { inside, insideNote, routes, mac, addresses, putBackAt } = endpoint;
   const recorded = ['(interface)', `mac ${mac}`, ...addresses].join('  ');
   return [
     inside === undefined ? recorded : linkLine(inside),
     `${whose}endpoint ${short(endpoint.id)}`,
     ...routes.map(routeLine),
     ...(insideNote === undefined ? [] : [paint.yellow(printable(insideNote))]),
+    ...(putBackAt === undefined ? [] : [`put back at ${putBackAt}, after its parent had gone`]),
   ];
 }
 

@@ -1,8 +1,8 @@
 /** What the test of an overlay network found, for people. Pure. */
-import type { CheckFinding, CheckView, RotationView } from '../views.ts';
+import type { CheckFinding, OverlayCheckView, RotationView } from '../views.ts';
 import type { Paint } from './text.ts';
 
-export function checkText({ findings, segments, healthy }: CheckView, paint: Paint): string {
+export function checkText({ findings, segments, healthy }: OverlayCheckView, paint: Paint): string {
   const lines = [
     ...findings.flatMap((one) => findingLines(one, paint)),
     ...segments.flatMap(({ vni, port, local, mtu, peers }) => [

@@ -5,7 +5,6 @@
  * The rule that all else rests on: an address that is in a part of this host's may be given by it at any time, and by nobody
  * else; it stops being so only by a transaction, before which this host has stopped giving it.
  */
-import { randomBytes } from 'node:crypto';
 import { ipFromValue, ipValue } from '../../address/ip.ts';
 import type { Ip } from '../../address/ip.ts';
 import { familyOfPrefix, firstOf } from '../../address/prefix.ts';
@@ -13,16 +12,18 @@ import type { Prefix } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { ClusterLease } from '../../store/cluster.ts';
 import type { Pool, Range } from '../pool.ts';
-import { blockOf, give, partsOf, share, spanOf, takeBack } from './block.ts';
+import { askHosts } from './asking.ts';
+import { blockOf, give, share, spanOf } from './block.ts';
 import type { Block, Shared } from './block.ts';
-import { blocksOf, freeOf, half, surplus } from './choice.ts';
-import { askKey, batchKey, hostKey, poolKey } from './keys.ts';
+import { freeOf, half, surplus } from './choice.ts';
+import { GivingBack } from './giving-back.ts';
+import { batchKey, poolKey } from './keys.ts';
 import type { Ask } from './keys.ts';
 import type { PoolState, Spot } from './pool-state.ts';
 import { ClusterProblem, unreachable } from './records.ts';
 import type { Records } from './records.ts';
 import { busy, exhausted, taken, takenByHost } from './refusals.ts';
-import { common, joined, lowest, sizeOfSpans, spansOf, within, without } from './spans.ts';
+import { common, lowest, sizeOfSpans, within, without } from './spans.ts';
 import type { Span } from './spans.ts';
 
 export interface HoldingOptions {
@@ -48,15 +49,13 @@ export class Holding {
   readonly #records: Records;
   readonly #pool: Pool;
   readonly #prefix: Prefix;
-  /** On their way back: no longer given, and not yet others'. */
-  #withheld: readonly Span[] = [];
+  readonly #givingBack: GivingBack;
   #available: readonly Span[] | undefined;
   #availableOf: readonly Span[] = [];
   readonly #filling = new Map<string, Promise<void>>();
   #waiting = 0;
   /** Told when nobody waits here any more. */
   readonly #calm: (() => void)[] = [];
-  #givingBack: Promise<unknown> = Promise.resolve();
   #asking: Promise<void> | undefined;
   /** Shared in the cluster, and not yet, or just now, leased here. */
   readonly #sharing = new Set<bigint>();
@@ -68,6 +67,14 @@ export class Holding {
     this.#records = options.records;
     this.#pool = options.pool;
     this.#prefix = options.pool.prefix;
+    this.#givingBack = new GivingBack({
+      ...{ prefix: this.#prefix, records: options.records, retry: options.retry },
+      state: () => this.#state,
+      onChange: () => {
+        this.#available = undefined;
+        options.onChange();
+      },
+    });
   }
 
   /** Nothing is given before it is certain that nothing is on its way that would take it away (`Settlement.confirm`). */
@@ -96,7 +103,7 @@ export class Holding {
     if (!this.#confirmed) return [];
     const { own } = this.#state;
     if (this.#available === undefined || this.#availableOf !== own) {
-      this.#available = without(own, this.#withheld);
+      this.#available = without(own, this.#givingBack.withheld);
       this.#availableOf = own;
     }
     return this.#available;
@@ -115,9 +122,10 @@ export class Holding {
    * @param giveBack Whether to give back what was never used: nobody will give it here.
    */
   async close(giveBack: boolean): Promise<void> {
-    const all = this.#giveBack(() => (giveBack ? this.#free(this.available).fresh : []));
-    await Promise.race([all.catch(() => undefined), this.#pause(this.#options.answerTime)]);
+    const all = this.#givingBack.giveBack(() => (giveBack ? this.#free(this.available).fresh : []));
+    await Promise.race([all.catch(() => undefined), pause(this.#options.answerTime)]);
     this.#closed = true;
+    this.#givingBack.close();
     this.#confirmed = false;
   }
 
@@ -199,20 +207,20 @@ export class Holding {
   async recover(address: Ip): Promise<void> {
     const holder = this.#state.holder(ipValue(address));
     if (typeof holder === 'object' && 'host' in holder && holder.host !== this.#records.me)
-      await this.#ask([holder.host], { pool: this.#prefix, address });
+      await askHosts(this.#options, [holder.host], { pool: this.#prefix, address });
   }
 
   /** Gives back what is free and not needed soon; what rests stays, and so does what a name may have again. */
   async trim(keep = this.#window()): Promise<void> {
     if (sizeOfSpans(this.available) - BigInt(this.#pool.leases.size) <= BigInt(2 * keep)) return;
-    await this.#giveBack(() => surplus(this.#free(this.available), keep));
+    await this.#givingBack.giveBack(() => surplus(this.#free(this.available), keep));
   }
 
   /** The one that is named, if it is free; or half of what is free and not waited for here. */
   async answer({ address, range }: Ask, by: string): Promise<void> {
     // Who waits here may want all of it, or less than was taken for them: that shows in a moment.
     if (address === undefined && this.#waiting > 0) await this.#untilCalm();
-    await this.#giveBack(() => {
+    await this.#givingBack.giveBack(() => {
       const wanted = range === undefined ? this.available : common(this.available, [spanOf(range)]);
       if (address !== undefined)
         return this.holds(address) && !this.#pool.leases.has(address) ? [ipValue(address)] : [];
@@ -300,7 +308,7 @@ export class Holding {
         // Out of this host's own part, where it is free.
         if (typeof holder !== 'object' || holder.host !== me || this.#pool.leases.has(address))
           return undefined;
-        await this.#giveBack(() => (this.#pool.leases.has(address) ? [] : [at]));
+        await this.#givingBack.giveBack(() => (this.#pool.leases.has(address) ? [] : [at]));
         return false;
       },
       true,
@@ -321,7 +329,7 @@ export class Holding {
     for (let tries = 0; tries < TRIES; tries++) {
       if (!shared && this.holds(address)) return;
       // On its way back.
-      if (within(this.#withheld, ipValue(address))) await this.#givingBack.catch(() => undefined);
+      if (within(this.#givingBack.withheld, ipValue(address))) await this.#givingBack.settled;
       await this.#orUnreachable(address, () => this.#asMember());
       // No await from here to the transaction, whose condition is that the block is what it is now.
       const state = this.#state;
@@ -356,59 +364,6 @@ export class Holding {
     return (await this.#records.change(when, then)) === 'done';
   }
 
-  /**
-   * One after another: what `choose` says must still be free when it is withheld.
-   * @param to The host that it goes to; or to none.
-   */
-  async #giveBack(choose: () => readonly bigint[], to?: string): Promise<void> {
-    const work = this.#givingBack.then(async () => {
-      const spans = spansOf(choose());
-      if (spans.length === 0 || this.#closed) return;
-      this.#withhold([...this.#withheld, ...spans]);
-      for (const span of blocksOf(this.#prefix, spans))
-        await this.#giveBackOf(span, common(spans, [span]), to);
-    });
-    this.#givingBack = work.catch(() => undefined);
-    await work;
-  }
-
-  /**
-   * Until it is certain. What was given up may be given again only when it is certain that no transaction is on its way that
-   * would make it others'.
-   */
-  async #giveBackOf(span: Span, spans: readonly Span[], to: string | undefined): Promise<void> {
-    for (let certain = true; ;) {
-      if (this.#closed) throw new Error(`the pool ${this.#prefix} is no longer this host's`);
-      try {
-        if (await this.#givenBack(span, spans, to)) break;
-      } catch (error) {
-        certain &&= error instanceof ClusterProblem && !error.failure.uncertain;
-        if (certain) break;
-        await this.#pause();
-      }
-    }
-    this.#withhold(without(this.#withheld, spans));
-  }
-
-  /** False when another change came in between. */
-  async #givenBack(span: Span, spans: readonly Span[], to: string | undefined): Promise<boolean> {
-    const { me, mirror } = this.#records;
-    const now = this.#state.block(span);
-    const mine = now === undefined ? [] : common(partsOf(now, me), spans);
-    if (now === undefined || mine.length === 0) return true;
-    const left = takeBack(now, me, mine);
-    const there = to !== undefined && mirror.hosts.has(to) && this.#state.record?.hosts.includes(to) === true;
-    const { when, then } = this.#records.blockChange(this.#state, span, there ? give(left, to, mine) : left);
-    if (there) when.push({ key: hostKey(to), is: 'present' }, mirror.unchanged(poolKey(this.#prefix)));
-    return (await this.#records.change(when, then)) === 'done';
-  }
-
-  #withhold(spans: readonly Span[]): void {
-    this.#withheld = joined(spans);
-    this.#available = undefined;
-    this.#options.onChange();
-  }
-
   #untilCalm(): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, this.#options.answerTime / 2);
@@ -419,39 +374,13 @@ export class Holding {
     });
   }
 
-  #pause(milliseconds = this.#options.retry): Promise<void> {
-    return new Promise((resolve) => {
-      setTimeout(resolve, milliseconds).unref();
-    });
-  }
-
   /** All hosts that hold addresses that the range could choose. */
   #askAll(range: Range): Promise<void> {
     const { subPool } = range;
-    const holding = [...this.#state.held(this.#boundsOf(range)).keys()];
+    const holding = this.#state.held(this.#boundsOf(range)).keys();
     const ask = { pool: this.#prefix, ...(subPool !== undefined && { range: subPool }) };
-    this.#asking ??= this.#ask(holding, ask).finally(() => (this.#asking = undefined));
+    this.#asking ??= askHosts(this.#options, holding, ask).finally(() => (this.#asking = undefined));
     return this.#asking;
-  }
-
-  /** Resolves when each has looked, or is away, or did not answer in time. */
-  async #ask(hosts: readonly string[], ask: Ask): Promise<void> {
-    const { mirror, me, cluster } = this.#records;
-    const lease = this.#options.lease();
-    const others = hosts.filter((host) => host !== me && mirror.hosts.has(host)).slice(0, 50);
-    if (lease === undefined || others.length === 0) return;
-    const keys = others.map((host) => askKey(host, me, randomBytes(6).toString('hex')));
-    await this.#records.change(
-      [],
-      keys.map((put) => ({ put, value: ask, lease })),
-    );
-    await mirror.until(() => keys.every((key) => mirror.entry(key) === undefined), this.#options.answerTime);
-    const left = keys.filter((key) => mirror.entry(key) !== undefined);
-    if (left.length > 0)
-      await cluster.transact(
-        [],
-        left.map((key) => ({ delete: key })),
-      );
   }
 
   #free(spans: readonly Span[]) {
@@ -490,4 +419,10 @@ export class Holding {
 function spanAt(address: Ip): Span {
   const value = ipValue(address);
   return { first: value, last: value };
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds).unref();
+  });
 }

@@ -14,6 +14,7 @@ import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
+import { muslResolve, resolved } from './musl.ts';
 
 const exec = async (h: CnmHost, sandbox: string, ...words: string[]) =>
   (await h.tryCnm('sandbox', 'exec', sandbox, '--', ...words)).stdout.trim();
@@ -73,14 +74,14 @@ t.test('names, with no Docker', async (t) => {
   await enter(h, 'in1', 'quiet', [], '--ip', '10.90.0.10');
   await until(
     'the resolver in web',
-    10_000,
+    20_000,
     async () => (await dig(h, 'web', 'db')) === '10.88.0.11' || undefined,
   );
 
   t.test('resolv.conf of a sandbox, and names through it', async (t) => {
     await until(
       'the host’s search list',
-      10_000,
+      20_000,
       async () => /corp\.example/.test(await exec(h, 'web', 'cat', '/etc/resolv.conf')) || undefined,
     );
     const own = await exec(h, 'web', 'cat', '/etc/resolv.conf');
@@ -98,6 +99,17 @@ t.test('names, with no Docker', async (t) => {
     t.same((await dig(h, 'web', 'api')).split('\n').sort(), ['10.88.0.11', '10.88.0.12']);
     t.equal(await dig(h, 'web', '_80._tcp.web', 'SRV'), '0 0 80 web.demo.', 'published');
     t.equal(await dig(h, 'web', 'any.example'), '192.0.2.101');
+  });
+
+  t.test('musl: by itself, by way of search, and a name that is none', async (t) => {
+    const program = await muslResolve(h);
+    t.same(resolved(await exec(h, 'db', program, 'web', 'web.demo', 'api', 'in1', 'any.example')), {
+      web: '10.88.0.10 fd00:88::2',
+      'web.demo': '10.88.0.10 fd00:88::2',
+      api: '10.88.0.11 10.88.0.12 fd00:88::3 fd00:88::4',
+      in1: 'Name does not resolve',
+      'any.example': '192.0.2.101',
+    });
   });
 
   t.test('on the gateway, and seen from there by who asks', async (t) => {
@@ -145,7 +157,7 @@ t.test('names, with no Docker', async (t) => {
 
   t.test('a server that leads back to us is left out', async (t) => {
     await writeFile(h.outside('/etc/resolv.conf'), 'nameserver 127.0.0.54\nnameserver 127.0.0.101\n');
-    await until('the loop to be seen', 10_000, () => /asks us what we ask it/.test(h.cnmd.log) || undefined);
+    await until('the loop to be seen', 20_000, () => /asks us what we ask it/.test(h.cnmd.log) || undefined);
     t.equal(await dig(h, 'web', 'loop.example'), '192.0.2.101');
     t.match(await h.cnm('dns', 'ls'), /127\.0\.0\.54 +loop/);
     await writeFile(h.outside('/etc/resolv.conf'), 'nameserver 127.0.0.101\n');
@@ -185,7 +197,7 @@ t.test('names, with no Docker', async (t) => {
     );
     await until(
       'port 53 to be taken',
-      5_000,
+      15_000,
       async () => /0\.0\.0\.0:53\b/.test(await h.net('ss', '-Hlun')) || undefined,
     );
     await h.startPlugin();
@@ -194,7 +206,7 @@ t.test('names, with no Docker', async (t) => {
     for (const transport of ['+notcp', '+tcp'])
       await until(
         `an answer ${transport}`,
-        10_000,
+        20_000,
         async () => (await dig(h, 'b1', '@10.91.0.1', transport, 'b1')) === '10.91.0.10' || undefined,
       );
     t.match(await h.cnm('dns', 'ls'), /host +127\.0\.0\.54#53 +.*EADDRINUSE/, 'what cannot be had is said');
@@ -208,7 +220,7 @@ t.test('names, with no Docker', async (t) => {
     await h.cnm('sandbox', 'rm', 'web2');
     await until(
       'the host’s own',
-      10_000,
+      20_000,
       async () =>
         (await h.tryNet('dig', '+short', '+tries=1', '+time=1', '@127.0.0.54', 'db')).stdout.trim() ===
           '10.88.0.11' || undefined,
@@ -222,7 +234,7 @@ t.test('names, with no Docker', async (t) => {
     t.notMatch(await h.net('nft', 'list', 'set', 'inet', 'cnm', 'dns4'), /10\./);
     await until(
       'the doors to be closed',
-      5_000,
+      15_000,
       async () => !new RegExp(`:${GATEWAY_DNS_PORT}\\b`).test(await h.net('ss', '-Hlun')) || undefined,
     );
   });

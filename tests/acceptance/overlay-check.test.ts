@@ -8,7 +8,7 @@
 import t from 'tap';
 import { until } from '../lab/command.ts';
 import type { Test } from 'tap';
-import type { CheckView } from '../../inspect/views.ts';
+import type { OverlayCheckView } from '../../inspect/views.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
@@ -64,14 +64,14 @@ async function away(h: CnmHost, name: string): Promise<void> {
   await h.cnm('network', 'rm', name);
 }
 
-async function check(h: CnmHost, name: string): Promise<CheckView & { readonly code: number }> {
+async function check(h: CnmHost, name: string): Promise<OverlayCheckView & { readonly code: number }> {
   const { code, stdout, stderr } = await h.tryCnm('overlay', 'check', name, '--json');
   if (stdout === '') throw new Error(stderr);
-  return { ...(JSON.parse(stdout) as CheckView), code };
+  return { ...(JSON.parse(stdout) as OverlayCheckView), code };
 }
 
 /** The codes of what was found about a peer, in order. */
-function codes(view: CheckView, peer?: string): readonly string[] {
+function codes(view: OverlayCheckView, peer?: string): readonly string[] {
   const peers = view.segments.flatMap((segment) => segment.peers);
   const about = peer === undefined ? peers : peers.filter((one) => one.peer === peer);
   return [...view.findings, ...about.flatMap(({ findings }) => findings)].map(({ code }) => code);
@@ -83,7 +83,7 @@ async function finds(
   name: string,
   wanted: readonly string[],
   peer?: string,
-): Promise<CheckView> {
+): Promise<OverlayCheckView> {
   const view = await check(h, name);
   t.same(codes(view, peer), wanted, `${h.name}: ${wanted.join(', ') || 'nothing'}`);
   return view;

@@ -14,6 +14,8 @@ import { openLab, WORLD } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
 import { attached } from './observe.ts';
 
+/** What Docker has forgotten must be 15 s old, and missing twice, 6 s apart. */
+const RECLAIM_LIMIT = 90_000;
 const DRIVERS = { drivers: ['bridge', 'overlay'] };
 
 interface World {
@@ -118,7 +120,7 @@ async function uberNet(t: Test, { h1, h2, h3, peers }: World): Promise<void> {
       if (stdout.trim() !== 'true') return undefined;
       return (await h1.containerPings('c1', at.c3.v4)) || undefined;
     });
-    await until('no trouble', 15_000, async () => (await h1.tryCnm('doctor')).code === 0 || undefined);
+    await until('no trouble', RECLAIM_LIMIT, async () => (await h1.tryCnm('doctor')).code === 0 || undefined);
     t.ok(await h2.containerPings('c3', (await attached(h1, 'c1', 'uber-net')).v4, 3));
   });
 

@@ -10,7 +10,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import type { CheckView, EndpointView, RotationView } from '../../inspect/views.ts';
+import type { EndpointView, OverlayCheckView, RotationView } from '../../inspect/views.ts';
 import { run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
@@ -121,7 +121,7 @@ t.test('an encrypted network', async (t) => {
   });
 
   await t.test('the test of the way finds nothing', async (t) => {
-    const { segments } = (await call(h1, 'GET', '/networks/net/check')) as CheckView;
+    const { segments } = (await call(h1, 'GET', '/overlays/net/check')) as OverlayCheckView;
     const found = segments.flatMap((segment) => segment.peers.flatMap((peer) => peer.findings));
     // In here a daemon may be slower to answer than the test waits; what it finds must be no fault of the way.
     const slow = ['silent', 'clock'];

@@ -4,6 +4,7 @@ import { createConnection, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { EtcdTls } from '../../store/etcd-members.ts';
 import { openEtcd } from '../../store/etcd.ts';
 import { good } from '../../store/cluster-suite.ts';
 import { Hopeless, Running, run, until } from '../lab/command.ts';
@@ -13,16 +14,24 @@ interface Owner {
   teardown(fn: () => Promise<void>): unknown;
 }
 
+interface ServerTls {
+  readonly arguments: readonly string[];
+  /** Whom it answers. */
+  readonly client: EtcdTls;
+}
+
 export class EtcdServer {
   readonly #folder: string;
   readonly #port: number;
   readonly #peerPort: number;
+  readonly #tls: ServerTls | undefined;
   #running: Running | undefined;
 
-  constructor(folder: string, port: number, peerPort: number) {
+  constructor(folder: string, port: number, peerPort: number, tls?: ServerTls) {
     this.#folder = folder;
     this.#port = port;
     this.#peerPort = peerPort;
+    this.#tls = tls;
   }
 
   /** As in `--cluster etcd://…`. */
@@ -36,7 +45,7 @@ export class EtcdServer {
 
   /** Resolves when it answers; what it had before it was killed is there again. */
   async start(): Promise<void> {
-    const client = `http://${this.member}`;
+    const client = `http${this.#tls === undefined ? '' : 's'}://${this.member}`;
     const peer = `http://127.0.0.1:${this.#peerPort}`;
     const running = new Running([
       ...[
@@ -51,6 +60,7 @@ export class EtcdServer {
         'zap',
       ],
       ...['--listen-client-urls', client, '--advertise-client-urls', client],
+      ...(this.#tls?.arguments ?? []),
       ...[
         '--listen-peer-urls',
         peer,
@@ -63,7 +73,11 @@ export class EtcdServer {
       ...['--heartbeat-interval', '50', '--election-timeout', '500'],
     ]);
     this.#running = running;
-    const store = openEtcd({ members: [this.member], deadline: 1000 });
+    const store = openEtcd({
+      members: [this.member],
+      deadline: 1000,
+      ...(this.#tls && { tls: this.#tls.client }),
+    });
     await until('etcd to answer', 30_000, async () => {
       if (!running.alive) throw new Hopeless(`etcd ended: ${running.stderr}`);
       good(await store.get('x'));
@@ -90,10 +104,10 @@ export class EtcdServer {
   }
 }
 
-export async function startEtcd(owner: Owner): Promise<EtcdServer> {
+export async function startEtcd(owner: Owner, tls?: ServerTls): Promise<EtcdServer> {
   const folder = await mkdtemp(join(tmpdir(), 'cnm-etcd-'));
   const [port, peerPort] = await freePorts();
-  const server = new EtcdServer(folder, port, peerPort);
+  const server = new EtcdServer(folder, port, peerPort, tls);
   owner.teardown(() => server.remove());
   await server.start();
   return server;

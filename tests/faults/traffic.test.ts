@@ -107,7 +107,8 @@ async function rulesetVersion(h: DockerHost): Promise<string> {
 async function otherVersion(folder: string): Promise<string> {
   const copy = join(folder, 'other-version');
   await mkdir(copy);
-  const parts = 'address cnm daemon dns drivers inspect ipam kernel plugin-api store main.ts vtep-worker.ts package.json';
+  const parts =
+    'address cnm daemon dns drivers inspect ipam kernel plugin-api store main.ts vtep-worker.ts package.json';
   for (const part of parts.split(' '))
     await cp(join(REPOSITORY, part), join(copy, part), { recursive: true });
   await symlink(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));

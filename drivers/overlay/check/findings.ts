@@ -1,6 +1,6 @@
 /** What the evidence of a test means, and what to do about it. Pure. */
 import { familyOf, type Ip } from '../../../address/ip.ts';
-import { MTU_OPTION } from '../options.ts';
+import { OPTION } from '../options.ts';
 import { overheadOf } from '../underlay.ts';
 import { type Evidence, QUESTION } from './survey.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
@@ -214,7 +214,7 @@ function narrow(
   return error(
     code,
     `Packets of ${mtu} bytes, as large as the network's links take, do not pass whole ${way}; ${passes} (${says})`,
-    `create the network on all hosts with -o ${MTU_OPTION}=${below}, or let the way carry ${mtu + overhead} bytes`,
+    `create the network on all hosts with -o ${OPTION.mtu}=${below}, or let the way carry ${mtu + overhead} bytes`,
   );
 }
 
@@ -253,7 +253,7 @@ function agreement({ peer, side }: Evidence, { tunnel, here }: Ground): readonly
       error(
         'mtu-differs',
         `The network's links have an MTU of ${here.mtu} here and of ${side.mtu} on ${peer}: the larger packets are lost at the host with the smaller one`,
-        `create the network on all hosts with -o ${MTU_OPTION}=${Math.min(side.mtu, here.mtu) + overheadOf(familyOf(here.local))}`,
+        `create the network on all hosts with -o ${OPTION.mtu}=${Math.min(side.mtu, here.mtu) + overheadOf(familyOf(here.local))}`,
       ),
     );
   if (side.encrypted !== tunnel.encrypted)

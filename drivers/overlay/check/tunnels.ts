@@ -4,7 +4,7 @@ import type { Mac } from '../../../address/mac.ts';
 import type { EndpointRecord, NetworkRecord } from '../../../cnm/model.ts';
 import type { FdbAdd, LinkAdd, NetnsPath, Plan, VtepRun } from '../../../kernel/step.ts';
 import { bridgeMac } from '../names.ts';
-import { parseOptions } from '../options.ts';
+import { parseOptions, SWARM } from '../options.ts';
 import { type Segment, segmentsOf } from '../segments.ts';
 
 /** One segment of a network. What is of this host's kernel is absent while no endpoint is here. */
@@ -12,7 +12,7 @@ export interface Tunnel {
   readonly network: NetworkRecord;
   readonly vni: number;
   readonly port: number;
-  /** As the user gave them: this host may be one of them. */
+  /** As the user gave them, or the swarm's nodes that it is on now: this host may be one of them. */
   readonly hosts: readonly Ip[];
   readonly pools: readonly string[];
   /** This host's part of the pools; empty: `any`. */
@@ -43,13 +43,17 @@ export function tunnelsOf(network: NetworkRecord): readonly Tunnel[] {
       network,
       vni: segment.vni,
       port: options.port,
-      hosts: options.peers,
+      hosts: options.peers === SWARM ? nodesOf(here) : options.peers,
       pools: segment.subnets.map(({ pool }) => pool),
       ranges,
       encrypted: options.encrypted,
       ...(here && { here }),
     };
   });
+}
+
+function nodesOf(here: TunnelHere | undefined): readonly Ip[] {
+  return here === undefined ? [] : [here.local, ...here.peers];
 }
 
 function presenceOf({ bridge, tunnel, vni }: Segment, plan: Plan): TunnelHere | undefined {
