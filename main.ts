@@ -11,10 +11,12 @@ import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
 import { joinCluster } from './daemon/cluster.ts';
 import { type Configuration, ConfigurationError, parseConfiguration, usage } from './daemon/configuration.ts';
+import { openControl } from './daemon/control.ts';
 import { createDhcp, type Dhcp, openLeases } from './daemon/dhcp.ts';
 import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
+import { otherHosts } from './daemon/other-hosts.ts';
 import { type Overlay, overlayService } from './daemon/overlay.ts';
 import { OverlayKeys } from './daemon/overlay-keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
@@ -27,6 +29,7 @@ import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
 import { reclaimLeases } from './inspect/standalone.ts';
+import { hostId } from './ipam/cluster/identity.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
 import { openKernel } from './kernel/linux.ts';
@@ -131,11 +134,21 @@ async function assemble(
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);
   const encryption = () => keys?.current();
-  const cnm = createCnm({ kernel, store, drivers: served, log, runDir, engine, leases, encryption, ...host });
-  held.push(() => cnm.close());
-  const pace = overrides.pace ?? {};
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
+  const control =
+    membership &&
+    openControl({
+      ...{ store: membership.store, log, cnm: () => cnm, ipam: () => ipam },
+      host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+    });
+  if (control !== undefined) held.push(() => control.close());
+  const cnm = createCnm({
+    ...{ kernel, store, drivers: served, log, runDir, engine, leases, control, encryption, ...host },
+  });
+  held.push(() => cnm.close());
+  control?.start();
+  const pace = overrides.pace ?? {};
   const { ipam, leases: reclaimer } = await openIpam(configuration, {
     store,
     kernel,
@@ -149,7 +162,10 @@ async function assemble(
   const drain = kernel.drainDatagrams.bind(kernel);
   const names = engineNames({ socket: dockerSocket, log });
   const { dnsListen: listen, dnsServeStale: stale } = configuration;
-  const dns = createDns({ cnm, ipam, engine: names, bind, drain, log, resolvConf, stale, runDir, listen });
+  const others = otherHosts(cnm);
+  const dns = createDns({
+    ...{ cnm, ipam, engine: names, others, bind, drain, log, resolvConf, stale, runDir, listen },
+  });
   held.push(() => dns.close());
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
   const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);

@@ -4,6 +4,8 @@
  */
 import { closeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import type { Ip } from './address/ip.ts';
+import { macBytes } from './address/mac.ts';
 import { Vtep, VtepPort } from './drivers/overlay/vtep.ts';
 import { encodeVxlan, VXLAN_HEADER_BYTES } from './drivers/overlay/vxlan.ts';
 import { socketAddress } from './kernel/bound-sockets.ts';
@@ -34,6 +36,8 @@ interface Port {
 
 interface Tap {
   readonly fd: number;
+  /** UDP, of all hosts. */
+  readonly number: number;
   readonly vtep: Vtep<Peer>;
   readonly port: Port;
 }
@@ -111,17 +115,26 @@ function follow({ former, name, vtep }: Extract<VtepOrder, { do: 'follow' }>): v
 }
 
 function keep(name: string, fd: number, port: Port, vtep: VtepRun): void {
-  const peers = vtep.peers.map((address): Peer => {
-    const to = socketAddress(address, vtep.port);
-    const known = port.peers.get(hostKey(to)) ?? { to };
-    port.peers.set(hostKey(to), known);
-    return known;
-  });
-  const tap: Tap = { fd, port, vtep: new Vtep(vtep.vni, peers) };
+  const peers = vtep.peers.map((address) => peerAt(port, address, vtep.port));
+  const tap: Tap = { fd, port, number: vtep.port, vtep: new Vtep(vtep.vni, peers, vtep.learning !== false) };
   port.vteps.add(tap.vtep);
   port.taps.set(vtep.vni, fd);
   taps.set(name, tap);
   tapOf.set(fd, tap);
+}
+
+function peerAt({ peers }: Port, address: Ip, port: number): Peer {
+  const to = socketAddress(address, port);
+  const known = peers.get(hostKey(to)) ?? { to };
+  peers.set(hostKey(to), known);
+  return known;
+}
+
+function place({ name, changes }: Extract<VtepOrder, { do: 'place' }>): void {
+  const tap = taps.get(name);
+  if (tap === undefined) return;
+  for (const { verb, entry } of changes)
+    tap.vtep[verb](macBytes(entry.mac), peerAt(tap.port, entry.dst, tap.number));
 }
 
 function open(key: string, { local, port }: Extract<VtepOrder, { do: 'add' }>['vtep']): Port {
@@ -157,6 +170,7 @@ function obey(order: VtepOrder): VtepReply {
     if (order.do === 'add') add(order);
     if (order.do === 'follow') follow(order);
     if (order.do === 'remove') remove(order.name);
+    if (order.do === 'place') place(order);
     watchAll();
     return { id: order.id, counters: { ...counters } };
   } catch (error) {

@@ -44,7 +44,6 @@ export async function measure(load: Load): Promise<Record<'rate' | 'cpu' | 'p50'
 /** Latencies of names that are known, while HANGING questions wait for a server that is silent. */
 export async function measureHanging(load: Load): Promise<Record<'p50' | 'p99' | 'lost', number>> {
   const program = join(REPOSITORY, 'bench/dns-hang.ts');
-  // They hang for as long as it runs, for it asks again.
   const words = [NODE, program, load.server, load.port, HANGING, 4_000].map(String);
   const hanging = load.run(words);
   await new Promise((done) => setTimeout(done, 1_500));

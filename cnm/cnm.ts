@@ -4,7 +4,9 @@ import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Orphan } from '../kernel/kernel.ts';
 import type { Plan, Step } from '../kernel/step.ts';
+import type { Remote } from './control.ts';
 import type { Driver, Finding } from './driver.ts';
+import type { Leased } from './leases.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -18,6 +20,7 @@ import type {
   SandboxId,
   SandboxRecord,
 } from './model.ts';
+import type { Introduction } from './reached.ts';
 import type { Allocation, SwarmNode } from './swarm.ts';
 
 /** Only what the caller left empty. */
@@ -40,6 +43,8 @@ export interface Cnm {
   deleteNetwork(id: NetworkId): Promise<void>;
   createEndpoint(spec: EndpointSpec): Promise<EndpointAnswer>;
   deleteEndpoint(network: NetworkId, endpoint: EndpointId): Promise<void>;
+  /** A DHCP server gives an endpoint in use another address. Of one that is gone: nothing. */
+  readdress(network: NetworkId, endpoint: EndpointId, leased: Leased): Promise<void>;
   /** Docker's Join: answers what to move; Docker moves it. */
   join(network: NetworkId, endpoint: EndpointId, sandboxKey: string): Promise<JoinInfo>;
   leave(network: NetworkId, endpoint: EndpointId): Promise<void>;
@@ -76,6 +81,12 @@ export interface Cnm {
   /** Call `listener` after each change of a record, when it is durable; returns the way to stop. The listener must not throw. */
   watch(listener: (change: RecordChange) => void): () => void;
 
+  /** Other hosts that have endpoints on the network, and these; as far as this host has endpoints on it too. */
+  remotes(network: NetworkId): readonly Remote[];
+  remote(network: NetworkId, id: string): Remote | undefined;
+  /** What an endpoint of this host is called, for the other hosts. Returns at once; on networks of this host alone it does nothing. */
+  introduce(network: NetworkId, endpoint: EndpointId, introduction: Introduction): void;
+
   /** What differs between the store and the kernel. Changes nothing. */
   drift(): Promise<Drift>;
   /** Repair what is ours, remove orphans that bear our mark, touch nothing else. */
@@ -103,7 +114,9 @@ export interface Cnm {
 export type RecordChange =
   | { readonly what: 'network'; readonly id: NetworkId }
   | { readonly what: 'endpoint'; readonly network: NetworkId; readonly id: EndpointId }
-  | { readonly what: 'sandbox'; readonly id: SandboxId };
+  | { readonly what: 'sandbox'; readonly id: SandboxId }
+  /** A host or an endpoint of another host, on a network of this one's. */
+  | { readonly what: 'remote'; readonly network: NetworkId; readonly id: string };
 
 export interface Difference {
   readonly object: 'network' | 'endpoint' | 'sandbox';

@@ -3,12 +3,14 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { KernelError } from '../kernel/kernel.ts';
 import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
+import type { ControlPlane } from './control.ts';
 import type { Driver, HostSettings } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
+import type { Reach } from './reach.ts';
 import { messageOf, type Records } from './records.ts';
 import type { Swarm } from './swarm.ts';
 
@@ -23,6 +25,9 @@ export interface Context {
   /** As it is known now. */
   readonly host: () => HostSettings;
   readonly swarm: Swarm;
+  /** What other hosts have of this one's networks; the plane is absent where there are no other hosts. */
+  readonly control: ControlPlane | undefined;
+  readonly reach: Reach;
   /** Docker, asked for the names of containers where an error should name one. */
   readonly engine: EngineView | undefined;
   /** Who asks DHCP servers, where a driver wants it. */

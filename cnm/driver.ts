@@ -8,6 +8,7 @@ import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
 import type { Mark, Plan } from '../kernel/step.ts';
+import type { Sharing } from './control.ts';
 import type { LeaseRequest } from './leases.ts';
 import type {
   EndpointSpec,
@@ -127,6 +128,9 @@ export interface Driver {
 
   /** Published ports. Absent = the driver publishes none, and a request with ports is refused. */
   readonly publishing?: Publishing;
+
+  /** Networks that several hosts have together. Absent = each network is one host's. */
+  readonly sharing?: Sharing;
 }
 
 export interface Check {

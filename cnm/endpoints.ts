@@ -166,7 +166,8 @@ function planEndpoint(context: Context, network: NetworkRecord, spec: EndpointSp
   const driver = driverOf(context, network.driver);
   const wanted = { ...spec, mac: spec.mac ?? driver.mac(network, spec) };
   const plan = driver.endpoint(network, wanted);
-  return { ...wanted, state: 'applying', createdAt: context.now().toISOString(), plan };
+  const shared = network.agreement !== undefined && { generation: context.control?.generation() ?? 0 };
+  return { ...wanted, ...shared, state: 'applying', createdAt: context.now().toISOString(), plan };
 }
 
 function sameEndpoint(known: EndpointRecord, spec: EndpointSpec): EndpointRecord {

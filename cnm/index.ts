@@ -5,6 +5,7 @@ import type { Store } from '../store/store.ts';
 import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { type Context, driverOf } from './context.ts';
+import type { ControlPlane } from './control.ts';
 import type { Driver, Encryption } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
@@ -14,6 +15,8 @@ import * as networks from './networks.ts';
 import { renewAllKeys } from './renewal.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
+import { readdress } from './readdress.ts';
+import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import { followHosts } from './presence.ts';
@@ -32,6 +35,8 @@ export interface CnmOptions {
   readonly advertise?: Ip;
   /** What encrypted networks are encrypted with now. */
   readonly encryption?: () => Encryption | undefined;
+  /** By which networks are had together with other hosts. */
+  readonly control?: ControlPlane | undefined;
   /** Absent: no network can have its addresses from a DHCP server. */
   readonly leases?: Leases;
   readonly now?: () => Date;
@@ -41,10 +46,11 @@ export interface CnmOptions {
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, leases, encryption } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control, encryption } = options;
   const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const swarm = new Swarm(store, now);
+  const reach = new Reach({ kernel, records, drivers, log, control });
   const context: Context = {
     kernel,
     records,
@@ -61,6 +67,8 @@ export function createCnm(options: CnmOptions): Cnm {
       nodes: swarm.nodes().map(({ address }) => address),
     }),
     swarm,
+    control,
+    reach,
     now,
     patience,
     claimed: new Set(),
@@ -77,6 +85,7 @@ export function createCnm(options: CnmOptions): Cnm {
     deleteNetwork: (id) => gate.pass(() => networks.deleteNetwork(context, id)),
     createEndpoint: (spec) => gate.pass(() => endpoints.createEndpoint(context, spec)),
     deleteEndpoint: (network, id) => gate.pass(() => endpoints.deleteEndpoint(context, network, id)),
+    readdress: (network, id, leased) => gate.pass(() => readdress(context, network, id, leased)),
     join: (network, id, key) => gate.pass(() => endpoints.join(context, network, id, key)),
     leave: (network, id) => gate.pass(() => endpoints.leave(context, network, id)),
     programExternalConnectivity: (network, id, ports) =>
@@ -108,13 +117,22 @@ export function createCnm(options: CnmOptions): Cnm {
     endpoint: (network, id) => records.endpoint(network, id),
     sandboxes: () => records.sandboxes(),
     watch: (listener) => records.watch(listener),
+    remotes: (network) => reach.remotes(network),
+    remote: (network, id) => reach.remote(network, id),
+    introduce: (network, id, introduction) => {
+      reach.introduce(network, id, introduction);
+    },
     drift: () => drift(context),
     reconcile: (options = { removeOrphans: true }) => gate.pass(() => reconcile(context, options)),
     checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
     renewKeys: (retire) => gate.pass(() => renewAllKeys(context, retire)),
-    close: () => gate.close(() => context.queues.idle()),
+    close: () =>
+      gate.close(async () => {
+        await context.queues.idle();
+        await reach.close();
+      }),
   };
 }
 

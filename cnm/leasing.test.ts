@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
+import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
 import { macvlan } from '../drivers/macvlan/index.ts';
@@ -88,6 +89,35 @@ t.test('an endpoint that cannot be made leaves nothing', async (t) => {
   });
   t.same(cnm.endpoints(network.id), []);
   t.equal((await cnm.createEndpoint(endpoint(3))).address, ADDRESS, 'who comes next may have it');
+});
+
+t.test('another address, in a sandbox that is in use', async (t) => {
+  const { cnm, kernel } = bench(t);
+  await cnm.createNetwork({ ...network, origin: 'cnm' });
+  const sandbox = await cnm.createSandbox('web');
+  await cnm.joinSandbox('web', endpoint(1, { name: 'web' }));
+  const inside = async () => {
+    const { netns } = await kernel.facts({ netns: [sandbox.path] });
+    const { addresses = [], routes = [] } = netns.get(sandbox.path) ?? {};
+    return {
+      addresses: addresses.map((one) => one.prefix).filter((one) => one.startsWith('10.')),
+      routes: routes.filter(({ ours }) => ours).map(({ to, via }) => `${to} ${via ?? ''}`),
+    };
+  };
+  t.same(await inside(), { addresses: [ADDRESS], routes: [] });
+  const leased = {
+    address: prefix('10.1.0.9/24'),
+    gateway: ip('10.1.0.1'),
+    routes: [{ destination: prefix('10.5.0.0/16'), nextHop: ip('10.1.0.2') }],
+    dns: [],
+  };
+  await cnm.readdress(network.id, endpoint(1).id, leased);
+  t.same(await inside(), { addresses: [leased.address], routes: ['10.5.0.0/16 10.1.0.2'] });
+  t.same((await cnm.drift()).differences, [], 'and that is what the records say');
+  t.match(cnm.endpoint(network.id, endpoint(1).id), { address: leased.address });
+  await cnm.readdress(network.id, endpoint(2).id, leased);
+  await cnm.leaveSandbox('web', network.id);
+  t.same((await cnm.drift()).orphans, []);
 });
 
 t.test('many at once have one each', async (t) => {

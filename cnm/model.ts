@@ -3,6 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
 import type { Plan } from '../kernel/step.ts';
+import type { Agreement } from './control.ts';
 import type { Leased } from './leases.ts';
 
 export type NetworkId = string;
@@ -42,6 +43,8 @@ export interface NetworkSpec {
   readonly ipv6: readonly Subnet[];
   /** The pools behind the subnets when our own IPAM gave them to a standalone network. */
   readonly pools?: readonly string[];
+  /** What its hosts have agreed on (control.ts); absent = it is this host's alone, or its options say it all. */
+  readonly agreement?: Agreement;
 }
 
 export interface NetworkWithPresence extends NetworkSpec {
@@ -108,6 +111,8 @@ export interface EndpointRecord extends EndpointSpec {
   readonly attachment?: Attachment;
   /** The SandboxKey that it has left: Docker takes the link out of there only afterwards. */
   readonly left?: string;
+  /** As in RemoteEndpoint, of a network that other hosts have as well. */
+  readonly generation?: number;
   /** The SandboxKey in which its interface was told what to do with router advertisements: see advertisements.ts. */
   readonly settledIn?: string;
   /** When its link was last put back because the interface that it is on had gone and come back. */

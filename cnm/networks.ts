@@ -20,14 +20,24 @@ export function createNetwork(context: Context, given: NetworkSpec): Promise<voi
       return;
     }
     if (known !== undefined) await dismantleNetwork(context, known);
-    const record = await context.queues.run(PLANNING, () => planNetwork(context, spec));
-    await establishNetwork(context, record);
+    const agreed = await agreement(context, spec, 'join');
+    try {
+      const record = await context.queues.run(PLANNING, () => planNetwork(context, { ...spec, ...agreed }));
+      await establishNetwork(context, record);
+    } catch (error) {
+      disagree(context, agreed);
+      throw error;
+    }
   });
 }
 
 /** What the network needs at once, and what it will need on this host with its first endpoint. */
 export async function dryRun(context: Context, spec: NetworkSpec): Promise<Plan> {
-  const { plan, presence } = await planned(context, withoutNullPool(context, spec));
+  const asked = withoutNullPool(context, spec);
+  const { plan, presence } = await planned(context, {
+    ...asked,
+    ...(await agreement(context, asked, 'look')),
+  });
   return [...plan, ...presence];
 }
 
@@ -77,6 +87,24 @@ export async function dismantleNetwork(context: Context, network: NetworkRecord)
     await revert(context, `delete network ${network.id.slice(0, 12)}`, own);
     await context.records.dropNetwork(network.id);
   });
+  disagree(context, network);
+}
+
+/** With the other hosts that have the network. @throws CnmError */
+async function agreement(
+  context: Context,
+  spec: NetworkSpec,
+  how: 'join' | 'look',
+): Promise<Pick<NetworkSpec, 'agreement'>> {
+  const terms = driverOf(context, spec.driver).sharing?.terms(spec);
+  if (terms === undefined || context.control === undefined) return {};
+  return { agreement: await context.control.agree(terms, how) };
+}
+
+/** The other hosts are told that this one does not have the network, unless another of its networks is the same there. */
+function disagree({ records, control }: Context, { agreement }: Pick<NetworkSpec, 'agreement'>): void {
+  if (agreement === undefined) return;
+  if (!records.networks().some((other) => other.agreement?.id === agreement.id)) control?.leave(agreement);
 }
 
 /** Stores the record before the next network is planned, so that the next one sees its bridge name and subnets. */

@@ -90,6 +90,7 @@ export function isHeld(context: Context, id: NetworkId): boolean {
 /** Brings it to nothing, whatever of it there is. */
 export async function dismantlePresence(context: Context, network: NetworkRecord): Promise<void> {
   if (network.presence === undefined) return;
+  await context.reach.leave(network.id);
   const plan = [...network.presence, ...(network.former ?? [])];
   await revert(context, `leave network ${network.id.slice(0, 12)}`, plan);
   const rest = { ...network };
@@ -108,6 +109,7 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
   await context.records.putNetwork(record);
   try {
     await apply(context, `join network ${id.slice(0, 12)}`, presence);
+    await context.reach.enter(record);
   } catch (error) {
     await dismantlePresence(context, record);
     throw error;

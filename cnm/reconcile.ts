@@ -2,6 +2,7 @@
  * Desired state = all stored plans; observed state = one dump of the kernel. The difference is what to repair; what bears
  * our mark and is in no plan is an orphan.
  */
+import { type EntryStep, entryName, isEntry } from '../kernel/entry.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
 import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
@@ -15,6 +16,7 @@ import { singly } from './ports.ts';
 import { awaited, intoContainer, isOrphaned, notePutBack, rememberNames, tellOfParents } from './parents.ts';
 import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
+import { entriesOf } from './reached.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
 import { sharing } from './shared.ts';
@@ -56,6 +58,7 @@ export async function reconcile(
   const { differences } = await drift(context);
   tellOfParents(context, differences);
   const repaired = await repairAll(context, differences, failed, forwarding);
+  context.reach.enterAll();
   await attempt(failed, () => settleAdvertisements(context));
   await passOnDefaultRoutes(context, failed);
   const removed = removeOrphans ? await removeAll(context, failed) : [];
@@ -250,7 +253,11 @@ function desired(context: Context): readonly Desired[] {
     ...records
       .networks()
       .filter(ready)
-      .map((network) => ({ object: 'network' as const, id: network.id, plan: wholeNetwork(network) })),
+      .map((network) => ({
+        object: 'network' as const,
+        id: network.id,
+        plan: [...wholeNetwork(network), ...(context.reach.wanted(network.id) ?? [])],
+      })),
     ...records
       .endpoints()
       .filter((endpoint) => !isCutOff(endpoint))
@@ -311,6 +318,11 @@ function orphans(context: Context, facts: Facts): readonly Orphan[] {
     for (const link of facts.netns.get(netns)?.links.values() ?? [])
       if (link.mark !== undefined) found.push({ kind: 'link', name: link.name, netns });
   }
+  for (const { id, presence = [] } of records.networks()) {
+    // What the kernel holds while the other hosts' records are not known is not known to be wrong.
+    if (context.reach.wanted(id) === undefined) continue;
+    for (const step of entriesOf(presence, facts.netns)) found.push({ kind: 'entry', step });
+  }
   for (const [set, elements] of facts.elements ?? []) {
     for (const [key, data] of elements) found.push({ kind: 'element', step: element(set, key, data) });
   }
@@ -330,7 +342,8 @@ function accountedFor(context: Context): ReadonlySet<string> {
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
   const endpoints = records.endpoints().flatMap(wholePlan);
   const checks = [...context.checks].flat();
-  return new Set([...networks, ...sandboxes, ...endpoints, ...checks].flatMap(namesOf));
+  const entries = records.networks().flatMap(({ id }) => context.reach.wanted(id) ?? []);
+  return new Set([...networks, ...sandboxes, ...endpoints, ...checks, ...entries].flatMap(namesOf));
 }
 
 function namesOf(step: Step): readonly string[] {
@@ -344,8 +357,12 @@ function namesOf(step: Step): readonly string[] {
     case 'forward.accept':
       return [`accept ${step.bridge} ${step.mark.network.slice(0, 12)}`];
     default:
-      return [];
+      return isEntry(step) ? [entryText(step)] : [];
   }
+}
+
+function entryText(step: EntryStep): string {
+  return `entry ${step.netns ?? ''} ${entryName(step)}`;
 }
 
 function peerNames({ netns, link }: LinkAdd): readonly string[] {
@@ -367,6 +384,8 @@ function nameOf(orphan: Orphan): string {
       return `element ${orphan.step.set} ${orphan.step.key.join(' . ')}`;
     case 'accept':
       return `accept ${orphan.bridge} ${orphan.network}`;
+    case 'entry':
+      return entryText(orphan.step);
   }
 }
 

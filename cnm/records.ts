@@ -65,19 +65,19 @@ export class Records {
   async putNetwork(record: NetworkRecord): Promise<void> {
     await this.#write({ put: networkKey(record.id), value: record });
     this.#keepNetwork(record);
-    this.#tell({ what: 'network', id: record.id });
+    this.tell({ what: 'network', id: record.id });
   }
 
   async dropNetwork(id: NetworkId): Promise<void> {
     await this.#write({ delete: networkKey(id) });
     this.#networks.delete(id);
-    this.#tell({ what: 'network', id });
+    this.tell({ what: 'network', id });
   }
 
   async putEndpoint(record: EndpointRecord): Promise<void> {
     await this.#write({ put: endpointKey(record.network, record.id), value: record });
     this.#keepEndpoint(record);
-    this.#tell({ what: 'endpoint', network: record.network, id: record.id });
+    this.tell({ what: 'endpoint', network: record.network, id: record.id });
   }
 
   async dropEndpoint(network: NetworkId, id: EndpointId): Promise<void> {
@@ -85,19 +85,19 @@ export class Records {
     const ofNetwork = this.#endpoints.get(network);
     ofNetwork?.delete(id);
     if (ofNetwork?.size === 0) this.#endpoints.delete(network);
-    this.#tell({ what: 'endpoint', network, id });
+    this.tell({ what: 'endpoint', network, id });
   }
 
   async putSandbox(record: SandboxRecord): Promise<void> {
     await this.#write({ put: sandboxKey(record.id), value: record });
     this.#keepSandbox(record);
-    this.#tell({ what: 'sandbox', id: record.id });
+    this.tell({ what: 'sandbox', id: record.id });
   }
 
   async dropSandbox(id: SandboxId): Promise<void> {
     await this.#write({ delete: sandboxKey(id) });
     this.#sandboxes.delete(id);
-    this.#tell({ what: 'sandbox', id });
+    this.tell({ what: 'sandbox', id });
   }
 
   /** As Cnm.watch. */
@@ -106,7 +106,8 @@ export class Records {
     return () => this.#listeners.delete(listener);
   }
 
-  #tell(change: RecordChange): void {
+  /** Of a change that is in no record of this host's. */
+  tell(change: RecordChange): void {
     for (const listener of this.#listeners) listener(change);
   }
 

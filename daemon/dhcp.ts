@@ -26,6 +26,8 @@ export function createDhcp(parts: DhcpParts): Dhcp {
   return new Service(parts);
 }
 
+const LATER = 'a lease cannot be given back yet';
+
 class Service implements Dhcp {
   readonly #parts: DhcpParts;
   /** Endpoints that a container has, or had when it was last looked at. */
@@ -38,11 +40,16 @@ class Service implements Dhcp {
 
   async start(): Promise<void> {
     const { leases, cnm, engine } = this.#parts;
-    await leases.start((network, id) => cnm.endpoint(network, id) !== undefined);
+    await leases.start(
+      (network, id) => cnm.endpoint(network, id) !== undefined,
+      (network, id, leased) => {
+        this.#quietly('a container cannot have its other address', cnm.readdress(network, id, leased));
+      },
+    );
     this.#stops = [
       cnm.watch((change) => {
         if (change.what === 'endpoint' && cnm.endpoint(change.network, change.id) === undefined)
-          this.#quietly(leases.giveBack(change.network, change.id));
+          this.#quietly(LATER, leases.giveBack(change.network, change.id));
       }),
       engine.follow((news) => {
         this.#hear(news);
@@ -55,7 +62,7 @@ class Service implements Dhcp {
     else if (news.what === 'container') this.#name(news.container);
     else if (news.what === 'gone' && news.removed === true) {
       for (const endpoint of this.#byContainer.get(news.id) ?? [])
-        this.#quietly(this.#parts.leases.over(endpoint));
+        this.#quietly(LATER, this.#parts.leases.over(endpoint));
       this.#byContainer.delete(news.id);
     }
   }
@@ -68,9 +75,9 @@ class Service implements Dhcp {
     for (const endpoint of ids) this.#parts.leases.named(endpoint, hostName);
   }
 
-  #quietly(work: Promise<void>): void {
+  #quietly(what: string, work: Promise<void>): void {
     work.catch((error: unknown) => {
-      this.#parts.log.error({ error: String(error) }, 'a lease cannot be given back yet');
+      this.#parts.log.error({ error: String(error) }, what);
     });
   }
 

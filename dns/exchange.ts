@@ -36,15 +36,16 @@ export function askUdp({ address, port }: Upstream, message: Buffer, done: Done)
   });
   // What is wrong at once (no descriptors, no route) is told at once, and `done` must not be called before we return.
   queueMicrotask(() => {
-    if (!finish.over()) start(socket, port, address, message);
+    if (!finish.over()) start(socket, port, address, message, finish);
   });
   return finish.stop;
 }
 
 /** Without a callback, which would be given the error (no route, no permission) in the place of the socket's listeners. */
-function start(socket: Socket, port: number, address: string, message: Buffer): void {
+function start(socket: Socket, port: number, address: string, message: Buffer, { over }: Finish): void {
+  // It may have been closed between the connecting and this.
   socket.once('connect', () => {
-    socket.send(message);
+    if (!over()) socket.send(message);
   });
   socket.connect(port, address);
 }

@@ -45,7 +45,7 @@ export class Feed {
     if (change.what === 'network') this.#putNetwork(change.id);
     else if (change.what === 'endpoint') this.#putEndpoint(change.network, change.id);
     // A sandbox's name is its endpoints'; it does not change while they are there.
-    else
+    else if (change.what === 'sandbox')
       for (const one of cnm.endpoints())
         if (one.attachment?.key === change.id) this.#putEndpoint(one.network, one.id);
   }
@@ -138,6 +138,14 @@ export class Feed {
     if (record === undefined && this.#elsewhere.takeBack(network, id)) return;
     if (host === undefined) this.#parts.zone.dropHost(network, id);
     else for (const name of this.#parts.zone.putHost(host)) this.#warn(name, network, id);
+    if (record !== undefined) this.#introduce(network, id, host);
+  }
+
+  /** The other hosts of the network are told what its endpoint is called here. */
+  #introduce(network: string, id: string, host: ZoneHost | undefined): void {
+    const { names = [], ports = [] } = host ?? {};
+    const texts = ports.map(({ port, proto }) => `${port}/${proto}`);
+    this.#parts.cnm.introduce(network, id, { names, ports: texts });
   }
 
   /** Undefined while it is on its way in or out. */

@@ -161,6 +161,27 @@ t.test('TCP: too many questions at once wait, and none is lost', async (t) => {
   socket.destroy();
 });
 
+t.test('TCP: who asks more than is answered is not read from any more', async (t) => {
+  const { port } = await world(t, { idle: 600_000, message: 600_000 });
+  const { socket } = await dial(port);
+  for (let n = 0; n < 64; n += 1) socket.write(framed(query(`hangs${n}.example`, n)));
+  // More than lies in the buffers of the kernel, on either side.
+  const size = 32 * 2 ** 20;
+  const many = Buffer.concat(Array<Buffer>(2_000).fill(framed(query('hangs.example', 1))));
+  let sent = 0;
+  const more = () => {
+    sent += many.length;
+    if (sent < size && !socket.destroyed) socket.write(many, more);
+  };
+  socket.write(many, more);
+  for (let [before, still] = [-1, 0]; still < 5; before = sent) {
+    await new Promise((done) => setTimeout(done, 50));
+    still = sent === before ? still + 1 : 0;
+  }
+  t.ok(sent < size, `${sent} bytes are taken, and no more`);
+  socket.destroy();
+});
+
 t.test('TCP: what is no question does not count among those that wait', async (t) => {
   const { port } = await world(t);
   const { socket, ids } = await dial(port);
@@ -171,7 +192,7 @@ t.test('TCP: what is no question does not count among those that wait', async (t
 });
 
 t.test('thousands of idle connections: newcomers are served, and who goes on asking', async (t) => {
-  const { port } = await world(t);
+  const { port } = await world(t, { idle: 600_000, message: 600_000 });
   const first = await dial(port);
   const idle: Socket[] = [];
   for (let n = 0; n < 500; n += 1) {

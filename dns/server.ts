@@ -173,6 +173,8 @@ function serveConnection(socket: Socket, door: Door, resolver: Resolver, patienc
     if (!resolver.handle(query, 'tcp', door, client, done)) done();
   };
   const read = () => {
+    // Nobody hears the answers to what still lies here.
+    if (socket.destroyed) return;
     while (waiting < PIPELINE && held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {
       const end = 2 + held.readUInt16BE(0);
       const query = Buffer.from(held.subarray(2, end));

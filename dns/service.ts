@@ -130,7 +130,7 @@ class Service implements Dns {
         this.#feed.change(change);
         if (change.what === 'network' && cnm.network(change.id) === undefined) this.#log.drop(change.id);
         if (change.what === 'sandbox') this.#writeFiles();
-        void this.#doors.sync();
+        if (change.what !== 'remote') void this.#doors.sync();
       }),
       engine.follow((news) => {
         this.#feed.hear(news);

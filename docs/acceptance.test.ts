@@ -56,7 +56,7 @@ t.test('a case that a root test bears is listed', (t) => {
 });
 
 t.test('every file that is named exists', (t) => {
-  for (const [, file = ''] of text.matchAll(/`((?:tests|docs|ipam|dns|drivers|plugin-api)\/[^`]+)`/g)) {
+  for (const [, file = ''] of text.matchAll(/`((?:tests|docs|cnm|ipam|dns|drivers|plugin-api)\/[^`]+)`/g)) {
     t.ok(existsSync(join(ROOT, file)), file);
   }
   t.end();

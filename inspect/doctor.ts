@@ -58,6 +58,11 @@ export function orphanView(orphan: Orphan): OrphanView {
       const what = `element ${orphan.step.key.join(' . ')} of set ${orphan.step.set}`;
       return { orphan, what, command: added.replace(/^nft add/, 'nft delete') };
     }
+    case 'entry': {
+      const made = describe(orphan.step);
+      const command = made.replace(/ (?:append|replace) /, ' del ').replace(/ nud permanent$/, '');
+      return { orphan, what: `an entry for another host that no record tells of: ${made}`, command };
+    }
     case 'accept': {
       const { bridge, network } = orphan;
       return {

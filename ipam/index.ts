@@ -9,6 +9,7 @@ import { silent } from '../cnm/log.ts';
 import type { Log } from '../cnm/log.ts';
 import type { ClusterStore } from '../store/cluster.ts';
 import type { Change, Store } from '../store/store.ts';
+import { hostId } from './cluster/identity.ts';
 import { obtain } from './cluster/obtain.ts';
 import { ClusterSpace, PACE } from './cluster/space.ts';
 import type { ClusterIdentity, ClusterPace, OwnPools } from './cluster/space.ts';
@@ -64,16 +65,6 @@ export async function createIpam(options: IpamOptions): Promise<Ipam> {
 }
 
 const ULA = 'ipam/ula';
-/** Under which this host's holdings are in the cluster: lost with its records, as those say which are in use. */
-const HOST = 'ipam/host';
-
-async function hostId(store: Store): Promise<string> {
-  const known = store.get(HOST);
-  if (typeof known === 'string' && /^[0-9a-f]{12}$/.test(known)) return known;
-  const id = randomBytes(6).toString('hex');
-  await store.write([{ put: HOST, value: id }]);
-  return id;
-}
 
 class DurableIpam implements Ipam {
   readonly localSpace = LOCAL_SPACE;

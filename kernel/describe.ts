@@ -61,8 +61,12 @@ function command(step: Step): string {
       return `announce ${step.addresses.join(' and ')} at ${step.mac} on ${step.link}`;
     case 'fdb.add':
       return `bridge fdb append ${step.mac} dev ${step.link} dst ${step.dst}`;
+    case 'fdb.port':
+      return `bridge fdb replace ${step.mac} dev ${step.link} master static`;
+    case 'neigh.add':
+      return `ip neigh replace ${step.address} lladdr ${step.mac} dev ${step.link} nud permanent`;
     case 'vtep.run':
-      return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} peers ${step.peers.join(',')}`;
+      return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} ${step.learning === false ? 'nolearning' : `peers ${step.peers.join(',')}`}`;
     case 'xfrm.state.add':
       return `ip xfrm state add src ${step.src} dst ${step.dst} proto esp spi ${hex(step.spi)} reqid ${hex(step.reqid)} mode transport aead 'rfc4106(gcm(aes))' KEY 128`;
     case 'xfrm.policy.add':

@@ -5,7 +5,10 @@ import type { NetlinkSocket } from './netlink.ts';
 import { decodeAddress, decodeLink, decodeRoute } from './decode.ts';
 import { dumpAddresses, dumpLinks, dumpRoutes } from './rtnetlink.ts';
 import type { KernelLink, KernelRoute } from './decode.ts';
-import { decodeForwarding, dumpForwarding } from './forwarding.ts';
+import { asksEntries, entryName } from './entry.ts';
+import type { EntryStep } from './entry.ts';
+import { decodeEntry, dumpForwarding, dumpNeighbours } from './forwarding.ts';
+import type { KernelEntry } from './forwarding.ts';
 import type { NetnsPath, Step } from './step.ts';
 import { decodeBucket, decodeRedirect, dumpIngressFilters, dumpQdiscs } from './traffic-control.ts';
 
@@ -47,20 +50,36 @@ export function withTraffic(facts: NetnsFacts, socket: NetlinkSocket, steps: rea
   return { ...facts, links };
 }
 
-/** The permanent entries of tunnels' forwarding tables, where steps of this namespace ask for them. */
-export function withForwarding(
+/** The permanent entries of the namespace, where steps ask for them; `more`: those of tunnel endpoints in user space. */
+export function withEntries(
   facts: NetnsFacts,
   socket: NetlinkSocket,
   steps: readonly Step[],
   netns?: NetnsPath,
+  more: readonly EntryStep[] = [],
 ): NetnsFacts {
-  if (!steps.some((step) => step.do === 'fdb.add' && step.netns === netns)) return facts;
+  if (!asksEntries(steps, netns)) return facts;
   const names = new Map([...facts.links.values()].map(({ index, name }) => [index, name]));
-  const forwarding = socket.dump(dumpForwarding(), decodeForwarding).flatMap(({ index, mac, dst }) => {
-    const link = names.get(index);
-    return link === undefined ? [] : [{ link, mac, dst }];
-  });
-  return { ...facts, forwarding };
+  const held = [dumpForwarding(), dumpNeighbours(4), dumpNeighbours(6)].flatMap((request) =>
+    socket.dump(request, decodeEntry).flatMap((entry) => {
+      const link = names.get(entry.index);
+      return link === undefined ? [] : [entryStep(entry, link, netns)];
+    }),
+  );
+  return { ...facts, entries: new Map([...held, ...more].map((step) => [entryName(step), step])) };
+}
+
+function entryStep(entry: KernelEntry, link: string, netns: NetnsPath | undefined): EntryStep {
+  const { mac } = entry;
+  const at = { ...(netns !== undefined && { netns }), link, mac };
+  switch (entry.kind) {
+    case 'tunnel':
+      return { do: 'fdb.add', ...at, dst: entry.dst };
+    case 'port':
+      return { do: 'fdb.port', ...at };
+    case 'neighbour':
+      return { do: 'neigh.add', ...at, address: entry.address };
+  }
 }
 
 function linkFact(

@@ -2,6 +2,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
+import type { EntryStep } from './entry.ts';
 import type { MacvlanMode, Mark, NetnsPath, NftSetName, QdiscSet, VlanProtocol } from './step.ts';
 
 export interface LinkFact {
@@ -48,13 +49,6 @@ export interface VxlanFact {
   readonly learning: boolean;
 }
 
-/** A permanent entry of a VXLAN link's forwarding table. */
-export interface ForwardingFact {
-  readonly link: string;
-  readonly mac: Mac;
-  readonly dst: Ip;
-}
-
 export interface XfrmStateFact {
   readonly src: Ip;
   readonly dst: Ip;
@@ -92,8 +86,8 @@ export interface NetnsFacts {
   readonly routes: readonly RouteFact[];
   /** The sysctls that the plans asked about; a key that does not exist is absent. */
   readonly sysctls: ReadonlyMap<string, string>;
-  /** Read only where plans ask about it. */
-  readonly forwarding?: readonly ForwardingFact[];
+  /** Permanent ones, as the steps that make them, by entryName(). Read only where plans make entries, or the links that have them. */
+  readonly entries?: ReadonlyMap<string, EntryStep>;
 }
 
 export interface AcceptRule {

@@ -1,8 +1,8 @@
 /** The facts of a fake host: what a dump of the real kernel would say. */
 import { familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
-import type { Ip } from '../address/ip.ts';
-import type { Mac } from '../address/mac.ts';
-import type { Facts, ForwardingFact, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
+import { asksEntries, entryName } from './entry.ts';
+import type { EntryStep } from './entry.ts';
+import type { Facts, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { sysctlSlot } from './fake-host.ts';
 import type { FakeState } from './fake-steps.ts';
@@ -51,19 +51,12 @@ function netnsFacts(netns: FakeNetns, steps: readonly Step[], sysctls: readonly 
     addresses: links.flatMap((link) => [...link.addresses].map((prefix) => ({ link: link.name, prefix }))),
     routes: [...links.flatMap(connectedRoutes), ...netns.routes.map(routeFact)],
     sysctls: sysctlFacts(netns, [...sysctls, ...sysctlsOf(steps, netns.path)]),
-    ...(asksForwarding(steps, netns.path) && { forwarding: links.flatMap(forwardingFacts) }),
+    ...(asksEntries(steps, netns.path) && { entries: new Map(links.flatMap(entryFacts)) }),
   };
 }
 
-function asksForwarding(steps: readonly Step[], path: NetnsPath | undefined): boolean {
-  return steps.some((step) => step.do === 'fdb.add' && step.netns === path);
-}
-
-function forwardingFacts({ name, forwarding }: FakeLink): readonly ForwardingFact[] {
-  return [...forwarding].map((entry) => {
-    const [mac = '', dst = ''] = entry.split(' ');
-    return { link: name, mac: mac as Mac, dst: dst as Ip };
-  });
+function entryFacts({ entries }: FakeLink): readonly (readonly [string, EntryStep])[] {
+  return [...entries.values()].map((entry) => [entryName(entry), entry]);
 }
 
 const NO_FLAGS = { isolated: false, hairpin: false, suppress: false };

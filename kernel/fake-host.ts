@@ -5,6 +5,7 @@
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Prefix } from '../address/prefix.ts';
+import type { EntryStep } from './entry.ts';
 import type { LinkFact, VxlanFact } from './facts.ts';
 import { KernelError } from './kernel.ts';
 import { checkName } from './link-name.ts';
@@ -37,8 +38,8 @@ export interface FakeLink {
   bucket?: Omit<QdiscSet, 'do' | 'link'>;
   redirectedTo?: FakeLink;
   vxlan?: VxlanFact;
-  /** Permanent entries of a tunnel's, as `mac dst`. */
-  readonly forwarding: Set<string>;
+  /** Permanent ones, of its own and of its bridge's table, by slotOf(). */
+  readonly entries: Map<string, EntryStep>;
   /** Of a macvlan or VLAN link. */
   parent?: FakeLink;
   macvlanMode?: MacvlanMode;
@@ -119,7 +120,7 @@ export function addLink(
     addresses: new Set(),
     ownAddresses: new Set(),
     sysctls: new Map(),
-    forwarding: new Set(),
+    entries: new Map(),
   };
   netns.links.set(link.name, made);
   return made;
@@ -144,7 +145,7 @@ export function removeLink(link: FakeLink): void {
   for (const child of [...link.children]) removeLink(child);
   link.netns.links.delete(link.name);
   for (const other of link.netns.links.values()) {
-    if (other.master === link) delete other.master;
+    if (other.master === link) leaveMaster(other);
     // Its action stays, and has nowhere to send to (mirred_device_event()).
     if (other.redirectedTo === link) delete other.redirectedTo;
   }
@@ -157,11 +158,17 @@ export function removeLink(link: FakeLink): void {
 
 /** What a link loses when it leaves its namespace: dev_change_net_namespace() closes it, and addresses and routes go. */
 function detach(link: FakeLink): void {
-  delete link.master;
+  leaveMaster(link);
   link.addresses.clear();
   link.ownAddresses.clear();
   const { routes } = link.netns;
   for (let i = routes.length - 1; i >= 0; i -= 1) if (routes[i]?.link === link) routes.splice(i, 1);
+}
+
+/** What the bridge's table had of the port goes (br_fdb_delete_by_port()). */
+export function leaveMaster(link: FakeLink): void {
+  delete link.master;
+  for (const [slot, { do: kind }] of link.entries) if (kind === 'fdb.port') link.entries.delete(slot);
 }
 
 /** @throws KernelError EEXIST when `to` has a link of that name, EINVAL for a bad name; then nothing has changed. */

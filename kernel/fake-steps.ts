@@ -9,6 +9,7 @@ import {
   emptyNetns,
   enslave,
   fakeNetns,
+  leaveMaster,
   moveLink,
   removeLink,
   sysctlSlot,
@@ -18,11 +19,11 @@ import type { FakePorts } from './fake-ports.ts';
 import { routeAdd, undoRouteAdd } from './fake-routes.ts';
 import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
 import {
-  fdbAdd,
   ingressRedirect,
   neighbourAnnounce,
+  putEntry,
   qdiscSet,
-  undoFdbAdd,
+  removeEntry,
   undoTraffic,
 } from './fake-traffic.ts';
 import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
@@ -100,7 +101,9 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'neigh.announce':
       return neighbourAnnounce(netnsAt(state, step.netns), step);
     case 'fdb.add':
-      return fdbAdd(netnsAt(state, step.netns), step);
+    case 'fdb.port':
+    case 'neigh.add':
+      return putEntry(netnsAt(state, step.netns), step);
     case 'vtep.run':
       return vtepRun(state, step);
     case 'xfrm.state.add':
@@ -121,7 +124,7 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'link.master': {
       const link = findLink(state, step.netns, step.link);
-      if (link?.mark !== undefined && link.master?.name === step.master) delete link.master;
+      if (link?.mark !== undefined && link.master?.name === step.master) leaveMaster(link);
       return;
     }
     case 'link.up': {
@@ -153,7 +156,9 @@ export function undoStep(state: FakeState, step: Step): void {
       undoTraffic(state.host, step);
       return;
     case 'fdb.add':
-      undoFdbAdd(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
+    case 'fdb.port':
+    case 'neigh.add':
+      removeEntry(step.netns === undefined ? state.host : state.netns.get(step.netns), step);
       return;
     case 'vtep.run':
       state.vteps.delete(vtepName(step));

@@ -1,8 +1,9 @@
-/** What qdisc.set, ingress.redirect, neigh.announce and fdb.add do to a fake host. */
+/** What qdisc.set, ingress.redirect, neigh.announce and entries do to a fake host. */
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { KernelError } from './kernel.ts';
-import { ANY_MAC } from './forwarding.ts';
-import type { FdbAdd, IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
+import { entryName, slotOf } from './entry.ts';
+import type { EntryStep } from './entry.ts';
+import type { IngressRedirect, NeighbourAnnounce, QdiscSet } from './step.ts';
 
 type Undo = (() => void) | undefined;
 
@@ -27,23 +28,39 @@ export function neighbourAnnounce(host: FakeNetns, { link }: NeighbourAnnounce):
   return undefined;
 }
 
-/** Only a tunnel has a forwarding table of its own: ndo_dflt_fdb_add() takes no `dst`. */
-export function fdbAdd(netns: FakeNetns, { link: name, mac, dst }: FdbAdd): Undo {
-  const link = linkAt(netns, name);
-  if (link.vxlan === undefined) throw new KernelError(`bridge fdb add ${mac} dev ${name}`, 'EINVAL');
-  const entry = `${mac} ${dst}`;
-  if (link.forwarding.has(entry)) return undefined;
-  const former = mac === ANY_MAC ? [] : [...link.forwarding].filter((one) => one.startsWith(`${mac} `));
-  for (const one of former) link.forwarding.delete(one);
-  link.forwarding.add(entry);
+/** Only a tunnel has a forwarding table of its own: ndo_dflt_fdb_add() takes no `dst`. Only a bridge's port has a master's. */
+export function putEntry(netns: FakeNetns, step: EntryStep): Undo {
+  const link = linkAt(netns, step.link);
+  if (step.do === 'fdb.add' && link.vxlan === undefined && link.kind !== 'tun')
+    throw new KernelError(`bridge fdb add ${step.mac} dev ${step.link}`, 'EINVAL');
+  if (step.do === 'fdb.port' && link.master === undefined)
+    throw new KernelError(`bridge fdb add ${step.mac} dev ${step.link} master`, 'EOPNOTSUPP');
+  const slot = slotOf(step);
+  if (isSame(link.entries.get(slot), step)) return undefined;
+  if (step.do === 'fdb.port') leaveOtherPorts(link, slot, step);
+  link.entries.set(slot, step);
   return () => {
-    link.forwarding.delete(entry);
+    link.entries.delete(slot);
   };
 }
 
-export function undoFdbAdd(netns: FakeNetns | undefined, { link: name, mac, dst }: FdbAdd): void {
-  const link = netns?.links.get(name);
-  if (link?.mark !== undefined) link.forwarding.delete(`${mac} ${dst}`);
+/** A bridge has one place for a MAC, at whichever port. */
+function leaveOtherPorts(link: FakeLink, slot: string, step: EntryStep): void {
+  for (const other of link.netns.links.values())
+    if (other !== link && other.master === link.master)
+      other.entries.delete(slot.replace(step.link, other.name));
+}
+
+/** A neighbour is known by its address alone; of the others, only the very entry is removed. */
+export function removeEntry(netns: FakeNetns | undefined, step: EntryStep): void {
+  const link = netns?.links.get(step.link);
+  if (link?.mark === undefined) return;
+  const slot = slotOf(step);
+  if (step.do === 'neigh.add' || isSame(link.entries.get(slot), step)) link.entries.delete(slot);
+}
+
+function isSame(held: EntryStep | undefined, step: EntryStep): boolean {
+  return held !== undefined && entryName(held) === entryName(step);
 }
 
 export function undoTraffic(host: FakeNetns, { do: kind, link: name }: QdiscSet | IngressRedirect): void {

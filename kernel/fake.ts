@@ -176,6 +176,7 @@ class MemoryKernel implements FakeKernel {
         undoStep(state, { do: 'netns.add', path: orphan.path });
         break;
       case 'element':
+      case 'entry':
         undoStep(state, orphan.step);
         break;
       case 'accept':
@@ -387,7 +388,7 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           bucket,
           redirectedTo,
           vxlan,
-          forwarding,
+          entries,
           parent,
           macvlanMode,
           vlan,
@@ -401,7 +402,8 @@ function netnsSnapshot(netns: FakeNetns): unknown {
           ...(master !== undefined && { port }),
           ...(bucket !== undefined && { bucket }),
           ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
-          ...(vxlan !== undefined && { vxlan, forwarding: sorted([...forwarding]) }),
+          ...(vxlan !== undefined && { vxlan }),
+          ...(entries.size > 0 && { entries: sorted([...entries.values()]) }),
           addresses: sorted([...link.addresses]),
           sysctls: sorted([...link.sysctls]),
         }),

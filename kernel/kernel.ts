@@ -1,6 +1,7 @@
 /** The one place that acts. Everything else hands it plans and reads facts; `fake.ts` is its double for tests. */
 import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
+import type { EntryStep } from './entry.ts';
 import type { Facts } from './facts.ts';
 import type { NeighbourFrame } from './neighbour-question.ts';
 import type { NetnsPath, Plan, Step } from './step.ts';
@@ -188,7 +189,8 @@ export type Orphan =
   | { readonly kind: 'link'; readonly name: string; readonly netns?: NetnsPath }
   | { readonly kind: 'netns'; readonly path: NetnsPath }
   | { readonly kind: 'element'; readonly step: Extract<Step, { do: 'nft.element' }> }
-  | { readonly kind: 'accept'; readonly bridge: string; readonly network: string };
+  | { readonly kind: 'accept'; readonly bridge: string; readonly network: string }
+  | { readonly kind: 'entry'; readonly step: EntryStep };
 
 /**
  * An error of the kernel as data: what we did, the errno by name, and the kernel's own words

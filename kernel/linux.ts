@@ -4,7 +4,7 @@ import { bindSockets } from './bound-sockets.ts';
 import type { ForwardAccepts } from './accept.ts';
 import { openConntrack } from './conntrack.ts';
 import type { Conntrack } from './conntrack.ts';
-import { dumpNetns, withForwarding, withTraffic } from './dump.ts';
+import { dumpNetns, withEntries, withTraffic } from './dump.ts';
 import { Datagrams } from './datagrams.ts';
 import { Execution } from './execution.ts';
 import type { BeforeStep } from './execution.ts';
@@ -184,7 +184,7 @@ class LinuxKernel implements Kernel {
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
     const ipsec = this.#ipsec;
     return {
-      host: withForwarding(
+      host: withEntries(
         withNics(
           withTraffic(
             dumpNetns(this.#ground.home, readSysctls([...sysctls, ...sysctlsOf(steps, undefined)])),
@@ -227,7 +227,9 @@ class LinuxKernel implements Kernel {
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
-      return [[path, withForwarding(dumpNetns(socket, sysctls), socket, steps, path)]];
+      return [
+        [path, withEntries(dumpNetns(socket, sysctls), socket, steps, path, this.#vteps.entries(path))],
+      ];
     } finally {
       socket.close();
     }
@@ -241,6 +243,7 @@ class LinuxKernel implements Kernel {
       case 'netns':
         return this.revert([{ do: 'netns.add', path: orphan.path }]);
       case 'element':
+      case 'entry':
         return this.revert([orphan.step]);
       case 'accept': {
         const { bridge, network } = orphan;

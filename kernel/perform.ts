@@ -41,7 +41,7 @@ export interface Means {
   readonly ports: Pick<PortHolder, 'hold' | 'release'>;
   readonly conntrack: Pick<Conntrack, 'forget'>;
   readonly frames: Pick<FrameSender, 'send'>;
-  readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn'>;
+  readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn' | 'place'>;
   readonly xfrm: () => Pick<NetlinkSocket, 'transact'>;
   readonly guards: Pick<Guards, 'add' | 'remove'>;
 }
@@ -115,7 +115,7 @@ function hasRoom(batch: Batch): boolean {
 
 function belongTogether(a: Operation, b: Operation): boolean {
   if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
-  if (a.via === 'delete' || a.via === 'conntrack' || a.via === 'xfrm') return b.via === a.via;
+  if (['delete', 'conntrack', 'place', 'xfrm'].includes(a.via)) return b.via === a.via;
   return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
 }
 
@@ -149,6 +149,8 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
           task,
           (await means.guards[operation.verb](operation.guard)) === true ? 'inverse' : undefined,
         );
+      case 'place':
+        return await changePlaces(batch, means);
       case 'netns':
         if (operation.verb === 'remove') await means.vteps.stopIn(operation.path);
         return one(task, changeNetns(operation, means) ? 'inverse' : undefined);
@@ -211,6 +213,15 @@ async function changeVtep({ verb, vtep }: VtepOperation, { vteps, session }: Mea
   // Others may have changed links while we waited.
   session.forget();
   return changed;
+}
+
+async function changePlaces(batch: Batch, { vteps, session }: Means): Promise<Performed> {
+  const changes = batch.flatMap(({ operation }) =>
+    operation.via === 'place' ? [{ verb: operation.verb, entry: operation.entry }] : [],
+  );
+  await vteps.place(changes);
+  session.forget();
+  return { done: batch.map((task) => ({ task, undo: 'inverse' })), failures: [] };
 }
 
 /** Whether there was something to do. */

@@ -39,6 +39,8 @@ class Gone {
       case 'addr.add':
       case 'route.add':
       case 'fdb.add':
+      case 'fdb.port':
+      case 'neigh.add':
         return this.#inNetns(step.netns) || this.#links.has(placeOf(step.netns, step.link ?? ''));
       case 'qdisc.set':
       case 'ingress.redirect':

@@ -6,7 +6,8 @@ import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
-import { addForwarding, ANY_MAC, deleteForwarding } from './forwarding.ts';
+import { ANY_MAC } from './entry.ts';
+import { addForwarding, deleteForwarding } from './forwarding.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import * as rt from './rtnetlink.ts';
 

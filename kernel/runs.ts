@@ -24,6 +24,8 @@ function laneOf(step: Step): string | undefined {
     case 'addr.add':
     case 'route.add':
     case 'fdb.add':
+    case 'fdb.port':
+    case 'neigh.add':
     case 'neigh.announce':
       return `netns ${step.netns ?? ''}`;
     case 'link.promisc':

@@ -301,6 +301,7 @@ export interface NeighbourAnnounce {
  * Frames to `mac` leave the VXLAN link `link` for the tunnel endpoint at `dst`: a permanent entry of its own forwarding table
  * (`bridge fdb`, NTF_SELF). The MAC of all zeros stands for every destination that has no entry, broadcast and multicast included:
  * there may be many entries for it, and each of their endpoints gets a copy. Another MAC has one: an older entry is replaced.
+ * On a TAP device it is an entry of the tunnel endpoint that runs on it, and goes with that.
  */
 export interface FdbAdd {
   readonly do: 'fdb.add';
@@ -311,8 +312,32 @@ export interface FdbAdd {
 }
 
 /**
+ * Frames to `mac` leave a bridge by its port `link`: a static entry of the bridge's table (`bridge fdb … master static`). An older one, of
+ * whatever port, is replaced. It goes with its port; and a frame from `mac` that comes in by another port moves it there (br_fdb_update()).
+ */
+export interface FdbPort {
+  readonly do: 'fdb.port';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mac: Mac;
+}
+
+/**
+ * Who has `address` on `link` is known, and nobody is asked: a permanent neighbour. An older one is replaced; the inverse removes that of the
+ * address, whatever its MAC. Where `link` is a bridge, it answers for it to the ports (`suppress`).
+ */
+export interface NeighbourAdd {
+  readonly do: 'neigh.add';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly address: Ip;
+  readonly mac: Mac;
+}
+
+/**
  * A tunnel endpoint in user space, run by a thread of the daemon as long as the step stands: frames that are sent to the TAP device
- * `link` go to `peers` in VXLAN, from UDP `port` of `local` in the daemon's namespace, and come back likewise. Floods and learns.
+ * `link` go to `peers` in VXLAN, from UDP `port` of `local` in the daemon's namespace, and come back likewise. Floods and learns; or,
+ * with `learning` false, goes by its `fdb.add` entries alone, as a tunnel of the kernel's does.
  */
 export interface VtepRun {
   readonly do: 'vtep.run';
@@ -322,6 +347,8 @@ export interface VtepRun {
   readonly local: Ip;
   readonly port: number;
   readonly peers: readonly Ip[];
+  /** Absent: true. */
+  readonly learning?: false;
 }
 
 /**
@@ -381,6 +408,8 @@ export type Step =
   | IngressRedirect
   | NeighbourAnnounce
   | FdbAdd
+  | FdbPort
+  | NeighbourAdd
   | VtepRun
   | XfrmStateAdd
   | XfrmPolicyAdd

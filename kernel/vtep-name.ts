@@ -6,8 +6,8 @@ export function vtepName(vtep: Omit<VtepRun, 'do'>): string {
 }
 
 /** What stays the same when its peers become others: its device and its socket. */
-function endpointOf({ netns, link, vni, local, port }: Omit<VtepRun, 'do'>): string {
-  return [netns, link, vni, local, port, 'to'].join(' ');
+function endpointOf({ netns, link, vni, local, port, learning }: Omit<VtepRun, 'do'>): string {
+  return [netns, link, vni, local, port, learning === false ? 'by entries to' : 'to'].join(' ');
 }
 
 /** Of the names of those that run, the one whose device and socket `vtep` would have. */

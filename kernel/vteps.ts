@@ -8,7 +8,8 @@ import { Worker } from 'node:worker_threads';
 import type { KernelLog } from './linux.ts';
 import { KernelError } from './kernel.ts';
 import { withNetns } from './netns.ts';
-import type { NetnsPath, VtepRun } from './step.ts';
+import { entryName, slotOf } from './entry.ts';
+import type { FdbAdd, NetnsPath, VtepRun } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 import { attachTap } from './tap.ts';
 import { formerVtep, vtepName } from './vtep-name.ts';
@@ -31,7 +32,19 @@ export type VtepOrder =
       readonly vtep: VtepRun;
     }
   | { readonly id: number; readonly do: 'remove'; readonly name: string }
+  /** Where MAC addresses are; that of all zeros: one more host of the network. In order. */
+  | {
+      readonly id: number;
+      readonly do: 'place';
+      readonly name: string;
+      readonly changes: readonly PlaceChange[];
+    }
   | { readonly id: number; readonly do: 'end' };
+
+export interface PlaceChange {
+  readonly verb: 'put' | 'remove';
+  readonly entry: FdbAdd;
+}
 
 export interface VtepReply {
   readonly id: number;
@@ -49,6 +62,8 @@ export class Vteps {
   readonly #log: KernelLog;
   readonly #onLoss: () => void;
   readonly #running = new Map<string, VtepRun>();
+  /** The entries of each that runs, by name and by slotOf(). */
+  readonly #places = new Map<string, Map<string, FdbAdd>>();
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | undefined;
   #next = 1;
@@ -82,7 +97,9 @@ export class Vteps {
     if (former !== undefined) {
       await this.#ask(worker, { do: 'follow', former, name, vtep });
       this.#running.delete(former);
+      this.#places.delete(former);
       this.#running.set(name, vtep);
+      this.#places.set(name, new Map());
       return;
     }
     const tap = withNetns(this.#sys, vtep.netns, () => attachTap(this.#sys, vtep.link));
@@ -92,10 +109,12 @@ export class Vteps {
       throw new KernelError(`run a VXLAN endpoint on ${vtep.link}`, error.errno, error.detail);
     }
     this.#running.set(name, vtep);
+    this.#places.set(name, new Map());
   }
 
   async stop(vtep: VtepRun): Promise<boolean> {
     const name = vtepName(vtep);
+    this.#places.delete(name);
     if (!this.#running.delete(name) || this.#worker === undefined) return false;
     const { counters } = await this.#ask(this.#worker, { do: 'remove', name });
     this.#log.debug({ link: vtep.link, vni: vtep.vni, ...counters }, 'a VXLAN endpoint in user space ended');
@@ -108,6 +127,25 @@ export class Vteps {
     for (const vtep of [...this.#running.values()]) if (vtep.netns === netns) await this.stop(vtep);
   }
 
+  /** In order. Those of a tunnel endpoint that does not run are passed over: it has none when it starts. */
+  async place(changes: readonly PlaceChange[]): Promise<void> {
+    for (const [name, { netns, link }] of this.#running) {
+      const own = changes.filter(({ entry }) => entry.netns === netns && entry.link === link);
+      if (own.length === 0 || this.#worker === undefined) continue;
+      const { error } = await this.#ask(this.#worker, { do: 'place', name, changes: own });
+      if (error !== undefined)
+        throw new KernelError(`put entries of the VXLAN endpoint on ${link}`, error.errno, error.detail);
+      for (const change of own) note(this.#places.get(name), change);
+    }
+  }
+
+  /** Of the tunnel endpoints in a namespace. */
+  entries(netns: NetnsPath): readonly FdbAdd[] {
+    return [...this.#running].flatMap(([name, vtep]) =>
+      vtep.netns === netns ? [...(this.#places.get(name)?.values() ?? [])] : [],
+    );
+  }
+
   running(): ReadonlySet<string> {
     return new Set(this.#running.keys());
   }
@@ -116,6 +154,7 @@ export class Vteps {
     const worker = this.#worker;
     this.#worker = undefined;
     this.#running.clear();
+    this.#places.clear();
     if (worker === undefined) return;
     const ended = once(worker, 'exit');
     worker.postMessage({ id: 0, do: 'end' } satisfies VtepOrder);
@@ -150,6 +189,7 @@ export class Vteps {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#running.clear();
+    this.#places.clear();
     this.#onLoss();
   }
 
@@ -161,4 +201,12 @@ export class Vteps {
     worker.postMessage({ ...order, id });
     return waiting.promise;
   }
+}
+
+/** As Vtep does: an older entry is replaced, and only the very one is removed. */
+function note(places: Map<string, FdbAdd> | undefined, { verb, entry }: PlaceChange): void {
+  const slot = slotOf(entry);
+  const held = places?.get(slot);
+  if (verb === 'put') places?.set(slot, entry);
+  else if (held !== undefined && entryName(held) === entryName(entry)) places?.delete(slot);
 }

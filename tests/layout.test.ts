@@ -74,7 +74,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'daemon/log-format.test.ts': { ours: [], packages: ['pino'], builtins: [] },
   // The thread that moves packets: the switching of a driver with the hands of kernel/.
   'vtep-worker.ts': {
-    ours: ['drivers/', 'kernel/'],
+    ours: ['address/', 'drivers/', 'kernel/'],
     packages: [],
     builtins: ['node:fs', 'node:worker_threads'],
   },

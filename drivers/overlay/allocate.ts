@@ -26,7 +26,7 @@ export function allocateOptions(
     ...options,
     ...(given === undefined && { [OPTION.vni]: freeVnis(network, others).join(',') }),
   };
-  const parsed = parseOptions(wanted);
+  const parsed = parseOptions({ options: wanted });
   segmentsOf(network, parsed);
   for (const vni of parsed.vnis) {
     const holder = others.find((other) => vnisOf(other).includes(vni));

@@ -3,7 +3,7 @@ import { IPV6_DISABLED } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
-import { type OverlayOptions, parseOptions } from './options.ts';
+import { givenOptions, type OverlayOptions, parseOptions } from './options.ts';
 
 /** A switch of the administrator's, which a network of ours must not undo: each bridge would be an interface with IPv6 again. */
 export function assertIpv6Enabled(spec: NetworkSpec, facts: Facts): void {
@@ -39,8 +39,20 @@ export function assertVnisFree(
   }
 }
 
+/** @throws CnmError `option-invalid` when an address of the network may be given on two hosts. */
+export function assertSharedAddresses({ agreement, options, ipv4, ipv6 }: NetworkSpec): void {
+  if (agreement === undefined || givenOptions(options).given.ranges !== undefined) return;
+  const stray = [...ipv4, ...ipv6].find(({ pool }) => !agreement.shared.includes(pool));
+  if (stray === undefined) return;
+  throw new CnmError(
+    'option-invalid',
+    `The addresses of ${stray.pool} come from an IPAM that does not know the other hosts, and would be given twice: ` +
+      `use --ipam-driver cnm-ipam --ipam-opt space=cnm-global; or say with -o ip-range, and --ip-range, which part of it is this host's`,
+  );
+}
+
 function holds(other: NetworkRecord, driver: string, vni: number, port: number): boolean {
   if (other.driver !== driver) return false;
-  const theirs = parseOptions(other.options);
+  const theirs = parseOptions(other);
   return theirs.port === port && theirs.vnis.includes(vni);
 }

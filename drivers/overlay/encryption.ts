@@ -8,6 +8,7 @@ import type { Encryption, HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan, XfrmStateAdd } from '../../kernel/step.ts';
+import type { OverlayOptions } from './options.ts';
 
 /** 'c' above 24 bits: of the VNI in the mark of a network's datagrams; of a hash of VNI and port in the reqid of its states. */
 const OURS = 0x63000000;
@@ -19,8 +20,17 @@ const SPI_BYTES = 4;
 /** RFC 4303 section 2.1: those below are reserved. */
 const SPI_LEAST = 256;
 
-/** @throws CnmError `option-invalid` where there is no secret, or the kernel cannot encrypt. */
-export function encryptionOf({ encryption }: HostSettings, { noEsp }: Facts): Encryption {
+/** @throws CnmError `option-invalid` where there is no list of hosts, no secret, or the kernel cannot encrypt. */
+export function encryptionOf(
+  { peers }: Pick<OverlayOptions, 'peers'>,
+  { encryption }: HostSettings,
+  { noEsp }: Facts,
+): Encryption {
+  if (peers.length === 0)
+    throw new CnmError(
+      'option-invalid',
+      'encrypted needs a list of the hosts (-o peers=…) in this version: keys are made for hosts that are known from the start',
+    );
   if (encryption === undefined || encryption.secrets.length === 0)
     throw new CnmError(
       'option-invalid',

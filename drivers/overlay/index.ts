@@ -1,10 +1,11 @@
 /** The overlay driver: layer 2 over many hosts, a VXLAN tunnel and a bridge per subnet in a namespace per network. */
 import type { Driver } from '../../cnm/driver.ts';
 import { allocateOptions } from './allocate.ts';
-import { assertIpv6Enabled, assertVnisFree } from './checks.ts';
+import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './checks.ts';
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { segmentsOf } from './segments.ts';
+import { placeOf, remotePlan, termsOf } from './sharing.ts';
 
 export const overlay: Driver = {
   name: 'cnm-overlay',
@@ -12,8 +13,9 @@ export const overlay: Driver = {
   connectivityScope: 'global',
   /** Nothing: a host holds nothing of a network that it has no endpoint on. */
   network(spec, facts, others) {
-    const options = parseOptions(spec.options);
+    const options = parseOptions(spec);
     segmentsOf(spec, options);
+    assertSharedAddresses(spec);
     assertIpv6Enabled(spec, facts);
     assertVnisFree(spec, options, others, facts);
     return [];
@@ -24,4 +26,5 @@ export const overlay: Driver = {
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
+  sharing: { terms: termsOf, place: placeOf, remote: remotePlan },
 };

@@ -3,6 +3,7 @@ import { familyOf, parseIp, type Ip } from '../../address/ip.ts';
 import { hasHostBits, isMulticast, networkOf, parsePrefix, type Prefix } from '../../address/prefix.ts';
 import { DNS_OPTIONS, dnsPlace } from '../../cnm/dns-options.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import type { NetworkSpec } from '../../cnm/model.ts';
 import {
   addressValue,
   choiceValue,
@@ -18,7 +19,10 @@ const VTEPS = ['kernel', 'userspace'] as const;
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
   readonly vnis: readonly number[];
-  /** The hosts of the network, perhaps this one among them: at least one, all of one family; or those that Swarm tells of. */
+  /**
+   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none: the cluster's records
+   * say where endpoints are.
+   */
   readonly peers: readonly Ip[] | typeof SWARM;
   /** UDP, of all its hosts. */
   readonly port: number;
@@ -40,6 +44,7 @@ export const SWARM = 'swarm';
 export const OPTION = {
   vni: 'vni',
   vniList: 'com.docker.network.driver.overlay.vxlanid_list',
+  name: 'name',
   peers: 'peers',
   port: 'port',
   advertise: 'advertise',
@@ -58,19 +63,58 @@ const DOCKERS_OWN = new Set([
   'com.docker.network.enable_ipv6',
 ]);
 
+/** With what its hosts have agreed on. @throws CnmError `option-invalid`, naming option, value and what would be right. */
+export function parseOptions(network: Pick<NetworkSpec, 'options' | 'agreement'>): OverlayOptions {
+  const { agreement } = network;
+  const { given, ...options } = givenOptions(network.options);
+  if (given.peers !== undefined || agreement === undefined)
+    return {
+      ...options,
+      vnis: needed(given.vnis, NEEDED.vni),
+      peers: needed(given.peers, NEEDED.peers),
+      ranges: needed(given.ranges, NEEDED.ranges),
+    };
+  return { ...options, vnis: agreement.numbers, peers: [], ranges: given.ranges ?? 'any' };
+}
+
+/** What the user wrote, before it is known what the network's hosts have agreed on. */
+export interface GivenOptions extends Omit<OverlayOptions, 'vnis' | 'peers' | 'ranges'> {
+  /** By which the hosts of a cluster know the network for the same. */
+  readonly name: string | undefined;
+  readonly given: {
+    readonly vnis: readonly number[] | undefined;
+    readonly peers: OverlayOptions['peers'] | undefined;
+    readonly ranges: readonly Prefix[] | 'any' | undefined;
+  };
+}
+
+const NEEDED = {
+  vni: `${OPTION.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
+  peers:
+    `${OPTION.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself. ` +
+    `With cnmd --cluster on all of them it needs none`,
+  ranges:
+    `${OPTION.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
+    `as --ip-range says it to the IPAM driver; or "any", when you give every address yourself`,
+} as const;
+
+function needed<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new CnmError('option-invalid', `cnm-overlay needs ${what}`);
+  return value;
+}
+
 /** @throws CnmError `option-invalid`, naming option, value and what would be right. */
-export function parseOptions(options: Readonly<Record<string, string>>): OverlayOptions {
+export function givenOptions(options: Readonly<Record<string, string>>): GivenOptions {
   for (const name of Object.keys(options)) assertKnown(name);
   const of = (name: keyof typeof OPTION) => options[OPTION[name]];
   dnsPlace(options);
   const peers = peersValue(of('peers'));
   return {
-    vnis: vnisValue(of('vni'), of('vniList')),
-    peers,
+    name: nameValue(of('name')),
+    given: { vnis: vnisValue(of('vni'), of('vniList')), peers, ranges: rangesValue(of('ranges')) },
     port: portValue(of('port')),
     advertise: advertiseValue(of('advertise'), peers),
     underlayMtu: mtuValue(OPTION.mtu, of('mtu')),
-    ranges: rangesValue(of('ranges')),
     ifacePrefix: interfacePrefixValue(OPTION.ifacePrefix, of('ifacePrefix')),
     // Docker's: that it is there at all means yes, whatever its value.
     encrypted: of('encrypted') !== undefined,
@@ -89,31 +133,32 @@ function assertKnown(name: string): void {
 }
 
 /** Ours or Docker's name for the same list. */
-function vnisValue(own: string | undefined, dockers: string | undefined): readonly number[] {
+function vnisValue(own: string | undefined, dockers: string | undefined): readonly number[] | undefined {
   if (own !== undefined && dockers !== undefined && own !== dockers)
     throw new CnmError(
       'option-invalid',
       `${OPTION.vni} ${quote(own)} and ${OPTION.vniList} ${quote(dockers)} differ: give one of the two`,
     );
   const [name, text] = own === undefined ? [OPTION.vniList, dockers] : [OPTION.vni, own];
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${OPTION.vni}: the number of the network, the same on all its hosts and no other network's there, from 0 to ${VNI_LIMIT - 1}`,
-    );
+  if (text === undefined) return undefined;
   const right = `a VNI from 0 to ${VNI_LIMIT - 1} for each subnet, separated by commas, none twice`;
   const vnis = text.split(',').map((one) => (/^\d{1,8}$/.test(one) ? Number(one) : NaN));
   if (!vnis.every(isVni) || hasTwice(vnis)) throw invalidValue(name, text, right);
   return vnis;
 }
 
-function peersValue(text: string | undefined): OverlayOptions['peers'] {
-  if (text === SWARM) return SWARM;
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${OPTION.peers}: the addresses of the network's hosts, separated by commas; the same list on each of them, for it may name the host itself`,
-    );
+/** Of a record that every host reads, and of messages: what a network of Docker's may be called. */
+function nameValue(text: string | undefined): string | undefined {
+  if (text === undefined || /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/.test(text)) return text;
+  throw invalidValue(
+    OPTION.name,
+    text,
+    'a name of letters, digits and _.-, at most 128, the same on all hosts',
+  );
+}
+
+function peersValue(text: string | undefined): OverlayOptions['peers'] | undefined {
+  if (text === undefined || text === SWARM) return text;
   const peers = text.split(',').map((one) => parseIp(one));
   const known = peers.filter((peer) => peer !== undefined);
   const right = "addresses of hosts separated by commas, as 192.0.2.1,192.0.2.2: hosts' own, none twice";
@@ -129,7 +174,7 @@ function isNoHost(address: Ip): boolean {
   return isMulticast(address) || /^(?:0\.|127\.|255\.255\.255\.255$|::1?$|fe[89ab].:)/.test(address);
 }
 
-function advertiseValue(text: string | undefined, peers: OverlayOptions['peers']): Ip | undefined {
+function advertiseValue(text: string | undefined, peers: OverlayOptions['peers'] = []): Ip | undefined {
   const [first] = peers === SWARM ? [] : peers;
   const address = addressValue(OPTION.advertise, text, first && familyOf(first));
   if (address !== undefined && isNoHost(address))
@@ -144,14 +189,8 @@ function portValue(text: string | undefined): number {
   throw invalidValue(OPTION.port, text, `a UDP port from 1 to 65535 (${VXLAN_PORT} is VXLAN's own)`);
 }
 
-function rangesValue(text: string | undefined): readonly Prefix[] | 'any' {
-  if (text === 'any') return 'any';
-  if (text === undefined)
-    throw new CnmError(
-      'option-invalid',
-      `cnm-overlay needs ${OPTION.ranges} with a list of peers: the part of each subnet whose addresses this host gives, which no other host may have, ` +
-        `as --ip-range says it to the IPAM driver; or "any", when you give every address yourself`,
-    );
+function rangesValue(text: string | undefined): readonly Prefix[] | 'any' | undefined {
+  if (text === undefined || text === 'any') return text;
   const right = 'ranges as 10.1.0.64/26 without host bits, one of each subnet, separated by commas; or any';
   return text.split(',').map((one) => {
     const range = parsePrefix(one);

@@ -21,15 +21,15 @@ import { addressesOf, assertInRange, type Segment, segmentOf, segmentsOf } from 
 import { otherNodes, type Underlay, underlayOf } from './underlay.ts';
 
 /** Every destination that the tunnel has learned nothing of. */
-const ANY_MAC = mac('00:00:00:00:00:00');
+export const ANY_MAC = mac('00:00:00:00:00:00');
 
 /** The network's namespace with a bridge and a tunnel for each segment; tunnels first up, bridges last. */
 export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSettings): Plan {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   const segments = segmentsOf(network, options);
   const underlay = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
   const netns = `${host.netnsDir}/${netnsNameOf(network.id)}`;
-  const keys = options.encrypted ? encryptionOf(host, facts) : undefined;
+  const keys = options.encrypted ? encryptionOf(options, host, facts) : undefined;
   const { port } = options;
   return [
     ...(keys === undefined
@@ -59,6 +59,9 @@ function segmentSteps(
   { local, remotes, mtu }: Underlay,
 ): Plan {
   const mark: Mark = { network: network.id };
+  // Where the hosts tell each other of endpoints, nothing that a packet says is believed.
+  const learning = network.agreement === undefined;
+  const bound = learning ? {} : { learning };
   const gateways = subnets.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
   return [
     {
@@ -81,7 +84,7 @@ function segmentSteps(
       link:
         options.vtep === 'userspace'
           ? { kind: 'tun' }
-          : { kind: 'vxlan', vni, local, port: options.port, learning: true },
+          : { kind: 'vxlan', vni, local, port: options.port, learning },
       mtu,
       mac: macFromSeed(`${local} ${vni} ${tunnel}`),
       linkLocal: false,
@@ -89,7 +92,18 @@ function segmentSteps(
     // The gateway is on every host, and each answers for itself alone: nobody asks the other hosts for it.
     { do: 'link.master', netns, link: tunnel, master: bridge, suppress: true },
     ...(options.vtep === 'userspace'
-      ? [{ do: 'vtep.run' as const, netns, link: tunnel, vni, local, port: options.port, peers: remotes }]
+      ? [
+          {
+            do: 'vtep.run' as const,
+            netns,
+            link: tunnel,
+            vni,
+            local,
+            port: options.port,
+            peers: remotes,
+            ...bound,
+          },
+        ]
       : replication(netns, tunnel, remotes)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
@@ -153,7 +167,7 @@ export function endpointPlan(
   network: NetworkWithPresence,
   endpoint: EndpointSpec & { readonly mac: Mac },
 ): Plan {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   endpointOptions(endpoint);
   const { bridge, tunnel } = segmentOf(segmentsOf(network, options), endpoint);
   assertInRange(options, endpoint);
@@ -202,7 +216,7 @@ function presenceOf(
  * segments are reached by the own one's gateway.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
-  const options = parseOptions(network.options);
+  const options = parseOptions(network);
   const segments = segmentsOf(network, options);
   const own = segmentOf(segments, endpoint);
   return {
@@ -224,8 +238,8 @@ function routesTo(other: Segment, own: Segment, endpoint: EndpointSpec): readonl
 }
 
 /** One MAC per address, on whatever host it is: neighbours' caches stay right when a container moves, or an address is reused. */
-export function macOf({ id, address, addressV6 }: EndpointSpec, { options }: NetworkSpec): Mac {
+export function macOf({ id, address, addressV6 }: EndpointSpec, network: NetworkSpec): Mac {
   if (address !== undefined) return macFromIpv4(addressOf(address));
-  const { vnis } = parseOptions(options);
+  const { vnis } = parseOptions(network);
   return macFromSeed(addressV6 === undefined ? id : `${vnis.join(',')} ${addressOf(addressV6)}`);
 }

@@ -21,7 +21,7 @@ function told(): readonly string[] {
 /** What the driver says when it is asked for what it does not know. */
 function known(): readonly string[] {
   try {
-    parseOptions({ nonsense: '' });
+    parseOptions({ options: { nonsense: '' } });
   } catch (error) {
     return /it knows (.*)$/.exec((error as Error).message)?.[1]?.split(', ') ?? [];
   }

@@ -27,8 +27,7 @@ export interface Segment {
 
 /** @throws CnmError `address-invalid` or `option-invalid`. */
 export function segmentsOf(network: NetworkSpec, { vnis, ranges }: OverlayOptions): readonly Segment[] {
-  const [ipv4, ipv6] = [ascending(network.ipv4), ascending(network.ipv6)];
-  assertSubnets(ipv4, ipv6);
+  const { ipv4, ipv6 } = subnetsOf(network);
   const segments = Math.max(ipv4.length, ipv6.length);
   if (vnis.length !== segments)
     throw new CnmError(
@@ -43,11 +42,24 @@ export function segmentsOf(network: NetworkSpec, { vnis, ranges }: OverlayOption
   }));
 }
 
+/** In ascending order. @throws CnmError `address-invalid`. */
+export function subnetsOf(network: NetworkSpec): {
+  readonly ipv4: readonly Subnet[];
+  readonly ipv6: readonly Subnet[];
+} {
+  const [ipv4, ipv6] = [ascending(network.ipv4), ascending(network.ipv6)];
+  assertSubnets(ipv4, ipv6);
+  return { ipv4, ipv6 };
+}
+
 /**
  * The segment that an endpoint's addresses lie in; one without addresses is on the first.
  * @throws CnmError `address-invalid` when there is none, or not one for both.
  */
-export function segmentOf(segments: readonly Segment[], endpoint: EndpointSpec): Segment {
+export function segmentOf(
+  segments: readonly Segment[],
+  endpoint: Pick<EndpointSpec, 'address' | 'addressV6'>,
+): Segment {
   const found = addressesOf(endpoint).map((address) => {
     const segment = segments.find(({ subnets }) => subnets.some(({ pool }) => isIn(pool, address)));
     if (segment !== undefined) return segment;
@@ -80,7 +92,10 @@ export function assertInRange({ ranges }: OverlayOptions, endpoint: EndpointSpec
   }
 }
 
-export function addressesOf({ address, addressV6 }: EndpointSpec): readonly Prefix[] {
+export function addressesOf({
+  address,
+  addressV6,
+}: Pick<EndpointSpec, 'address' | 'addressV6'>): readonly Prefix[] {
   return [address, addressV6].filter((own) => own !== undefined);
 }
 

@@ -1,5 +1,5 @@
 /** The network below: by which address this host sends to its peers, and how large a frame may be. From facts. Pure. */
-import { familyOf, type Ip } from '../../address/ip.ts';
+import { familyOf, ip, type Ip } from '../../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/prefix.ts';
 import type { HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
@@ -35,6 +35,7 @@ function inside(below: number, family: 4 | 6, encrypted: boolean): number {
 const ESP = 8 + 8 + 16;
 const ESP_TRAILER = 2;
 
+const ANY_IPV4 = ip('0.0.0.0');
 /** RT_TABLE_MAIN. */
 const MAIN_TABLE = 254;
 const DEFAULT_MTU = 1500;
@@ -52,7 +53,7 @@ export function underlayOf(
   const peers = options.peers === SWARM ? nodesOf(settings, own) : options.peers;
   const remotes = peers.filter((peer) => !own.has(peer));
   const links = remotes.map((peer) => linkTo(peer, host));
-  const local = localAddress({ ...options, peers }, host, settings, links[0]);
+  const local = localAddress({ ...options, peers }, host, settings, links[0] ?? defaultWay(host));
   if (!own.has(local))
     throw new CnmError(
       'option-invalid',
@@ -85,7 +86,8 @@ export function otherNodes({ nodes = [] }: HostSettings, local: Ip): readonly Ip
 
 /**
  * What the network was told, what the daemon was told, the address of ours that is in the list of peers, and at last the one that the
- * kernel would take: of the link to the first peer, best in the next hop's own subnet (inet_select_addr()).
+ * kernel would take: of the link to the first peer, or of the default route where nobody is listed, best in the next hop's own subnet
+ * (inet_select_addr()).
  */
 function localAddress(
   { advertise, peers }: Pick<OverlayOptions, 'advertise'> & { readonly peers: readonly Ip[] },
@@ -94,7 +96,9 @@ function localAddress(
   first: RouteFact | undefined,
 ): Ip {
   const [peer] = peers;
-  const family = peer === undefined ? 4 : familyOf(peer);
+  const family = familyOf(
+    peer ?? settings.advertise ?? (first === undefined ? ANY_IPV4 : addressOf(first.to)),
+  );
   if (advertise !== undefined) return advertise;
   if (settings.advertise !== undefined && familyOf(settings.advertise) === family) return settings.advertise;
   const listed = peers.find((one) => addresses.some(({ prefix }) => addressOf(prefix) === one));
@@ -108,8 +112,16 @@ function localAddress(
   if (found !== undefined) return addressOf(found.prefix);
   throw new CnmError(
     'option-invalid',
-    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, the way to peer ${peer ?? ''}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
+    `This host has no IPv${family} address on ${first?.link ?? 'any link'}, ${peer === undefined ? 'which has no default route' : `the way to peer ${peer}`}: say with -o advertise=ADDRESS, or cnmd --advertise, by which address the peers reach it`,
   );
+}
+
+/** Where no peer says which way: IPv4 before IPv6. */
+function defaultWay({ routes }: NetnsFacts): RouteFact | undefined {
+  const ways = routes.filter(
+    ({ to, table, link }) => table === MAIN_TABLE && lengthOf(to) === 0 && link !== undefined,
+  );
+  return ways.find(({ to }) => familyOfPrefix(to) === 4) ?? ways[0];
 }
 
 /** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */

@@ -1,6 +1,6 @@
 /**
  * The switching of a tunnel endpoint in user space: which peers a frame goes to, and what is to be made of a datagram. It floods and
- * learns as Linux's VXLAN device does. Pure but for its own table: no sockets, no clock; whoever has these calls it.
+ * learns as Linux's VXLAN device does, or goes by the entries that it is given (`nolearning`). Pure but for its own table: no sockets, no clock; whoever has these calls it.
  */
 import { type Malformed, malformedVxlan, vniOf, VXLAN_HEADER_BYTES } from './vxlan.ts';
 
@@ -29,14 +29,30 @@ interface Place<Peer> {
 /** One VNI. `Peer` is whatever stands for a host to the caller, the same object for the same host. */
 export class Vtep<Peer> {
   readonly vni: number;
-  readonly #peers: ReadonlySet<Peer>;
-  readonly #all: readonly Peer[];
+  readonly #learning: boolean;
+  readonly #peers: Set<Peer>;
+  #all: readonly Peer[];
   readonly #places = new Map<number, Place<Peer>>();
 
-  constructor(vni: number, peers: readonly Peer[]) {
+  constructor(vni: number, peers: readonly Peer[], learning = true) {
     this.vni = vni;
+    this.#learning = learning;
     this.#all = peers;
     this.#peers = new Set(peers);
+  }
+
+  /** Frames to `mac` go to `peer` from now on, until that is removed; to the MAC of all zeros: what everybody is to have goes there, too. */
+  put(mac: Uint8Array, peer: Peer): void {
+    const key = macKey(mac, 0);
+    if (key !== 0) this.#places.set(key, { peer, seen: Infinity });
+    else this.#all = [...this.#peers.add(peer)];
+  }
+
+  /** Only this very entry. */
+  remove(mac: Uint8Array, peer: Peer): void {
+    const key = macKey(mac, 0);
+    if (key !== 0 && this.#places.get(key)?.peer === peer) this.#places.delete(key);
+    if (key === 0 && this.#peers.delete(peer)) this.#all = [...this.#peers];
   }
 
   /** Where a frame from here goes: to the host that its destination was last seen at, or to all. `now` in ms. */
@@ -54,7 +70,7 @@ export class Vtep<Peer> {
   admit(frame: Uint8Array, peer: Peer | undefined, now: number): Drop | undefined {
     if (peer === undefined || !this.#peers.has(peer)) return 'stranger';
     if (isGroup(frame, 6)) return 'bad-source';
-    this.#learn(macKey(frame, 6), peer, now);
+    if (this.#learning) this.#learn(macKey(frame, 6), peer, now);
     return undefined;
   }
 

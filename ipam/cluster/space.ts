@@ -5,6 +5,7 @@
 import type { Ip } from '../../address/ip.ts';
 import { familyOfPrefix } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
+import { Membership } from '../../cnm/cluster/membership.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { Log } from '../../cnm/log.ts';
 import { Queues } from '../../cnm/queue.ts';
@@ -17,7 +18,6 @@ import { Holding } from './holding.ts';
 import { ULA, hostKey } from './keys.ts';
 import type { Ask } from './keys.ts';
 import { Mirror } from './mirror.ts';
-import { Presence } from './presence.ts';
 import { ClusterProblem, Records, unreachable } from './records.ts';
 import { hostText } from './refusals.ts';
 import { Settlement } from './settlement.ts';
@@ -72,7 +72,7 @@ export class ClusterSpace {
   readonly #options: ClusterSpaceOptions;
   readonly #me: string;
   readonly #mirror: Mirror;
-  readonly #presence: Presence;
+  readonly #presence: Membership;
   readonly #records: Records;
   readonly #holdings = new Map<Pool, Holding>();
   /** Addresses that this host has given and that are others' by now. */
@@ -103,7 +103,9 @@ export class ClusterSpace {
     const onChange = () => {
       this.#enter();
     };
-    this.#presence = new Presence({ cluster, me: id, record, ttl, retry, log, onChange });
+    this.#presence = new Membership({
+      ...{ cluster, me: id, key: hostKey(id), record, ttl, retry, log, onChange },
+    });
   }
 
   start(): void {

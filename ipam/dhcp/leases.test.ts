@@ -164,9 +164,11 @@ t.test('a server that gives another address', async (t) => {
   const server = testServer();
   server.leaseTime = 1;
   const moved: Leased[] = [];
-  const leases = open(t, server, memoryStore(), {
-    onMoved: (_network, _endpoint, leased) => moved.push(leased),
-  });
+  const leases = open(t, server, memoryStore());
+  await leases.start(
+    () => true,
+    (_network, _endpoint, leased) => moved.push(leased),
+  );
   await leases.obtain(endpoint('e1'), request(false));
   server.forget();
   await until('another address', () => moved.length > 0);

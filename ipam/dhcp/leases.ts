@@ -19,8 +19,6 @@ export interface LeasesParts {
   readonly store: Store;
   readonly tap: OpenTap;
   readonly log: Log;
-  /** A lease in use has another address now. Must not throw. */
-  readonly onMoved?: (network: NetworkId, endpoint: EndpointId, leased: Leased) => void;
   /** Milliseconds. How long a container waits for its first address, and how long a lease waits for its container. */
   readonly patience?: number;
   readonly rest?: number;
@@ -28,7 +26,7 @@ export interface LeasesParts {
 
 export interface DhcpLeases extends Leases {
   /** Goes on with those of endpoints that are there; the others have ended while nobody looked. */
-  start(isThere: (network: NetworkId, endpoint: EndpointId) => boolean): Promise<void>;
+  start(isThere: (network: NetworkId, endpoint: EndpointId) => boolean, onMoved?: OnMoved): Promise<void>;
   /** What the container of an endpoint is called: for the server, where the user named nothing. */
   named(endpoint: EndpointId, hostName: string): void;
   /** The container of an endpoint that has gone does not come back. */
@@ -37,6 +35,9 @@ export interface DhcpLeases extends Leases {
   /** Says nothing to any server: the leases go on. */
   close(): Promise<void>;
 }
+
+/** A lease in use has another address now. Must not throw. */
+export type OnMoved = (network: NetworkId, endpoint: EndpointId, leased: Leased) => void;
 
 export interface LeaseView extends LeaseRecord {
   /** `resting`: its endpoint has gone. */
@@ -80,6 +81,7 @@ class Service implements DhcpLeases {
   readonly #underWay = new Set<Promise<unknown>>();
   /** Ends an address being waited for. */
   readonly #waits = new Set<(error: CnmError) => void>();
+  #onMoved: OnMoved | undefined;
   #closed = false;
 
   constructor(parts: LeasesParts) {
@@ -90,7 +92,11 @@ class Service implements DhcpLeases {
     }
   }
 
-  async start(isThere: (network: NetworkId, endpoint: EndpointId) => boolean): Promise<void> {
+  async start(
+    isThere: (network: NetworkId, endpoint: EndpointId) => boolean,
+    onMoved?: OnMoved,
+  ): Promise<void> {
+    this.#onMoved = onMoved;
     for (const held of [...this.#held.values()]) {
       const { network, endpoint, restsSince } = held.record;
       if (isThere(network, endpoint)) this.#attend(held);
@@ -236,7 +242,7 @@ class Service implements DhcpLeases {
       };
       this.#save(held.record);
       log.debug({ ...what, expires: new Date(event.lease.expiresAt) }, 'lease renewed');
-      if (isMoved) this.#parts.onMoved?.(network, endpoint, leasedOf(event.lease));
+      if (isMoved) this.#onMoved?.(network, endpoint, leasedOf(event.lease));
     } else if (event.do === 'lost') {
       const why =
         event.why === 'refused' ? 'the DHCP server refuses it' : 'no DHCP server has renewed it in time';

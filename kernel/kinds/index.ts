@@ -2,8 +2,8 @@
 import type { Facts } from '../facts.ts';
 import type { Step, StepKind, StepOf } from '../step.ts';
 import { addrAdd, routeAdd } from './address.ts';
+import { fdbAdd, fdbPort, neighbourAdd } from './entry.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
-import { fdbAdd } from './forwarding.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
@@ -30,6 +30,8 @@ const KINDS = {
   'ingress.redirect': ingressRedirect,
   'neigh.announce': neighbourAnnounce,
   'fdb.add': fdbAdd,
+  'fdb.port': fdbPort,
+  'neigh.add': neighbourAdd,
   'vtep.run': vtepRun,
   'xfrm.state.add': xfrmStateAdd,
   'xfrm.policy.add': xfrmPolicyAdd,

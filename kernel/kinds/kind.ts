@@ -5,7 +5,7 @@ import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { Ports } from '../ports.ts';
 import type { LinkChange } from '../rtnetlink.ts';
-import type { EncryptedGuard, ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
+import type { EncryptedGuard, FdbAdd, ForwardAccept, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
 
 export interface Kind<S extends Step> {
   /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
@@ -60,7 +60,8 @@ export type Operation =
   | TapOperation
   | VtepOperation
   | XfrmOperation
-  | GuardOperation;
+  | GuardOperation
+  | PlaceOperation;
 
 export interface RtnetlinkOperation {
   readonly via: 'rtnetlink';
@@ -155,6 +156,13 @@ export interface GuardOperation {
   readonly via: 'guard';
   readonly verb: 'add' | 'remove';
   readonly guard: EncryptedGuard;
+}
+
+/** Where a MAC is, for the tunnel endpoint in user space that runs on the entry's TAP device. */
+export interface PlaceOperation {
+  readonly via: 'place';
+  readonly verb: 'put' | 'remove';
+  readonly entry: FdbAdd;
 }
 
 /** Whole Ethernet frames that leave by a link; lost where it is down. */

@@ -420,6 +420,14 @@ t.test('names', async (t) => {
     );
     t.match(conf, /^nameserver 127\.0\.0\.11$/m);
     t.match(conf, /^search n1 dev\.example$/m);
+    const search = ['--dns', '127.0.0.12', '--dns-search', 'n1', '--dns-search', 'dev.example'];
+    const found = ['run', '--rm', '--network', 'n1', ...search, 'cnm-lab', 'getent', 'ahostsv4'];
+    t.match(await h.docker(...found, 'six'), /^192\.0\.2\.101 /, 'as six.dev.example, which others know');
+    t.ok(asked(good).includes('udp A six.dev.example'), 'by way of the search list');
+    t.notOk(
+      asked(good).some((line) => / six(?:\.n1)?$/.test(line)),
+      'and not before',
+    );
     const view = JSON.parse(await h.cnm('dns', 'query', 'web', '--from', 'beta', '--json')) as object;
     t.match(view, { rule: 'name', rcode: 'NOERROR', records: ['web 10 A 10.70.0.21'] });
     t.match(JSON.parse(await h.cnm('dns', 'query', 'six.example', '--from', 'beta', '--json')), {

@@ -32,7 +32,8 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
 for (const engine of ['20.10', '28.5'] as const) {
   t.test(`the README of the resolver, on Engine ${engine}`, async (t) => {
     const lab = await openLab(t);
-    const h = await lab.dockerHost({ engine, plugin: 'sockets' });
+    // As `"dns": ["127.0.0.12"]` in daemon.json.
+    const h = await lab.dockerHost({ engine, plugin: 'sockets', dockerd: ['--dns', '127.0.0.12'] });
     await installCommand(h);
     await writeFile(h.outside('/etc/resolv.conf'), 'nameserver 127.0.0.9\n');
     const lines = await examples();
@@ -42,6 +43,11 @@ for (const engine of ['20.10', '28.5'] as const) {
       t.equal(code, 0, `# ${line}\n${stderr}`);
       const [, printed] = Object.entries(PRINTED).find(([start]) => line.startsWith(start)) ?? [];
       if (printed !== undefined) t.match(stdout, printed, line);
+      // Nobody told this container, and Docker's own resolver knows no such records.
+      if (line === 'cnm dns query storage --from web') {
+        const ask = ['dig', '+short', '@127.0.0.11', '_5432._tcp.storage', 'SRV'];
+        t.match(await h.inContainer('db', ...ask), /5432 db\.backend/, 'by the daemon’s own setting');
+      }
     }
   });
 }

@@ -21,6 +21,7 @@ t.test('the README of cnm-macvlan', async (t) => {
   const server = new DhcpServer(
     r,
     'eth1',
+    'dhcp',
     '--dhcp-range=10.20.0.100,10.20.0.120,255.255.255.0,1h',
     '--no-ping',
   );

@@ -9,91 +9,18 @@
  * net 10.70.0.0/24 on each host (a bridge of its own with the gateway that they have together): 60 sandboxes at once.
  * Pool 10.71.0.0/16 at the plugin's socket: 10,000 allocations and more.
  */
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { AddressView, AuditView, ClusterSummary, EndpointView } from '../../inspect/views.ts';
-import { Hopeless, until } from '../lab/command.ts';
-import type { Running } from '../lab/command.ts';
+import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
-import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { unixHttp } from '../lab/unix-http.ts';
+import { EtcdHost } from './etcd-host.ts';
 
 const POOL = '10.71.0.0/16';
 const POOL_ID = `cnm-global/${POOL}`;
 const WANTED = 10_000;
-
-/** On a machine of its own, so that a host can be cut off from it. */
-class Etcd {
-  readonly #host: Host;
-  #running: Running | undefined;
-
-  constructor(host: Host) {
-    this.#host = host;
-  }
-
-  get url(): string {
-    return `http://${this.#host.address}:2379`;
-  }
-
-  async start(): Promise<void> {
-    const peer = `http://${this.#host.address}:2380`;
-    await mkdir(join(this.#host.dir, 'etcd'), { recursive: true, mode: 0o700 });
-    const running = this.#host.spawnNet([
-      ...[
-        'etcd',
-        '--name',
-        'one',
-        '--data-dir',
-        join(this.#host.dir, 'etcd'),
-        '--logger',
-        'zap',
-        '--log-level',
-        'warn',
-      ],
-      ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
-      ...[
-        '--listen-peer-urls',
-        peer,
-        '--initial-advertise-peer-urls',
-        peer,
-        '--initial-cluster',
-        `one=${peer}`,
-      ],
-    ]);
-    this.#running = running;
-    await until('etcd to answer', 30_000, async () => {
-      if (!running.alive) throw new Hopeless(`etcd ended: ${running.stderr}`);
-      await this.keys('/');
-      return true;
-    });
-  }
-
-  async kill(): Promise<void> {
-    await this.#running?.kill('SIGKILL');
-  }
-
-  /** Over etcd's JSON gateway, without any code of ours. */
-  async keys(prefix: string): Promise<readonly string[]> {
-    const code = (text: string) => Buffer.from(text).toString('base64');
-    const end = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
-    const body = JSON.stringify({ key: code(prefix), range_end: code(end), keys_only: true });
-    const answer = await this.#host.net(
-      'curl',
-      '-sS',
-      '--fail',
-      '-m',
-      '5',
-      '-d',
-      body,
-      `${this.url}/v3/kv/range`,
-    );
-    const { kvs = [] } = JSON.parse(answer) as { readonly kvs?: readonly { readonly key: string }[] };
-    return kvs.map(({ key }) => Buffer.from(key, 'base64').toString());
-  }
-}
 
 async function ipam(host: CnmHost, method: string, body: object): Promise<{ readonly Address?: string }> {
   const { status, text } = await host.plugin('cnm-ipam', `IpamDriver.${method}`, body);
@@ -210,7 +137,7 @@ async function sixty(t: Test, hosts: readonly CnmHost[]): Promise<void> {
 }
 
 /** What happens meanwhile, one after the other, each long enough for windows to run out. */
-async function troubles(hosts: readonly CnmHost[], etcd: Etcd, model: Model): Promise<void> {
+async function troubles(hosts: readonly CnmHost[], etcd: EtcdHost, model: Model): Promise<void> {
   const [h1, h2, h3] = hosts as [CnmHost, CnmHost, CnmHost];
   const more = async (count: number, limit: number) => {
     const from = model.allocations;
@@ -238,7 +165,7 @@ async function troubles(hosts: readonly CnmHost[], etcd: Etcd, model: Model): Pr
 t.test('three hosts and one etcd', async (t) => {
   const lab = await openLab(t);
   const store = await lab.peer({ name: 'store' });
-  const etcd = new Etcd(store);
+  const etcd = new EtcdHost(store);
   await etcd.start();
   const hosts = await Promise.all(
     ['h1', 'h2', 'h3'].map((name) =>
@@ -247,7 +174,7 @@ t.test('three hosts and one etcd', async (t) => {
   );
   const [h1, h2] = hosts as [CnmHost, CnmHost, CnmHost];
 
-  await t.test('60 starts at once: unique addresses, one gateway', (t) => sixty(t, hosts));
+  await t.test('O13 60 starts at once: unique addresses, one gateway', (t) => sixty(t, hosts));
 
   await t.test('10,000 allocations while all of it fails: none twice, none lost', async (t) => {
     const pool = { AddressSpace: 'cnm-global', Pool: POOL, SubPool: '', Options: { rest: '0' }, V6: false };

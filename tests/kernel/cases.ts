@@ -126,7 +126,7 @@ export async function state({ kernel }: World, ...plans: readonly Plan[]): Promi
   };
 }
 
-function netns({ links, addresses, routes, sysctls, forwarding }: NetnsFacts): unknown {
+function netns({ links, addresses, routes, sysctls, entries }: NetnsFacts): unknown {
   return {
     links: [...links.values()]
       .filter(({ name }) => name !== 'lo')
@@ -141,7 +141,7 @@ function netns({ links, addresses, routes, sysctls, forwarding }: NetnsFacts): u
       .map((route) => ({ ...route }))
       .sort(byText),
     sysctls: [...sysctls].sort(byText),
-    forwarding: forwarding?.map((entry) => ({ ...entry })).sort(byText),
+    entries: [...(entries?.keys() ?? [])].sort(),
   };
 }
 

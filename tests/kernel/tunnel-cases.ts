@@ -238,6 +238,46 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'entries of a bridge, and permanent neighbours'(world) {
+    const netns = world.path('ov');
+    await world.kernel.apply([...presence(netns), ...endpoint(netns).slice(0, 3)]);
+    const of = mac('02:42:0a:09:00:03');
+    const port = (link: string): Step => ({ do: 'fdb.port', netns, link, mac: of });
+    const neighbour = (address: string, at = of): Step => ({
+      do: 'neigh.add',
+      netns,
+      link: 'br0',
+      address: addr(address),
+      mac: at,
+    });
+    const other = mac('02:42:0a:09:00:04');
+    const asked = presence(netns);
+    const seen: unknown[] = [];
+    // A newer one takes the place of an older one, at whichever port it was.
+    for (const step of [
+      port('vx0'),
+      port('outer'),
+      port('vx0'),
+      neighbour('10.9.0.3'),
+      neighbour('10.9.0.3', other),
+      neighbour('10.9.0.4', other),
+    ])
+      seen.push(await applied(world, [step]), await state(world, asked));
+    // Not the one of another port; a neighbour whatever its MAC.
+    for (const step of [port('outer'), neighbour('10.9.0.3')])
+      seen.push(await errnoOf(world.kernel.revert([step])), await state(world, asked));
+    for (let time = 0; time < 2; time += 1)
+      seen.push(await errnoOf(world.kernel.revert([port('vx0'), neighbour('10.9.0.4')])));
+    seen.push(await state(world, asked));
+    // They go with what they stand on; a port that leaves its bridge takes the bridge's along.
+    await world.kernel.apply([port('vx0'), port('outer'), neighbour('10.9.0.3')]);
+    await world.kernel.revert(endpoint(netns).slice(0, 3));
+    seen.push(await state(world, asked));
+    seen.push(await errnoOf(world.kernel.apply([port('nowhere')])));
+    seen.push(await errnoOf(world.kernel.apply([port('br0')])));
+    return seen;
+  },
+
   async 'neighbours suppressed at a port, and not any more'(world) {
     const netns = world.path('ov');
     const plan = presence(netns);

@@ -18,13 +18,18 @@ export interface ServerLease {
 
 export class DhcpServer {
   readonly #host: Host;
+  readonly #name: string;
   readonly #arguments: readonly string[];
   #running: Running | undefined;
   #log = '';
 
-  /** @param options further ones of dnsmasq(8). */
-  constructor(host: Host, link: string, ...options: string[]) {
+  /**
+   * @param name another server of the same host has another.
+   * @param options further ones of dnsmasq(8).
+   */
+  constructor(host: Host, link: string, name: string, ...options: string[]) {
     this.#host = host;
+    this.#name = name;
     const quiet = [
       '--no-daemon',
       '--conf-file=/dev/null',
@@ -43,7 +48,7 @@ export class DhcpServer {
   }
 
   get #file(): string {
-    return join(this.#host.dir, 'dnsmasq.leases');
+    return join(this.#host.dir, `${this.#name}.leases`);
   }
 
   async start(): Promise<void> {

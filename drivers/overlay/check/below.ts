@@ -16,7 +16,7 @@ export function findingsBelow(network: NetworkRecord, host: HostSettings, facts:
   const here = tunnelsOf(network).find((tunnel) => tunnel.here !== undefined)?.here;
   if (here === undefined) return [];
   try {
-    const options = parseOptions(network.options);
+    const options = parseOptions(network);
     const { mtu } = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
     return changedBelow(here.mtu, mtu);
   } catch (error) {

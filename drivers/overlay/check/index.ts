@@ -122,6 +122,10 @@ async function segment(station: Station, ground: Ground): Promise<SegmentReport>
 }
 
 function forwardingOf({ netns, link }: TunnelHere, facts: Facts): ReadonlyMap<string, Ip> {
-  const entries = facts.netns.get(netns)?.forwarding ?? [];
-  return new Map(entries.filter((one) => one.link === link).map(({ mac, dst }) => [mac, dst]));
+  const entries = [...(facts.netns.get(netns)?.entries?.values() ?? [])];
+  return new Map(
+    entries.flatMap((one) =>
+      one.do === 'fdb.add' && one.link === link ? [[one.mac, one.dst] as const] : [],
+    ),
+  );
 }

@@ -26,7 +26,7 @@ import { entriesOf, type Tunnel, tunnelsOf } from './tunnels.ts';
 export type ProbeKernel = Pick<Kernel, 'probeSocket' | 'sendUnfinished'>;
 
 export interface StationParts {
-  readonly cnm: Pick<Cnm, 'networks' | 'endpoints' | 'watch'>;
+  readonly cnm: Pick<Cnm, 'networks' | 'endpoints' | 'watch'> & Partial<Pick<Cnm, 'remotes'>>;
   readonly kernel: ProbeKernel;
   readonly log: Log;
 }
@@ -91,7 +91,7 @@ export class Station {
   tunnels(network?: string): readonly Tunnel[] {
     return this.#networks()
       .filter(({ id }) => network === undefined || id === network)
-      .flatMap(tunnelsOf);
+      .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)));
   }
 
   /** Everything that comes in, until the returned function is called. */

@@ -1,6 +1,7 @@
 /** The tunnels of this host, as its records have them. Pure. */
 import type { Ip } from '../../../address/ip.ts';
 import type { Mac } from '../../../address/mac.ts';
+import type { Remote } from '../../../cnm/control.ts';
 import type { EndpointRecord, NetworkRecord } from '../../../cnm/model.ts';
 import type { FdbAdd, LinkAdd, NetnsPath, Plan, VtepRun } from '../../../kernel/step.ts';
 import { bridgeMac } from '../names.ts';
@@ -34,16 +35,18 @@ export interface TunnelHere {
   readonly userspace: boolean;
 }
 
-export function tunnelsOf(network: NetworkRecord): readonly Tunnel[] {
-  const options = parseOptions(network.options);
+/** @param others the hosts that the cluster's records tell of, where the network's options tell of none */
+export function tunnelsOf(network: NetworkRecord, others: readonly Remote[] = []): readonly Tunnel[] {
+  const options = parseOptions(network);
+  const told = others.flatMap((remote) => (remote.kind === 'host' ? [remote.at] : []));
   const ranges = options.ranges === 'any' ? [] : options.ranges;
   return segmentsOf(network, options).map((segment) => {
-    const here = presenceOf(segment, network.presence ?? []);
+    const here = presenceOf(segment, network.presence ?? [], told);
     return {
       network,
       vni: segment.vni,
       port: options.port,
-      hosts: options.peers === SWARM ? nodesOf(here) : options.peers,
+      hosts: options.peers === SWARM || options.peers.length === 0 ? nodesOf(here) : options.peers,
       pools: segment.subnets.map(({ pool }) => pool),
       ranges,
       encrypted: options.encrypted,
@@ -56,7 +59,11 @@ function nodesOf(here: TunnelHere | undefined): readonly Ip[] {
   return here === undefined ? [] : [here.local, ...here.peers];
 }
 
-function presenceOf({ bridge, tunnel, vni }: Segment, plan: Plan): TunnelHere | undefined {
+function presenceOf(
+  { bridge, tunnel, vni }: Segment,
+  plan: Plan,
+  told: readonly Ip[],
+): TunnelHere | undefined {
   const links = plan.filter((step): step is LinkAdd => step.do === 'link.add');
   const { netns, mtu } = links.find(({ name }) => name === bridge) ?? {};
   const link = links.find(({ name }) => name === tunnel)?.link;
@@ -70,7 +77,7 @@ function presenceOf({ bridge, tunnel, vni }: Segment, plan: Plan): TunnelHere | 
     bridge,
     local,
     mac: bridgeMac(local, vni, bridge),
-    peers: run?.peers ?? [...new Set(entries.map(({ dst }) => dst))],
+    peers: [...new Set([...(run?.peers ?? []), ...entries.map(({ dst }) => dst), ...told])],
     mtu,
     userspace: run !== undefined,
   };

@@ -1,13 +1,21 @@
 /** That this host is there: a record with a lease, renewed for as long as the daemon runs. */
-import type { Log } from '../../cnm/log.ts';
 import type { ClusterLease, ClusterStore } from '../../store/cluster.ts';
-import { decodeHost, hostKey } from './keys.ts';
-import type { HostRecord } from './keys.ts';
+import type { Log } from '../log.ts';
 
-export interface PresenceOptions {
+/** What a host says of itself, at the least. */
+export interface MemberRecord {
+  /** Of the machine, for people. */
+  readonly name: string;
+  /** Which boot of its machine: another one under the same id is a copy of its state. */
+  readonly boot: string;
+}
+
+export interface MembershipOptions {
   readonly cluster: ClusterStore;
   readonly me: string;
-  readonly record: HostRecord;
+  /** Of the record. */
+  readonly key: string;
+  readonly record: MemberRecord;
   /** Seconds after which a host that does not answer counts as away. */
   readonly ttl: number;
   /** Milliseconds between attempts. */
@@ -17,8 +25,8 @@ export interface PresenceOptions {
   readonly onChange: () => void;
 }
 
-export class Presence {
-  readonly #options: PresenceOptions;
+export class Membership {
+  readonly #options: MembershipOptions;
   #lease: ClusterLease | undefined;
   #entered = false;
   #closed = false;
@@ -27,7 +35,7 @@ export class Presence {
   /** Why the host is not in the cluster. */
   #trouble = 'it has not been asked yet';
 
-  constructor(options: PresenceOptions) {
+  constructor(options: MembershipOptions) {
     this.#options = options;
   }
 
@@ -86,17 +94,17 @@ export class Presence {
   }
 
   async #enter(): Promise<ClusterLease | undefined> {
-    const { cluster, me, record, ttl } = this.#options;
-    const key = hostKey(me);
+    const { cluster, me, key, record, ttl } = this.#options;
     const found = await cluster.get(key);
     if (!found.ok) return this.#failed(found.message);
     const { entry } = found;
     // One of this boot is our own, from before the daemon was killed: the lock on the state says that it is gone.
-    if (entry !== undefined && decodeHost(entry.value).boot !== record.boot) {
+    const there = entry === undefined ? undefined : memberOf(entry.value);
+    if (there !== undefined && there.boot !== record.boot) {
       this.#entered = false;
       this.#options.onChange();
       return this.#failed(
-        `the host ${me} is in the cluster already, from another machine (${decodeHost(entry.value).name}): if this one's state was copied from there, remove it here`,
+        `the host ${me} is in the cluster already, from another machine (${there.name}): if this one's state was copied from there, remove it here`,
       );
     }
     const granted = await cluster.lease(ttl);
@@ -123,4 +131,9 @@ export class Presence {
       setTimeout(resolve, this.#options.retry).unref();
     });
   }
+}
+
+function memberOf(value: unknown): MemberRecord {
+  const { name, boot } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return { name: typeof name === 'string' ? name : '?', boot: typeof boot === 'string' ? boot : '' };
 }

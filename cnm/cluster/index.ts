@@ -1,0 +1,193 @@
+/** The control plane through a cluster store: hosts as leases, networks and endpoints as records that all hosts watch. */
+import type { Prefix } from '../../address/prefix.ts';
+import type { ClusterStore } from '../../store/cluster.ts';
+import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
+import type { Log } from '../log.ts';
+import { Queues } from '../queue.ts';
+import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
+import { Membership } from './membership.ts';
+import { Networks, type OwnNetwork } from './networks.ts';
+import { ClusterSession } from './session.ts';
+
+export interface ClusterPlaneOptions {
+  readonly store: ClusterStore;
+  /** `id`: of this host's records, kept with them; `name` for people; `boot`: another one at every boot of the machine. */
+  readonly host: { readonly id: string; readonly name: string; readonly boot: string };
+  /** As NetworksParts.shared. */
+  readonly shared: () => readonly Prefix[];
+  /** The networks of this host that the cluster should know of. */
+  readonly own: () => readonly OwnNetwork[];
+  readonly log: Log;
+  readonly pace?: Partial<Pace>;
+}
+
+export interface Pace {
+  /** Seconds after which a host that does not answer counts as dead: its records go. */
+  readonly ttl: number;
+  /** Milliseconds between attempts while the store does not answer. */
+  readonly retry: number;
+}
+
+export const PACE: Pace = { ttl: 15, retry: 500 };
+export const CLUSTER = 'cluster';
+
+export interface ClusterPlane extends ControlPlane {
+  /** Why this host is not in the cluster; empty when it is. */
+  readonly trouble: string;
+  start(): void;
+  /** A host that is gone for good: it has no networks any more. */
+  forget(host: string): Promise<void>;
+}
+
+export function clusterPlane(options: ClusterPlaneOptions): ClusterPlane {
+  return new Plane(options);
+}
+
+class Plane implements ClusterPlane {
+  readonly name = CLUSTER;
+  readonly #options: ClusterPlaneOptions;
+  readonly #pace: Pace;
+  readonly #networks: Networks;
+  readonly #membership: Membership;
+  readonly #sessions = new Set<ClusterSession>();
+  /** One change at a time of the record of a network. */
+  readonly #queues = new Queues();
+  /** Networks that this host joined since it runs: their records here may not be written yet. */
+  readonly #joined = new Set<string>();
+  #generation = 0;
+  /** Its records are to outlive this daemon. */
+  #stays = false;
+  #closed = false;
+  #settling: Promise<void> | undefined;
+
+  constructor(options: ClusterPlaneOptions) {
+    const { store, host, shared, log } = options;
+    this.#options = options;
+    this.#pace = { ...PACE, ...options.pace };
+    this.#networks = new Networks({ store, plane: CLUSTER, me: host, shared });
+    this.#membership = new Membership({
+      ...{ cluster: store, me: host.id, key: hostKey(host.id), log, ...this.#pace },
+      record: { name: host.name, boot: host.boot },
+      onChange: () => {
+        this.#renew();
+      },
+    });
+  }
+
+  start(): void {
+    this.#membership.start();
+  }
+
+  get trouble(): string {
+    return this.#membership.trouble;
+  }
+
+  agree(terms: Terms, how: 'join' | 'look'): Promise<Agreement> {
+    const id = networkId(terms.name);
+    return this.#queues.run(id, async () => {
+      const agreement = await this.#networks.agree(terms, how);
+      if (how === 'join') this.#joined.add(id);
+      return agreement;
+    });
+  }
+
+  /** Whatever cannot be told now is found out when this host is in the cluster the next time. */
+  leave({ id }: Agreement): void {
+    this.#joined.delete(id);
+    void this.#leave(id);
+  }
+
+  async #leave(id: string): Promise<void> {
+    const told = await this.#queues.run(id, async () => this.#joined.has(id) || this.#networks.leave(id));
+    if (!told) this.#later();
+  }
+
+  enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session {
+    const { store, host, log } = this.#options;
+    const session = new ClusterSession({
+      ...{ store, me: host, agreement, place, log, retry: this.#pace.retry },
+      lease: () => (this.#membership.entered ? this.#membership.lease : undefined),
+      onGeneration: (heard) => {
+        this.#generation = Math.max(this.#generation, heard);
+      },
+      listener,
+    });
+    this.#sessions.add(session);
+    session.start();
+    return {
+      put: (endpoint) => {
+        session.put(endpoint);
+      },
+      drop: (endpoint) => {
+        session.drop(endpoint);
+      },
+      close: (left) => {
+        session.close(left);
+        this.#stays ||= !left;
+        // What it has to take back it takes back before it is forgotten.
+        void session.idle().then(() => this.#sessions.delete(session));
+      },
+    };
+  }
+
+  generation(): number {
+    return this.#generation + 1;
+  }
+
+  async forget(host: string): Promise<void> {
+    const found = await this.#options.store.list(NETWORKS);
+    for (const { key } of found.ok ? found.entries : [])
+      await this.#networks.leave(key.slice(NETWORKS.length), host);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const stays = this.#stays || this.#sessions.size > 0;
+    for (const session of this.#sessions) session.end();
+    await Promise.all([...this.#sessions].map((session) => session.idle()));
+    await this.#settling;
+    // Its containers stay: the others keep its records for as long as its lease lasts, or until it is back.
+    await this.#queues.idle();
+    await this.#membership.close(!stays);
+  }
+
+  #renew(): void {
+    if (this.#membership.lease === undefined || !this.#membership.entered) return;
+    for (const session of this.#sessions) session.renew();
+    this.#later(0);
+  }
+
+  #later(milliseconds = 10 * this.#pace.retry): void {
+    if (this.#closed) return;
+    setTimeout(() => {
+      this.#settling ??= this.#settle().finally(() => {
+        this.#settling = undefined;
+      });
+    }, milliseconds).unref();
+  }
+
+  /** What the cluster says of this host's networks, and what it has: brought to agree. */
+  async #settle(): Promise<void> {
+    const { store, own, host } = this.#options;
+    const found = await store.list(NETWORKS);
+    if (this.#closed) return;
+    if (!found.ok) {
+      this.#later();
+      return;
+    }
+    const mine = new Map(own().map((network) => [network.agreement.id, network]));
+    for (const { key, value } of found.entries) {
+      const id = key.slice(NETWORKS.length);
+      const listed = decodeNetwork(value)?.hosts[host.id] !== undefined;
+      if (listed && !mine.has(id)) await this.#leave(id);
+      if (listed) mine.delete(id);
+    }
+    for (const network of mine.values()) await this.#restore(network);
+  }
+
+  async #restore(network: OwnNetwork): Promise<void> {
+    const { id } = network.agreement;
+    const told = await this.#queues.run(id, () => this.#networks.restore(network));
+    if (!told) this.#later();
+  }
+}

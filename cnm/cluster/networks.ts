@@ -1,0 +1,183 @@
+/**
+ * Which networks the hosts of a cluster have together: a record for each, with those that have it; the last one takes it along. Every
+ * change is a transaction under the condition that nobody else has changed what it was made from.
+ */
+import type { Prefix } from '../../address/prefix.ts';
+import type { ClusterChange, ClusterStore, Condition, Failure } from '../../store/cluster.ts';
+import type { Agreement, Terms } from '../control.ts';
+import { CnmError } from '../errors.ts';
+import { decodeNetwork, networkId, networkKey, type NetworkRecord, numberKey, subnetKey } from './keys.ts';
+
+export interface NetworksParts {
+  readonly store: ClusterStore;
+  /** `ControlPlane.name` */
+  readonly plane: string;
+  readonly me: { readonly id: string; readonly name: string };
+  /** Subnets that this host has together with others: each address is given once, and each is one network's alone. */
+  readonly shared: () => readonly Prefix[];
+}
+
+/** Those below are what people choose first, and Docker gives out from here upwards one by one. */
+const FIRST_NUMBER = 4096;
+const NUMBER_LIMIT = 0x1000000;
+/** A record that others change at the same time; or a number that is taken. */
+const ATTEMPTS = 50;
+
+export class Networks {
+  readonly #parts: NetworksParts;
+
+  constructor(parts: NetworksParts) {
+    this.#parts = parts;
+  }
+
+  /** As ControlPlane.agree. */
+  async agree(terms: Terms, how: 'join' | 'look'): Promise<Agreement> {
+    const id = networkId(terms.name);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const known = await this.#read(id);
+      const numbers = known.record?.numbers ?? candidates(id, terms, attempt);
+      if (known.record !== undefined) assertEqual(known.record, terms, numbers);
+      const shared = this.#sharedOf(terms);
+      const agreement = { plane: this.#parts.plane, id, name: terms.name, numbers, shared };
+      if (how === 'look') {
+        if (known.record === undefined) await this.#assertFree(terms);
+        return agreement;
+      }
+      if (this.#isIn(known.record) || (await this.#join(id, terms, numbers, known))) return agreement;
+      if (known.record === undefined) await this.#assertFree(terms);
+    }
+    throw new CnmError(
+      'cluster-unreachable',
+      `The record of network ${terms.name} in ${this.#parts.store.name} changes too often`,
+    );
+  }
+
+  /** Written again as it was agreed on: the store has lost it, or this host in it. @returns false when it was not answered. */
+  async restore({ terms, agreement: { id, numbers } }: OwnNetwork): Promise<boolean> {
+    const found = await this.#parts.store.get(networkKey(id));
+    if (!found.ok) return false;
+    const record = decodeNetwork(found.entry?.value);
+    if (this.#isIn(record)) return true;
+    const known = { record, revision: found.entry?.revision };
+    try {
+      return await this.#join(id, terms, numbers, known);
+    } catch (error) {
+      if (error instanceof CnmError) return false;
+      throw error;
+    }
+  }
+
+  /** @returns false when it was not answered. */
+  async leave(id: string, host = this.#parts.me.id): Promise<boolean> {
+    const { store } = this.#parts;
+    const key = networkKey(id);
+    for (;;) {
+      const found = await store.get(key);
+      if (!found.ok) return false;
+      const record = decodeNetwork(found.entry?.value);
+      if (found.entry === undefined || record?.hosts[host] === undefined) return true;
+      const hosts = Object.fromEntries(Object.entries(record.hosts).filter(([one]) => one !== host));
+      const isLast = Object.keys(hosts).length === 0;
+      const changes: readonly ClusterChange[] = isLast
+        ? [key, ...record.claims].map((one) => ({ delete: one }))
+        : [{ put: key, value: { ...record, hosts } }];
+      const done = await store.transact([{ key, revision: found.entry.revision }], changes);
+      if (!done.ok) return false;
+      if (done.done) return true;
+    }
+  }
+
+  #isIn(record: NetworkRecord | undefined): boolean {
+    return record?.hosts[this.#parts.me.id] !== undefined;
+  }
+
+  async #read(id: string): Promise<Known> {
+    const found = await this.#parts.store.get(networkKey(id));
+    if (!found.ok) throw unreachable(found);
+    return { record: decodeNetwork(found.entry?.value), revision: found.entry?.revision };
+  }
+
+  /** False: somebody was quicker, a claim is another network's, or there was no answer and what was done has to be read. */
+  async #join(id: string, terms: Terms, numbers: readonly number[], known: Known): Promise<boolean> {
+    const { store, me } = this.#parts;
+    const { record, revision } = known;
+    const key = networkKey(id);
+    const claims = record?.claims ?? [...numbers.map(numberKey), ...this.#sharedOf(terms).map(subnetKey)];
+    const fresh = record === undefined ? claims : [];
+    const hosts = { ...record?.hosts, [me.id]: me.name };
+    const value: NetworkRecord = { name: terms.name, equal: terms.equal, numbers, claims, hosts };
+    const unchanged: Condition = revision === undefined ? { key, is: 'absent' } : { key, revision };
+    const done = await store.transact(
+      [unchanged, ...fresh.map((one) => ({ key: one, is: 'absent' as const }))],
+      [{ put: key, value }, ...fresh.map((one) => ({ put: one, value: id }))],
+    );
+    if (!done.ok && !done.uncertain) throw unreachable(done);
+    return done.ok && done.done;
+  }
+
+  #sharedOf({ subnets }: Terms): readonly Prefix[] {
+    const shared = this.#parts.shared();
+    return subnets.filter((pool) => shared.includes(pool));
+  }
+
+  /** @throws CnmError naming the network that has one of the subnets, or of the numbers that were given. */
+  async #assertFree(terms: Terms): Promise<void> {
+    const numbers = (terms.numbers.given ?? []).map((one) => [numberKey(one), `VNI ${one}`] as const);
+    const subnets = this.#sharedOf(terms).map((pool) => [subnetKey(pool), `Subnet ${pool}`] as const);
+    for (const [key, what] of [...numbers, ...subnets]) {
+      const found = await this.#parts.store.get(key);
+      if (!found.ok) throw unreachable(found);
+      if (found.entry === undefined) continue;
+      const id = typeof found.entry.value === 'string' ? found.entry.value : '';
+      const { record } = await this.#read(id);
+      const hosts = Object.values(record?.hosts ?? {}).join(', ');
+      throw new CnmError(
+        'network-conflict',
+        `${what} belongs to network ${record?.name ?? id} of the cluster (on ${hosts}), and cannot be network ${terms.name}'s: choose another`,
+      );
+    }
+  }
+}
+
+export interface OwnNetwork {
+  readonly agreement: Agreement;
+  readonly terms: Terms;
+}
+
+interface Known {
+  readonly record: NetworkRecord | undefined;
+  readonly revision: number | undefined;
+}
+
+/** The same for the same network, so that it has them again should the store be lost; others when they turn out to be taken. */
+function candidates(id: string, { numbers: { count, given } }: Terms, attempt: number): readonly number[] {
+  if (given !== undefined) return given;
+  const room = NUMBER_LIMIT - FIRST_NUMBER;
+  const start = Number.parseInt(id.slice(0, 10), 16) + attempt * count;
+  return Array.from({ length: count }, (_, index) => FIRST_NUMBER + ((start + index) % room));
+}
+
+/** @throws CnmError that shows both. */
+function assertEqual(
+  record: NetworkRecord,
+  { name, equal, numbers: { given } }: Terms,
+  numbers: readonly number[],
+): void {
+  const there = { ...record.equal, vni: numbers.join(',') };
+  const here = { ...equal, vni: (given ?? numbers).join(',') };
+  const differs = [...new Set([...Object.keys(there), ...Object.keys(here)])].filter(
+    (key) => there[key as keyof typeof there] !== here[key as keyof typeof here],
+  );
+  if (differs.length === 0) return;
+  const show = (terms: Readonly<Record<string, string>>) =>
+    differs.map((key) => `${key} ${terms[key] ?? '(none)'}`).join(', ');
+  throw new CnmError(
+    'network-conflict',
+    `Network ${name} has ${show(there)} on ${Object.values(record.hosts).join(', ')}, and was to have ${show(here)} here: ` +
+      `give the same on every host, or another name`,
+  );
+}
+
+export function unreachable({ message }: Failure): CnmError {
+  return new CnmError('cluster-unreachable', `What the other hosts have is not known: ${message}`);
+}

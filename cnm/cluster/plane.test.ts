@@ -1,0 +1,333 @@
+/** The control plane over a cluster store in memory: several hosts, whose networks lose requests and are cut, with what each of them is told. */
+import { setImmediate } from 'node:timers/promises';
+import fc from 'fast-check';
+import t from 'tap';
+import { ip } from '../../address/ip.ts';
+import { mac } from '../../address/mac.ts';
+import { prefix } from '../../address/prefix.ts';
+import { FakeCluster, type FakeClient } from '../../store/cluster-fake.ts';
+import type { Agreement, OwnEndpoint, Remote, RemoteNews, Session, Terms } from '../control.ts';
+import { silent } from '../log.ts';
+import { type ClusterPlane, clusterPlane } from './index.ts';
+
+const POOL = prefix('10.1.0.0/24');
+const terms = (name: string, more: Partial<Terms> = {}): Terms => ({
+  name,
+  equal: { subnets: POOL, port: '4789' },
+  subnets: [],
+  numbers: { count: 1 },
+  ...more,
+});
+
+/** A host: its daemon may end and begin again, what it was told is compared with what the others have. */
+class Host {
+  readonly number: number;
+  readonly #server: FakeCluster;
+  /** What the records of this host are to say, whether its daemon runs or not. */
+  readonly networks = new Map<string, { agreement: Agreement; endpoints: Map<string, OwnEndpoint> }>();
+  readonly told = new Map<string, Map<string, Remote>>();
+  readonly #sessions = new Map<string, Session>();
+  client: FakeClient;
+  plane: ClusterPlane;
+
+  constructor(server: FakeCluster, number: number) {
+    this.#server = server;
+    this.number = number;
+    this.client = server.client();
+    this.plane = this.#start();
+  }
+
+  #start(): ClusterPlane {
+    const plane = clusterPlane({
+      store: this.client,
+      host: { id: `host${this.number}`, name: `h${this.number}`, boot: `boot${this.number}` },
+      shared: () => [POOL],
+      own: () =>
+        [...this.networks.values()].map(({ agreement }) => ({ agreement, terms: terms(agreement.name) })),
+      log: silent,
+      pace: { ttl: 10, retry: 1 },
+    });
+    plane.start();
+    return plane;
+  }
+
+  async restart(): Promise<void> {
+    // kill -9: nothing is said, and what was under way is cut off.
+    await this.client.close();
+    this.#sessions.clear();
+    this.told.clear();
+    this.client = this.#server.client();
+    this.plane = this.#start();
+    for (const name of this.networks.keys()) this.#enter(name);
+  }
+
+  async join(name: string): Promise<void> {
+    if (this.networks.has(name)) return;
+    const agreement = await this.plane.agree(terms(name), 'join');
+    this.networks.set(name, { agreement, endpoints: new Map() });
+    this.#enter(name);
+  }
+
+  leave(name: string): void {
+    const network = this.networks.get(name);
+    if (network === undefined) return;
+    this.networks.delete(name);
+    this.told.delete(name);
+    this.#sessions.get(name)?.close(true);
+    this.#sessions.delete(name);
+    this.plane.leave(network.agreement);
+  }
+
+  put(name: string, id: string, address: string): void {
+    const network = this.networks.get(name);
+    if (network === undefined) return;
+    const generation = network.endpoints.get(id)?.generation ?? this.plane.generation();
+    const endpoint: OwnEndpoint = {
+      ...{ id, mac: mac('02:42:0a:01:00:02'), addresses: [prefix(address)] },
+      ...{ generation, names: [id], ports: [] },
+    };
+    network.endpoints.set(id, endpoint);
+    this.#sessions.get(name)?.put(endpoint);
+  }
+
+  drop(name: string, id: string): void {
+    this.networks.get(name)?.endpoints.delete(id);
+    this.#sessions.get(name)?.drop(id);
+  }
+
+  #enter(name: string): void {
+    const network = this.networks.get(name);
+    if (network === undefined) return;
+    const place = { at: ip(`192.0.2.${this.number}`), details: { vtep: 'kernel' } };
+    const session = this.plane.enter(network.agreement, place, (news) => {
+      this.#hear(name, news);
+    });
+    this.#sessions.set(name, session);
+    for (const endpoint of network.endpoints.values()) session.put(endpoint);
+  }
+
+  #hear(name: string, news: RemoteNews): void {
+    const known =
+      news.what === 'all' ? new Map<string, Remote>() : (this.told.get(name) ?? new Map<string, Remote>());
+    for (const id of news.what === 'changes' ? news.gone : []) known.delete(id);
+    for (const remote of news.what === 'all' ? news.remotes : news.put) known.set(remote.id, remote);
+    if (this.networks.has(name)) this.told.set(name, known);
+  }
+
+  /** Ids of what it knows of a network, hosts and endpoints. */
+  view(name: string): string {
+    return [...(this.told.get(name)?.values() ?? [])]
+      .map((one) => `${one.id}@${one.at}`)
+      .sort()
+      .join(' ');
+  }
+}
+
+function wanted(hosts: readonly Host[], me: Host, name: string): string {
+  return hosts
+    .filter((host) => host !== me && host.networks.has(name))
+    .flatMap((host) =>
+      [`host${host.number}`, ...(host.networks.get(name)?.endpoints.keys() ?? [])].map(
+        (id) => `${id}@192.0.2.${host.number}`,
+      ),
+    )
+    .sort()
+    .join(' ');
+}
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  const end = Date.now() + 15_000;
+  while (!holds()) {
+    if (Date.now() > end) throw new Error(`waited for ${what}`);
+    await setImmediate();
+  }
+}
+
+async function converge(hosts: readonly Host[], names: readonly string[]): Promise<void> {
+  for (const host of hosts)
+    for (const name of names.filter((one) => host.networks.has(one)))
+      await until(
+        `${host.number} on ${name} to be told of "${wanted(hosts, host, name)}", not "${host.view(name)}"`,
+        () => host.view(name) === wanted(hosts, host, name),
+      );
+}
+
+t.test('the first host decides, the next ones have the same, and who differs is shown both', async (t) => {
+  const server = new FakeCluster();
+  const [one, two, three] = [1, 2, 3].map((number) => new Host(server, number));
+  if (one === undefined || two === undefined || three === undefined) return;
+  const first = await one.plane.agree(terms('uber'), 'join');
+  t.same((await two.plane.agree(terms('uber'), 'join')).numbers, first.numbers);
+  t.same((await two.plane.agree(terms('uber'), 'join')).numbers, first.numbers, 'again is the same');
+  const refused = (more: Partial<Terms>, name = 'uber') => three.plane.agree(terms(name, more), 'join');
+  await t.rejects(refused({ equal: { subnets: POOL, port: '7777' } }), {
+    code: 'network-conflict',
+    message:
+      'Network uber has port 4789 on h1, h2, and was to have port 7777 here: give the same on every host, or another name',
+  });
+  await t.rejects(refused({ numbers: { count: 1, given: [7] } }), {
+    message: /has vni \d+ on h1, h2, and was to have vni 7 here/,
+  });
+  const given = first.numbers;
+  await t.rejects(refused({ numbers: { count: 1, given } }, 'other'), {
+    message: /VNI \d+ belongs to network uber of the cluster \(on h1, h2\)/,
+  });
+  t.not((await three.plane.agree(terms('other'), 'join')).numbers[0], given[0], 'one that is free');
+  await three.plane.agree(terms('sub', { subnets: [POOL] }), 'join');
+  await t.rejects(refused({ subnets: [POOL] }, 'same'), {
+    message: /Subnet 10\.1\.0\.0\/24 belongs to network sub/,
+  });
+  const revision = server.revision;
+  await one.plane.agree(terms('never', { subnets: [] }), 'look');
+  t.equal(server.revision, revision, 'a look changes nothing');
+  t.equal(server.entries('overlay/network/').length, 3);
+  one.client.cut();
+  await t.rejects(one.plane.agree(terms('cut'), 'join'), { code: 'cluster-unreachable' });
+  one.client.heal();
+  one.plane.leave(first);
+  two.plane.leave(first);
+  await until('the last one to take it along', () => server.entries('overlay/network/').length === 2);
+  t.equal(server.entries('overlay/vni/').length, 2);
+  for (const host of [one, two, three]) await host.plane.close();
+});
+
+t.test('one that is cut off keeps what it knows, and is gone for the others with its lease', async (t) => {
+  const server = new FakeCluster();
+  const hosts = [1, 2, 3].map((number) => new Host(server, number));
+  const [one, two] = hosts;
+  if (one === undefined || two === undefined) return;
+  for (const host of hosts) {
+    await host.join('n');
+    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+  }
+  await converge(hosts, ['n']);
+  const known = two.view('n');
+  two.client.cut();
+  server.advance(11_000);
+  await until('one to forget it', () => one.view('n') === 'e3@192.0.2.3 host3@192.0.2.3');
+  t.equal(two.view('n'), known);
+  one.put('n', 'meanwhile', '10.1.0.77/24');
+  two.put('n', 'alone', '10.1.0.78/24');
+  two.client.heal();
+  await converge(hosts, ['n']);
+  t.match(one.view('n'), 'alone@192.0.2.2');
+  await two.restart();
+  await converge(hosts, ['n']);
+  for (const host of hosts) await host.plane.close();
+  t.equal(
+    server.entries('overlay/on/').length,
+    8,
+    'daemons that stop leave their containers’ records to their leases',
+  );
+});
+
+t.test('the store lost everything: all hosts write what they have, and know each other again', async (t) => {
+  const server = new FakeCluster();
+  const hosts = [1, 2].map((number) => new Host(server, number));
+  for (const host of hosts) {
+    await host.join('n');
+    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+  }
+  await converge(hosts, ['n']);
+  const before = server.entries('overlay/').map(({ key }) => key);
+  const client = server.client();
+  for (const key of before) await client.transact([], [{ delete: key }]);
+  await client.close();
+  for (const host of hosts) host.client.cut();
+  server.advance(11_000);
+  for (const host of hosts) host.client.heal();
+  await converge(hosts, ['n']);
+  await until(
+    'networks and numbers to be there again',
+    () => server.entries('overlay/').length === before.length,
+  );
+  t.same(
+    server.entries('overlay/').map(({ key }) => key),
+    before,
+  );
+  for (const host of hosts) await host.plane.close();
+});
+
+t.test('O17 whatever happens in whatever order: in the end all agree', async () => {
+  const names = ['a', 'b', 'c'];
+  const host = fc.nat(4);
+  const network = fc.constantFrom(...names);
+  const act = fc.oneof(
+    fc.record({ host, do: fc.constant('join' as const), network }),
+    fc.record({ host, do: fc.constant('leave' as const), network }),
+    fc.record({ host, do: fc.constant('put' as const), network, id: fc.nat(5) }),
+    fc.record({ host, do: fc.constant('drop' as const), network, id: fc.nat(5) }),
+    fc.record({
+      host,
+      do: fc.constantFrom(
+        'restart' as const,
+        'cut' as const,
+        'heal' as const,
+        'advance' as const,
+        'compact' as const,
+        'lose' as const,
+      ),
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(act, { minLength: 5, maxLength: 40 }), async (acts) => {
+      const server = new FakeCluster();
+      const hosts = [1, 2, 3, 4, 5].map((number) => new Host(server, number));
+      let lost = 0;
+      for (const one of acts) {
+        const at = hosts[one.host];
+        if (at === undefined) continue;
+        switch (one.do) {
+          case 'join':
+            await at.join(one.network).catch(() => undefined);
+            break;
+          case 'leave':
+            at.leave(one.network);
+            break;
+          case 'put':
+            at.put(one.network, `e${at.number}-${one.id}`, `10.1.0.${one.id}/24`);
+            break;
+          case 'drop':
+            at.drop(one.network, `e${at.number}-${one.id}`);
+            break;
+          case 'restart':
+            await at.restart();
+            break;
+          case 'cut':
+            at.client.cut();
+            break;
+          case 'heal':
+            at.client.heal();
+            break;
+          case 'advance':
+            server.advance(4000);
+            break;
+          case 'compact':
+            server.compact();
+            break;
+          case 'lose':
+            // Every third answer of this host's is lost, done or not.
+            at.client.fate = () => (++lost % 3 === 0 ? (lost % 2 === 0 ? 'lost' : 'unanswered') : 'answered');
+        }
+        if (acts.length % 2 === 0) await setImmediate();
+      }
+      for (const at of hosts) {
+        at.client.fate = () => 'answered';
+        at.client.heal();
+      }
+      // What a daemon that was killed had said ends with its lease.
+      for (let time = 0; time < 4; time += 1) {
+        await setImmediate();
+        server.advance(4000);
+      }
+      await converge(hosts, names);
+      const used = names.filter((name) => hosts.some((at) => at.networks.has(name)));
+      await until(
+        `the networks to be ${used.join()}`,
+        () => server.entries('overlay/network/').length === used.length,
+      );
+      for (const at of hosts) await at.plane.close();
+    }),
+    { numRuns: 60 },
+  );
+});
