@@ -71,7 +71,7 @@ function command(step: Step): string {
       return `ip xfrm state add src ${step.src} dst ${step.dst} proto esp spi ${hex(step.spi)} reqid ${hex(step.reqid)} mode transport aead 'rfc4106(gcm(aes))' KEY 128`;
     case 'xfrm.policy.add':
       return (
-        `ip xfrm policy update src ${step.src} dst ${step.dst} proto udp dport ${step.port} dir out mark ${hex(step.mark)} ` +
+        `ip xfrm policy add src ${step.src} dst ${step.dst} proto udp dport ${step.port} dir out mark ${hex(step.mark)} ` +
         `tmpl src ${step.src} dst ${step.dst} proto esp reqid ${hex(step.reqid)} mode transport`
       );
     case 'encrypted.guard':

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
+import { forwardAccept, isAccept, shortId } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
@@ -32,7 +33,6 @@ import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
 import type {
   AddrAdd,
-  ForwardAccept,
   LinkAdd,
   LinkMaster,
   LinkMove,
@@ -403,39 +403,12 @@ function vtepRun(state: FakeState, step: VtepRun): Undo {
   };
 }
 
-function forwardAccept(state: FakeState, step: ForwardAccept): Undo {
-  checkName(step.bridge);
-  const network = shortId(step.mark);
-  const families = ([4, 6] as const).filter((family) => state.acceptChain[family === 4 ? 'v4' : 'v6']);
-  const added = families
-    .map((family) => ({ family, bridge: step.bridge, network }))
-    .filter(
-      (rule) =>
-        !state.accepts.some(
-          (held) => held.family === rule.family && isAccept(held, rule.bridge, rule.network),
-        ),
-    );
-  if (added.length === 0) return undefined;
-  state.accepts.push(...added);
-  return () => {
-    state.accepts = state.accepts.filter((rule) => !added.includes(rule));
-  };
-}
-
 function portHold({ ports }: FakeState, step: PortHold): Undo {
   const fresh = ports.hold(step);
   if (fresh.length === 0) return undefined;
   return () => {
     ports.release(step, fresh);
   };
-}
-
-export function isAccept(rule: AcceptRule, bridge: string, network: string): boolean {
-  return rule.bridge === bridge && rule.network === network;
-}
-
-function shortId(mark: Mark): string {
-  return mark.network.slice(0, 12);
 }
 
 function netnsAdd(state: FakeState, step: NetnsAdd): Undo {

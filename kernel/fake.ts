@@ -10,7 +10,8 @@ import { addLink, enslave, fakeNetns, moveLink, removeLink } from './fake-host.t
 import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
 import { putOn, switchLink } from './fake-sub-interface.ts';
 import { FakePorts } from './fake-ports.ts';
-import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
+import { isAccept } from './fake-accept.ts';
+import { doStep, findLink, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
 import type { Kernel, KernelChange, LinkTap, Orphan, PacketCount, ProbeSocket } from './kernel.ts';

@@ -3,7 +3,7 @@ import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { parseGuards } from './guard.ts';
 import type { XfrmPolicyAdd, XfrmStateAdd } from './step.ts';
-import { addState, decodePolicy, decodeState, deletePolicy, deleteState, setPolicy } from './xfrm.ts';
+import { addState, decodePolicy, decodeState, deletePolicy, deleteState, addPolicy } from './xfrm.ts';
 
 const KEY = '000102030405060708090a0b0c0d0e0f10111213';
 const STATE: XfrmStateAdd = {
@@ -65,12 +65,16 @@ t.test('the bytes of ip xfrm', (t) => {
   t.equal(Buffer.from(addState(STATE).data).toString('hex'), STATE4, 'state add');
   const six = { ...STATE, src: ip('2001:db8::1'), dst: ip('2001:db8::2') };
   t.equal(Buffer.from(addState(six).data).toString('hex'), STATE6, 'of IPv6');
-  t.equal(Buffer.from(setPolicy(POLICY).data).toString('hex'), POLICY4, 'policy update');
+  t.equal(
+    Buffer.from(addPolicy(POLICY).data).toString('hex'),
+    POLICY4,
+    'policy add; update has the same bytes',
+  );
   t.equal(Buffer.from(deletePolicy(POLICY).data).toString('hex'), POLICY4_DELETE, 'policy delete');
   t.equal(Buffer.from(deleteState(STATE).data).toString('hex'), STATE4_DELETE, 'state delete');
   t.same(
-    [addState(STATE), deleteState(STATE), setPolicy(POLICY), deletePolicy(POLICY)].map(({ type }) => type),
-    [0x10, 0x11, 0x19, 0x14],
+    [addState(STATE), deleteState(STATE), addPolicy(POLICY), deletePolicy(POLICY)].map(({ type }) => type),
+    [0x10, 0x11, 0x13, 0x14],
   );
   t.end();
 });
@@ -78,7 +82,7 @@ t.test('the bytes of ip xfrm', (t) => {
 t.test('what a dump shows is what was asked for', (t) => {
   const { src, dst, spi, reqid } = STATE;
   t.same(decodeState(message(addState(STATE).data, 0x10)), { src, dst, spi, reqid });
-  t.same(decodePolicy(message(setPolicy(POLICY).data, 0x13)), {
+  t.same(decodePolicy(message(addPolicy(POLICY).data, 0x13)), {
     src,
     dst,
     port: 4789,

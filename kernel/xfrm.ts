@@ -13,9 +13,9 @@ export const NETLINK_XFRM = 6;
 const XFRM_MSG_NEWSA = 0x10;
 const XFRM_MSG_DELSA = 0x11;
 const XFRM_MSG_GETSA = 0x12;
+const XFRM_MSG_NEWPOLICY = 0x13;
 const XFRM_MSG_DELPOLICY = 0x14;
 const XFRM_MSG_GETPOLICY = 0x15;
-const XFRM_MSG_UPDPOLICY = 0x19;
 const XFRMA_TMPL = 5;
 const XFRMA_SRCADDR = 13;
 const XFRMA_ALG_AEAD = 18;
@@ -95,8 +95,8 @@ export function deleteState({ src, dst, spi }: XfrmStateAdd): NetlinkRequest {
   };
 }
 
-/** In the place of one with the same selector and mark: UPDPOLICY adds or replaces (xfrm_add_policy()). */
-export function setPolicy(policy: XfrmPolicyAdd): NetlinkRequest {
+/** EEXIST where there is one with the same selector and mark (xfrm_policy_insert()). */
+export function addPolicy(policy: XfrmPolicyAdd): NetlinkRequest {
   const info = Buffer.alloc(POLICY.size);
   selector(policy).copy(info);
   info.fill(0xff, POLICY.limits, POLICY.limits + LIMITS_BYTES);
@@ -110,7 +110,7 @@ export function setPolicy(policy: XfrmPolicyAdd): NetlinkRequest {
   // Whatever the state has: aalgos, ealgos and calgos.
   template.fill(0xff, TEMPLATE.algorithms);
   const data = Buffer.concat([info, attribute(XFRMA_TMPL, template), markOf(policy)]);
-  return { type: XFRM_MSG_UPDPOLICY, flags: 0, data };
+  return { type: XFRM_MSG_NEWPOLICY, flags: 0, data };
 }
 
 export function deletePolicy(policy: XfrmPolicyAdd): NetlinkRequest {

@@ -1,7 +1,7 @@
 /** xfrm.state.add, xfrm.policy.add, encrypted.guard: what keeps an overlay network's datagrams secret between two hosts. */
 import { guardName } from '../guard-name.ts';
 import type { EncryptedGuard, XfrmPolicyAdd, XfrmStateAdd } from '../step.ts';
-import { addState, deletePolicy, deleteState, setPolicy } from '../xfrm.ts';
+import { addPolicy, addState, deletePolicy, deleteState } from '../xfrm.ts';
 import type { Kind } from './kind.ts';
 
 /** ESRCH: the state or policy is not there. */
@@ -37,7 +37,14 @@ export function whyNoEsp(errno: string): string | undefined {
 
 export const xfrmPolicyAdd: Kind<XfrmPolicyAdd> = {
   looks: () => [],
-  apply: (step) => [{ via: 'xfrm', request: setPolicy(step), undo: deletePolicy(step) }],
+  apply: (step) => [
+    {
+      via: 'xfrm',
+      request: addPolicy(step),
+      tolerates: (errno) => errno === 'EEXIST',
+      undo: deletePolicy(step),
+    },
+  ],
   inverse: (step) => [
     { via: 'xfrm', request: deletePolicy(step), tolerates: (errno) => GONE.includes(errno) },
   ],
