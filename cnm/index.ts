@@ -46,38 +46,11 @@ export interface CnmOptions {
 
 /** Reads the records; touches nothing in the kernel. @throws CnmError `store` when a record is not readable. */
 export function createCnm(options: CnmOptions): Cnm {
-  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control, encryption } = options;
-  const { now = () => new Date(), patience = 10_000 } = options;
-  const records = new Records(store);
-  const swarm = new Swarm(store, now);
+  const records = new Records(options.store);
+  const swarm = new Swarm(options.store, options.now ?? now);
+  const { kernel, drivers, log, control } = options;
   const reach = new Reach({ kernel, records, drivers, log, control });
-  const context: Context = {
-    kernel,
-    records,
-    drivers,
-    queues: new Queues(),
-    log,
-    runDir,
-    engine,
-    leases,
-    host: () => ({
-      netnsDir: `${runDir}/netns`,
-      ...(advertise !== undefined && { advertise }),
-      encryption: encryption?.(),
-      nodes: swarm.nodes().map(({ address }) => address),
-    }),
-    swarm,
-    control,
-    reach,
-    now,
-    patience,
-    claimed: new Set(),
-    entering: new Map(),
-    ephemeral: { next: 0 },
-    awaited: new Set(),
-    interfaces: new Map(),
-    checks: new Set(),
-  };
+  const context = contextOf(options, { records, swarm, reach });
   const gate = new Gate();
   return {
     drivers,
@@ -134,6 +107,36 @@ export function createCnm(options: CnmOptions): Cnm {
         await reach.close();
       }),
   };
+}
+
+function contextOf(
+  options: CnmOptions,
+  parts: { readonly records: Records; readonly swarm: Swarm; readonly reach: Reach },
+): Context {
+  const { kernel, drivers, log, runDir, engine, advertise, leases, control, encryption } = options;
+  return {
+    ...parts,
+    ...{ kernel, drivers, log, runDir, engine, leases, control },
+    queues: new Queues(),
+    host: () => ({
+      netnsDir: `${runDir}/netns`,
+      ...(advertise !== undefined && { advertise }),
+      encryption: encryption?.(),
+      nodes: parts.swarm.nodes().map(({ address }) => address),
+    }),
+    now: options.now ?? now,
+    patience: options.patience ?? 10_000,
+    claimed: new Set(),
+    entering: new Map(),
+    ephemeral: { next: 0 },
+    awaited: new Set(),
+    interfaces: new Map(),
+    checks: new Set(),
+  };
+}
+
+function now(): Date {
+  return new Date();
 }
 
 /** Lets operations in until it is closed; closing waits for those that are inside. */

@@ -3,7 +3,9 @@ import { clusterPlane, type ClusterPlane } from '../cnm/cluster/index.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 import type { ClusterStore } from '../store/cluster.ts';
+import { isThere } from './echo.ts';
 
 export interface ControlParts {
   readonly store: ClusterStore;
@@ -11,12 +13,14 @@ export interface ControlParts {
   /** Both are made after this, and asked only then. */
   readonly cnm: () => Cnm;
   readonly ipam: () => Ipam;
+  readonly kernel: Pick<Kernel, 'probeSocket'>;
   readonly log: Log;
 }
 
-export function openControl({ cnm, ipam, ...parts }: ControlParts): ClusterPlane {
+export function openControl({ cnm, ipam, kernel, ...parts }: ControlParts): ClusterPlane {
   return clusterPlane({
     ...parts,
+    isThere: (address) => isThere(kernel, address),
     shared: () => {
       const { globalSpace } = ipam();
       return ipam()

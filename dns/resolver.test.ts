@@ -49,11 +49,9 @@ async function world(
   });
   const door: Door = { name: 'test', view: () => zone.hostView(), owner: () => 'test' };
   const ask = (message: Buffer) =>
-    new Promise<packet.DecodedPacket>((resolve) => {
-      resolver.handle(message, 'udp', door, '10.1.0.2', (reply) => {
-        resolve(packet.decode(reply));
-      });
-    });
+    new Promise<Buffer>((resolve) => {
+      resolver.handle(message, 'udp', door, '10.1.0.2', resolve);
+    }).then((reply) => packet.decode(reply));
   const now = (message: Buffer) => {
     let answer: packet.DecodedPacket | undefined;
     resolver.handle(message, 'udp', door, '10.1.0.2', (reply) => {
@@ -86,6 +84,17 @@ t.test('what was answered before is answered at once, to the question as it is a
     w.asked.filter((name) => /^a/i.test(name)),
     ['a.example'],
   );
+});
+
+t.test('two who ask the same at once: one question to others, and to each his own answer', async (t) => {
+  const w = await world(t);
+  const replies = await Promise.all(['a.example', 'A.EXAMPLE'].map((name, n) => w.ask(query(name, 7 + n))));
+  t.match(replies, [
+    { id: 7, questions: [{ name: 'a.example' }], answers: [{ data: '192.0.2.1' }] },
+    { id: 8, questions: [{ name: 'A.EXAMPLE' }], answers: [{ data: '192.0.2.1' }] },
+  ]);
+  t.equal(w.asked.length, 1);
+  t.match([w.now(query('a.example', 9)), w.now(query('a.example', 10))], [{ id: 9 }, { id: 10 }]);
 });
 
 t.test('from an internal network nothing is asked of others: SERVFAIL at once', async (t) => {

@@ -158,14 +158,14 @@ function handOn(
     finish(encodeFailure(query, question, RCODE.SERVFAIL), { ...about, upstream: result.failed });
     return;
   }
-  const reply = addressed(result.reply, query, question);
+  // One that came just now may be many askers'; the cache gives copies.
+  const reply = addressed(result.cached ? result.reply : Buffer.from(result.reply), query, question);
   const fitting = reply.length <= limit ? reply : truncated(reply, question, limit);
   finish(fitting, { ...about, upstream: result.upstream });
 }
 
-/** A reply to somebody's question as the reply to this one: its number, and its letters (RFC 4343: others may have asked in capitals). */
-function addressed(reply: Buffer, query: Buffer, { id, end }: Question): Buffer {
-  const own = Buffer.from(reply);
+/** Makes of a reply to somebody's question the reply to this one: its number, and its letters (RFC 4343: others may have asked in capitals). */
+function addressed(own: Buffer, query: Buffer, { id, end }: Question): Buffer {
   own.writeUInt16BE(id, 0);
   if (own.length >= end) query.copy(own, HEADER, HEADER, end);
   return own;

@@ -10,6 +10,7 @@ import { differenceView, doctorView, orphanView } from './doctor.ts';
 import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
+import { remotesView } from './remotes.ts';
 import type { Standalone } from './standalone.ts';
 import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
 import type {
@@ -60,7 +61,9 @@ export class Observatory {
   async network(ref: string): Promise<NetworkView> {
     const network = await this.findNetwork(ref);
     const endpoints = this.#cnm.endpoints(network.id);
-    return networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+    const view = networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+    const remotes = remotesView(network, this.#cnm.remotes(network.id));
+    return { ...view, ...(remotes && { remotes }) };
   }
 
   /** Sends frames on the network's wire. */

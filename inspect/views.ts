@@ -187,7 +187,30 @@ export interface TunnelView {
   readonly peers: readonly Ip[];
 }
 
+/** What other hosts have of a network; known while this one has endpoints on it. */
+export interface RemotesView {
+  /** By which its hosts know it for the same. */
+  readonly name: string;
+  /** One for each segment. */
+  readonly numbers: readonly number[];
+  readonly hosts: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly at: Ip;
+    readonly details: Readonly<Record<string, string>>;
+  }[];
+  readonly endpoints: readonly {
+    readonly id: string;
+    readonly host: string;
+    readonly at: Ip;
+    readonly mac: Mac;
+    readonly addresses: readonly Prefix[];
+    readonly names: readonly string[];
+  }[];
+}
+
 export interface NetworkView extends NetworkSummary {
+  readonly remotes?: RemotesView;
   readonly presence?: PresenceView;
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;

@@ -3,40 +3,19 @@
  * link is elsewhere: it hears what comes in on the link for one UDP port, whatever MAC and address it is for, before a macvlan link on
  * it takes it away (`ETH_P_ALL` comes before rx_handler in __netif_receive_skb_core()). It does not make the link promiscuous.
  */
-import { close, closeSync } from 'node:fs';
+import { close } from 'node:fs';
 import type { FramedDatagram, LinkTap } from './kernel.ts';
 import { KernelError } from './kernel.ts';
+import { openPacketSocket, SOCKADDR_LL_LENGTH, VLAN_TAG_PRESENT } from './packet-socket.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 import { readUdpFrame, udpFrame } from './udp-frame.ts';
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_PACKET = 263;
-/** Without it the kernel makes a copy of each frame that goes out (dev_queue_xmit_nit()). */
-const PACKET_IGNORE_OUTGOING = 23;
-const ETH_P_ALL = 3;
-const SOCKADDR_LL_LENGTH = 20;
-const SIOCGIFINDEX = 0x8933;
-/** struct ifreq: the name, then a union of 24 bytes. */
-const IFREQ = { size: 40, name: 16 } as const;
 const FRAME_MAX = 65_536;
 
 /** @throws KernelError ENODEV when there is no such link, ENETDOWN when it is down, EPERM without CAP_NET_RAW. */
 export function openLinkTap(sys: Syscalls, link: string, port: number): LinkTap {
-  // Protocol 0: nothing is heard before the filter is there.
-  const fd = sys.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  try {
-    const index = indexOf(sys, fd, link);
-    sys.filter(fd, udpToPort(port));
-    sys.setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
-    sys.bind(fd, linkAddress(index));
-    return tapOf(sys, fd, linkAddress(index));
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  const { fd, to } = openPacketSocket(sys, link, udpToPort(port), false);
+  return tapOf(sys, fd, to);
 }
 
 function tapOf(sys: Syscalls, fd: number, to: Buffer): LinkTap {
@@ -69,25 +48,6 @@ function tapOf(sys: Syscalls, fd: number, to: Buffer): LinkTap {
     },
   };
 }
-
-function indexOf(sys: Syscalls, fd: number, link: string): number {
-  const request = Buffer.alloc(IFREQ.size);
-  request.write(link, 0, IFREQ.name - 1);
-  sys.ioctl(fd, SIOCGIFINDEX, request);
-  return request.readInt32LE(IFREQ.name);
-}
-
-/** struct sockaddr_ll, for all protocols. */
-function linkAddress(index: number): Buffer {
-  const address = Buffer.alloc(SOCKADDR_LL_LENGTH);
-  address.writeUInt16LE(AF_PACKET, 0);
-  address.writeUInt16BE(ETH_P_ALL, 2);
-  address.writeInt32LE(index, 4);
-  return address;
-}
-
-/** Of the kernel's own fields of a frame (SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT): a VLAN's frames pass its parent, too. */
-const VLAN_TAG_PRESENT = 0xfffff000 + 48;
 
 /** As `tcpdump -dd 'not vlan and ip and udp dst port PORT and not fragment'` has it, but for the check of the VLAN tag. */
 export function udpToPort(port: number): readonly Instruction[] {

@@ -1,22 +1,21 @@
 /** Asks who has an address, by packet sockets (packet(7)) on links of any namespace, and hears all that is said about it there. */
-import { close, closeSync } from 'node:fs';
+import { close } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Asker, NeighbourSaying } from './kernel.ts';
 import { KernelError } from './kernel.ts';
 import { question, readNeighbourFrame } from './neighbour-question.ts';
 import { withNetns } from './netns.ts';
-import type { Syscalls } from './syscall.ts';
+import {
+  openPacketSocket,
+  PACKET_OUTGOING,
+  PACKET_TYPE_AT,
+  type PacketSocket,
+  SOCKADDR_LL_LENGTH,
+  VLAN_TAG_PRESENT,
+} from './packet-socket.ts';
+import type { Instruction, Syscalls } from './syscall.ts';
 import type { Ip } from '../address/ip.ts';
 
-const AF_PACKET = 17;
-const SOCK_RAW_CLOEXEC = 0o2000003;
-const ETH_P_ALL = 0x0003;
-const SOCKADDR_LL_LENGTH = 20;
-const PACKET_TYPE_AT = 10;
-const PACKET_OUTGOING = 4;
-const SIOCGIFINDEX = 0x8933;
-/** struct ifreq: the name, then a union of 24 bytes. */
-const IFREQ = { size: 40, name: 16 } as const;
 /** What a question or an answer is recognised by. */
 const HEAD_BYTES = 128;
 /** As many times as DAD may ask (RFC 5227 section 1.1, PROBE_NUM). */
@@ -46,34 +45,27 @@ export async function askNeighbours(
   }
 }
 
-interface Ear {
+interface Ear extends PacketSocket {
   readonly asker: Asker;
-  readonly fd: number;
-  /** struct sockaddr_ll: by which link. */
-  readonly to: Buffer;
 }
 
 function listen(sys: Syscalls, asker: Asker): Ear {
-  const open = (): Ear => {
-    const fd = sys.socket(AF_PACKET, SOCK_RAW_CLOEXEC, 0);
-    try {
-      const request = Buffer.alloc(IFREQ.size);
-      request.write(asker.link, 0, IFREQ.name - 1);
-      sys.ioctl(fd, SIOCGIFINDEX, request);
-      const to = Buffer.alloc(SOCKADDR_LL_LENGTH);
-      to.writeUInt16LE(AF_PACKET, 0);
-      // In network byte order.
-      to.writeUInt16BE(ETH_P_ALL, 2);
-      to.writeInt32LE(request.readInt32LE(IFREQ.name), 4);
-      sys.bind(fd, to);
-      return { asker, fd, to };
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
-  };
+  const open = (): Ear => ({ asker, ...openPacketSocket(sys, asker.link, NEIGHBOURS, true) });
   return asker.netns === undefined ? open() : withNetns(sys, asker.netns, open);
 }
+
+/** As `tcpdump -dd 'not vlan and (arp or icmp6)'` has it, but for the check of the VLAN tag. */
+const NEIGHBOURS: readonly Instruction[] = [
+  [0x30, 0, 0, VLAN_TAG_PRESENT],
+  [0x15, 0, 5, 0],
+  [0x28, 0, 0, 12],
+  [0x15, 4, 0, 0x0806],
+  [0x15, 0, 2, 0x86dd],
+  [0x30, 0, 0, 20],
+  [0x15, 1, 0, 58],
+  [0x06, 0, 0, 0],
+  [0x06, 0, 0, 0xffffffff],
+];
 
 async function hear(
   sys: Syscalls,

@@ -1,4 +1,5 @@
 /** The control plane through a cluster store: hosts as leases, networks and endpoints as records that all hosts watch. */
+import type { Ip } from '../../address/ip.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterStore } from '../../store/cluster.ts';
 import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
@@ -7,6 +8,7 @@ import { Queues } from '../queue.ts';
 import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
 import { Membership } from './membership.ts';
 import { Networks, type OwnNetwork } from './networks.ts';
+import type { DoubtPace } from './others.ts';
 import { ClusterSession } from './session.ts';
 
 export interface ClusterPlaneOptions {
@@ -17,18 +19,20 @@ export interface ClusterPlaneOptions {
   readonly shared: () => readonly Prefix[];
   /** The networks of this host that the cluster should know of. */
   readonly own: () => readonly OwnNetwork[];
+  /** As OthersParts.isThere. */
+  readonly isThere: (address: Ip) => Promise<boolean>;
   readonly log: Log;
   readonly pace?: Partial<Pace>;
 }
 
-export interface Pace {
+export interface Pace extends DoubtPace {
   /** Seconds after which a host that does not answer counts as dead: its records go. */
   readonly ttl: number;
   /** Milliseconds between attempts while the store does not answer. */
   readonly retry: number;
 }
 
-export const PACE: Pace = { ttl: 15, retry: 500 };
+export const PACE: Pace = { ttl: 15, retry: 500, ask: 1000, askAgain: 5000, back: 5000 };
 export const CLUSTER = 'cluster';
 
 export interface ClusterPlane extends ControlPlane {
@@ -66,7 +70,8 @@ class Plane implements ClusterPlane {
     this.#pace = { ...PACE, ...options.pace };
     this.#networks = new Networks({ store, plane: CLUSTER, me: host, shared });
     this.#membership = new Membership({
-      ...{ cluster: store, me: host.id, key: hostKey(host.id), log, ...this.#pace },
+      ...{ cluster: store, me: host.id, key: hostKey(host.id), log },
+      ...{ ttl: this.#pace.ttl, retry: this.#pace.retry },
       record: { name: host.name, boot: host.boot },
       onChange: () => {
         this.#renew();
@@ -103,9 +108,10 @@ class Plane implements ClusterPlane {
   }
 
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session {
-    const { store, host, log } = this.#options;
+    const { store, host, log, isThere } = this.#options;
     const session = new ClusterSession({
-      ...{ store, me: host, agreement, place, log, retry: this.#pace.retry },
+      ...{ store, me: host, agreement, place, log, isThere },
+      ...{ retry: this.#pace.retry, pace: this.#pace },
       lease: () => (this.#membership.entered ? this.#membership.lease : undefined),
       onGeneration: (heard) => {
         this.#generation = Math.max(this.#generation, heard);

@@ -76,6 +76,8 @@ function isTexts(value: unknown): value is Readonly<Record<string, string>> {
 /** A host's own record on a network. */
 export interface PlaceRecord extends Place {
   readonly name: string;
+  /** It goes in a moment, and not because its host is gone. */
+  readonly left?: true;
 }
 
 export type EndpointRecord = Omit<OwnEndpoint, 'id'> & Pick<RemoteEndpoint, 'at'>;
@@ -88,7 +90,8 @@ export function decodeRemote(key: string, value: unknown): Remote | undefined {
 }
 
 function decodePlace(id: string, value: unknown): RemoteHost | undefined {
-  const { name, at, details } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  const { name, at, details, left } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  if (left === true) return undefined;
   const address = typeof at === 'string' ? parseIp(at) : undefined;
   if (typeof name !== 'string' || address === undefined || !isTexts(details)) return undefined;
   return { kind: 'host', id, name, at: address, details };

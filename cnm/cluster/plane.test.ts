@@ -22,6 +22,8 @@ const terms = (name: string, more: Partial<Terms> = {}): Terms => ({
 /** A host: its daemon may end and begin again, what it was told is compared with what the others have. */
 class Host {
   readonly number: number;
+  /** Addresses at which a machine answers, although its host may be out of the cluster. */
+  readonly answers = new Set<string>();
   readonly #server: FakeCluster;
   /** What the records of this host are to say, whether its daemon runs or not. */
   readonly networks = new Map<string, { agreement: Agreement; endpoints: Map<string, OwnEndpoint> }>();
@@ -45,7 +47,8 @@ class Host {
       own: () =>
         [...this.networks.values()].map(({ agreement }) => ({ agreement, terms: terms(agreement.name) })),
       log: silent,
-      pace: { ttl: 10, retry: 1 },
+      isThere: (address) => Promise.resolve(this.answers.has(address)),
+      pace: { ttl: 10, retry: 1, ask: 1, askAgain: 2, back: 2 },
     });
     plane.start();
     return plane;
@@ -220,6 +223,43 @@ t.test('one that is cut off keeps what it knows, and is gone for the others with
     'daemons that stop leave their containers’ records to their leases',
   );
 });
+
+t.test(
+  'one that is only cut off from the store, or without its daemon, stays known while it answers',
+  async (t) => {
+    const server = new FakeCluster();
+    const hosts = [1, 2, 3].map((number) => new Host(server, number));
+    const [one, two, three] = hosts;
+    if (one === undefined || two === undefined || three === undefined) return;
+    for (const host of hosts) {
+      await host.join('n');
+      host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+    }
+    await converge(hosts, ['n']);
+    one.answers.add('192.0.2.2');
+    const known = one.view('n');
+    two.client.cut();
+    server.advance(11_000);
+    await until('three to forget it', () => !three.view('n').includes('e2'));
+    t.equal(one.view('n'), known, 'one has it still');
+    one.client.cut();
+    server.compact();
+    await setImmediate();
+    one.client.heal();
+    await setImmediate();
+    t.match(one.view('n'), 'e2@192.0.2.2', 'also after a new beginning');
+    two.drop('n', 'e2');
+    two.put('n', 'new', '10.1.0.9/24');
+    two.client.heal();
+    await converge(hosts, ['n']);
+    t.notMatch(one.view('n'), 'e2', 'what it does not say again is gone');
+    two.client.cut();
+    server.advance(11_000);
+    one.answers.clear();
+    await until('one to forget it', () => !one.view('n').includes('192.0.2.2'));
+    for (const host of hosts) await host.plane.close();
+  },
+);
 
 t.test('the store lost everything: all hosts write what they have, and know each other again', async (t) => {
   const server = new FakeCluster();

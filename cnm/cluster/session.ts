@@ -8,30 +8,19 @@ import type {
   ClusterWatch,
   WatchEvent,
 } from '../../store/cluster.ts';
-import type { Agreement, OwnEndpoint, Place, Remote, RemoteNews, Session } from '../control.ts';
-import type { Log } from '../log.ts';
-import {
-  decodeRemote,
-  endpointKey,
-  type EndpointRecord,
-  onNetwork,
-  placeKey,
-  type PlaceRecord,
-} from './keys.ts';
+import type { Agreement, OwnEndpoint, Place, Session } from '../control.ts';
+import { Others, type OthersParts } from './others.ts';
+import { endpointKey, type EndpointRecord, onNetwork, placeKey, type PlaceRecord } from './keys.ts';
 
-export interface SessionParts {
+export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me'> {
   readonly store: ClusterStore;
   readonly me: { readonly id: string; readonly name: string };
   readonly agreement: Agreement;
   readonly place: Place;
-  readonly listener: (news: RemoteNews) => void;
-  /** A revision of the store, or an endpoint's generation, was heard of. */
-  readonly onGeneration: (generation: number) => void;
   /** Undefined while this host is not in the cluster. */
   readonly lease: () => ClusterLease | undefined;
   /** Milliseconds between attempts. */
   readonly retry: number;
-  readonly log: Log;
 }
 
 export class ClusterSession implements Session {
@@ -41,10 +30,11 @@ export class ClusterSession implements Session {
   readonly #own = new Map<string, PlaceRecord | EndpointRecord>();
   /** Keys whose records are not known to be so. */
   #open = new Set<string>();
-  /** By key under the prefix. */
-  readonly #remotes = new Map<string, Remote>();
+  readonly #others: Others;
   #watch: ClusterWatch | undefined;
   #running: Promise<void> | undefined;
+  /** Its place is to go when it has been told that it does. */
+  #left: string | undefined;
   #closed = false;
   #wake: () => void = () => undefined;
 
@@ -52,6 +42,7 @@ export class ClusterSession implements Session {
     const { agreement, me, place } = parts;
     this.#parts = parts;
     this.#prefix = onNetwork(agreement.id);
+    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id });
     this.#put(placeKey(agreement.id, me.id), { name: me.name, at: place.at, details: place.details });
   }
 
@@ -73,8 +64,18 @@ export class ClusterSession implements Session {
 
   close(left: boolean): void {
     this.#watch?.close();
-    if (left) for (const key of [...this.#own.keys()]) this.#drop(key);
+    this.#others.close();
+    if (left) this.#leave();
     else this.end();
+  }
+
+  /** Who says so is not looked for (others.ts). */
+  #leave(): void {
+    const { agreement, me, place } = this.#parts;
+    const own = placeKey(agreement.id, me.id);
+    this.#left = own;
+    for (const key of [...this.#own.keys()]) if (key !== own) this.#drop(key);
+    this.#put(own, { name: me.name, at: place.at, details: place.details, left: true });
   }
 
   /** Nothing is written any more, but for what is under way. */
@@ -128,7 +129,11 @@ export class ClusterSession implements Session {
         return value === undefined ? { delete: key } : { put: key, value, lease };
       });
       const done = await this.#parts.store.transact([], changes);
-      if (done.ok) continue;
+      if (done.ok) {
+        if (this.#open.size === 0 && this.#left !== undefined && this.#own.delete(this.#left))
+          this.#open.add(this.#left);
+        continue;
+      }
       for (const key of keys) this.#open.add(key);
       this.#parts.log.debug(
         { network: this.#parts.agreement.name, error: done.message },
@@ -151,50 +156,18 @@ export class ClusterSession implements Session {
   }
 
   #hear(event: WatchEvent): void {
-    if ('revision' in event) this.#parts.onGeneration(event.revision);
-    if (event.kind === 'snapshot') this.#replace(event.entries);
-    if (event.kind !== 'changes') return;
-    const put = new Map<string, Remote>();
-    const gone = new Set<string>();
-    for (const change of event.changes) {
-      const key = 'put' in change ? change.put.key : change.delete;
-      const former = this.#remotes.get(key);
-      const remote = 'put' in change ? this.#learn(change.put) : undefined;
-      if (remote === undefined) this.#remotes.delete(key);
-      if (former !== undefined && former.id !== remote?.id) gone.add(former.id);
-      if (remote === undefined) put.delete(former?.id ?? '');
-      else put.set(remote.id, remote);
-    }
-    // Of two keys with one id (an endpoint that has come from another host under its own id) the one that is there counts.
-    for (const { id } of this.#remotes.values()) gone.delete(id);
-    if (put.size + gone.size > 0)
-      this.#parts.listener({ what: 'changes', put: [...put.values()], gone: [...gone] });
+    if (event.kind === 'snapshot') this.#compare(event.entries);
+    this.#others.hear(event);
   }
 
-  #replace(entries: readonly ClusterEntry[]): void {
-    this.#remotes.clear();
-    const there = new Set<string>();
-    for (const entry of entries) {
-      this.#learn(entry);
-      if (this.#isOwn(entry.key)) there.add(entry.key);
-    }
-    // Of a daemon before this one: written, or to be removed. What should be there and is not is written as well.
-    for (const key of new Set([...there, ...this.#own.keys()]))
+  /** What a daemon before this one wrote and is not to be there, and what is not there and should be. */
+  #compare(entries: readonly ClusterEntry[]): void {
+    const { agreement, me } = this.#parts;
+    const place = placeKey(agreement.id, me.id);
+    const own = entries.map(({ key }) => key).filter((key) => key === place || key.startsWith(`${place}/`));
+    const there = new Set(own);
+    for (const key of [...own, ...this.#own.keys()])
       if (!there.has(key) || !this.#own.has(key)) this.#open.add(key);
-    this.#parts.listener({ what: 'all', remotes: [...this.#remotes.values()] });
     this.#work();
-  }
-
-  /** Undefined: this host's own, or not written by us. */
-  #learn({ key, value }: ClusterEntry): Remote | undefined {
-    const remote = this.#isOwn(key) ? undefined : decodeRemote(key.slice(this.#prefix.length), value);
-    if (remote?.kind === 'endpoint') this.#parts.onGeneration(remote.generation);
-    if (remote !== undefined) this.#remotes.set(key, remote);
-    return remote;
-  }
-
-  #isOwn(key: string): boolean {
-    const own = `${this.#prefix}${this.#parts.me.id}`;
-    return key === own || key.startsWith(`${own}/`);
   }
 }

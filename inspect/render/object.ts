@@ -10,6 +10,7 @@ import type {
 import { differenceLines } from './doctor.ts';
 import { publishedRuns } from './ports.ts';
 import { presenceDrawing } from './presence.ts';
+import { remotesDrawing } from './remotes.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
@@ -37,6 +38,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
     ...(network.presence === undefined
       ? [`  ${root}`, ...drawBranches(branches(), '  ')]
       : presenceDrawing(network.presence, branches, paint)),
+    ...remotesDrawing(network.remotes, paint),
     ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),

@@ -55,7 +55,7 @@ t.test('names on macvlan and overlay networks', async (t) => {
       'cnm-lab',
     );
 
-  t.test('macvlan: inside of containers', async (t) => {
+  t.test('macvlan: D01 inside of containers', async (t) => {
     const program = join(REPOSITORY, 'tests/acceptance/dns-upstream.ts');
     const server = h.spawnNet([NODE, program, '127.0.0.101', '192.0.2.101']);
     await until('the server', 20_000, () => server.stdout.includes('ready') || undefined);
@@ -75,7 +75,7 @@ t.test('names on macvlan and overlay networks', async (t) => {
   });
 
   const overlay = [`peers=${h.address}`, 'ip-range=any'];
-  t.test('overlay: inside of containers and at the gateway, in the network’s own namespace', async (t) => {
+  t.test('overlay: D01 inside of containers and at the gateway, in the network’s own namespace', async (t) => {
     await create('cnm-overlay', '10.77.0.0/24', 'over', 'vni=77', 'dns=on', ...overlay);
     for (const round of ['first', 'again']) {
       await run('o1', 'over', '10.77.0.21');

@@ -53,6 +53,8 @@ export async function named(host: CnmHost): Promise<Holdings> {
     names
       .reduce((text, [drawn, name]) => text.replaceAll(drawn, name), line)
       .replace(/"mac":"[^"]*"/g, '"mac":"…"')
+      // Of the shim of a macvlan network, from its id.
+      .replace(/169\.254\.(?!157\.)\d+\.\d+|fd9d:7b6a:6d2f:1:[\da-f:]+/g, '<shim>')
       .replace(/ at [\da-f:]{17}/g, '');
   const { kernel, records, answers, wrong } = held;
   return {

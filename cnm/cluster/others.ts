@@ -1,0 +1,200 @@
+/**
+ * What the other hosts say on one network. A host whose lease has ended is not taken for dead at once: it may only be cut off from the
+ * store, or without its daemon, and its containers run on. While it answers, what it said last is believed.
+ */
+import type { Ip } from '../../address/ip.ts';
+import type { ClusterEntry, WatchChange, WatchEvent } from '../../store/cluster.ts';
+import type { Remote, RemoteNews } from '../control.ts';
+import type { Log } from '../log.ts';
+import { decodeRemote } from './keys.ts';
+
+export interface OthersParts {
+  /** Of the network's keys. */
+  readonly prefix: string;
+  /** This host's id: what it says itself is passed over. */
+  readonly me: string;
+  readonly listener: (news: RemoteNews) => void;
+  /** A revision of the store, or an endpoint's generation, was heard of. */
+  readonly onGeneration: (generation: number) => void;
+  /** Whether a machine answers at an address. */
+  readonly isThere: (address: Ip) => Promise<boolean>;
+  readonly pace: DoubtPace;
+  readonly log: Log;
+}
+
+/** In milliseconds. */
+export interface DoubtPace {
+  /** Between questions to a host that does not answer; after three it is dead. */
+  readonly ask: number;
+  /** Between questions to one that does. */
+  readonly askAgain: number;
+  /** What a host that is back has not said again by then is no more. */
+  readonly back: number;
+}
+
+interface Doubt {
+  /** What it had said, and has not said again. */
+  readonly keys: Set<string>;
+  readonly at: Ip;
+  isBack: boolean;
+}
+
+const QUESTIONS = 3;
+
+export class Others {
+  readonly #parts: OthersParts;
+  /** By key under the prefix. */
+  readonly #remotes = new Map<string, Remote>();
+  /** By host. */
+  readonly #doubts = new Map<string, Doubt>();
+  readonly #closed = new AbortController();
+
+  constructor(parts: OthersParts) {
+    this.#parts = parts;
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#doubts.clear();
+  }
+
+  hear(event: WatchEvent): void {
+    if ('revision' in event) this.#parts.onGeneration(event.revision);
+    if (event.kind === 'snapshot') this.#replace(event.entries);
+    if (event.kind === 'changes') this.#change(event.changes);
+  }
+
+  #change(changes: readonly WatchChange[]): void {
+    const ended = this.#endedIn(changes);
+    const put = new Map<string, Remote>();
+    const gone = new Set<string>();
+    for (const change of changes) {
+      const key = 'put' in change ? change.put.key : change.delete;
+      const host = this.#hostOf(key);
+      const former = this.#remotes.get(key);
+      if ('delete' in change && former !== undefined && ended.get(host) === change.revision) {
+        this.#doubt(host, key, former);
+        continue;
+      }
+      this.#heardAgain(host, key, 'put' in change);
+      const remote = 'put' in change ? this.#learn(change.put) : undefined;
+      if (remote === undefined) this.#remotes.delete(key);
+      if (former !== undefined && former.id !== remote?.id) gone.add(former.id);
+      if (remote === undefined) put.delete(former?.id ?? '');
+      else put.set(remote.id, remote);
+    }
+    this.#tell(put, gone);
+  }
+
+  /** Hosts that did not say that they leave, and are gone: with the revision in which all of theirs went. */
+  #endedIn(changes: readonly WatchChange[]): ReadonlyMap<string, number> {
+    return new Map(
+      changes.flatMap((change) =>
+        'delete' in change && this.#remotes.get(change.delete)?.kind === 'host'
+          ? [[this.#hostOf(change.delete), change.revision] as const]
+          : [],
+      ),
+    );
+  }
+
+  #replace(entries: readonly ClusterEntry[]): void {
+    const former = new Map(this.#remotes);
+    this.#remotes.clear();
+    for (const entry of entries) this.#learn(entry);
+    for (const [host, { keys }] of this.#doubts) {
+      if (this.#remotes.has(`${this.#parts.prefix}${host}`)) this.#doubts.delete(host);
+      else
+        for (const key of keys) {
+          const remote = former.get(key);
+          if (remote !== undefined) this.#remotes.set(key, remote);
+        }
+    }
+    this.#parts.listener({ what: 'all', remotes: [...this.#remotes.values()] });
+  }
+
+  /** Undefined: this host's own, one that leaves, or not written by us. */
+  #learn({ key, value }: ClusterEntry): Remote | undefined {
+    const remote = this.#hostOf(key) === this.#parts.me ? undefined : decodeRemote(this.#short(key), value);
+    if (remote?.kind === 'endpoint') this.#parts.onGeneration(remote.generation);
+    if (remote !== undefined) this.#remotes.set(key, remote);
+    return remote;
+  }
+
+  #tell(put: ReadonlyMap<string, Remote>, gone: Set<string>): void {
+    // Of two keys with one id (an endpoint that has come from another host under its own id) the one that is there counts.
+    if (gone.size > 0) for (const { id } of this.#remotes.values()) gone.delete(id);
+    if (put.size + gone.size === 0) return;
+    this.#parts.listener({ what: 'changes', put: [...put.values()], gone: [...gone] });
+  }
+
+  #short(key: string): string {
+    return key.slice(this.#parts.prefix.length);
+  }
+
+  #hostOf(key: string): string {
+    return this.#short(key).split('/')[0] ?? '';
+  }
+
+  #heardAgain(host: string, key: string, put: boolean): void {
+    const doubt = this.#doubts.get(host);
+    doubt?.keys.delete(key);
+    if (doubt !== undefined && put && this.#short(key) === host) doubt.isBack = true;
+  }
+
+  #doubt(host: string, key: string, remote: Remote): void {
+    const known = this.#doubts.get(host);
+    const doubt = known ?? { keys: new Set(), at: remote.at, isBack: false };
+    doubt.keys.add(key);
+    doubt.isBack = false;
+    if (known !== undefined) return;
+    this.#doubts.set(host, doubt);
+    void this.#resolve(host, doubt);
+  }
+
+  async #resolve(host: string, doubt: Doubt): Promise<void> {
+    const { isThere, pace, log } = this.#parts;
+    let unanswered = 0;
+    let told = false;
+    while (this.#doubts.get(host) === doubt && unanswered < QUESTIONS) {
+      if (doubt.isBack) {
+        await this.#pause(pace.back);
+        break;
+      }
+      if (await isThere(doubt.at)) unanswered = 0;
+      else unanswered += 1;
+      if (unanswered === 0 && !told)
+        log.warn(
+          { host, at: doubt.at },
+          'this host is not in the cluster any more, and answers: its entries stay',
+        );
+      told = true;
+      if (unanswered < QUESTIONS) await this.#pause(unanswered === 0 ? pace.askAgain : pace.ask);
+    }
+    if (this.#doubts.get(host) !== doubt) return;
+    this.#doubts.delete(host);
+    if (unanswered === QUESTIONS)
+      log.warn({ host, at: doubt.at }, 'this host is gone, and its entries with it');
+    const gone = new Set<string>();
+    for (const key of doubt.keys) {
+      const remote = this.#remotes.get(key);
+      this.#remotes.delete(key);
+      if (remote !== undefined) gone.add(remote.id);
+    }
+    this.#tell(new Map(), gone);
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      timer.unref();
+      this.#closed.signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        { once: true },
+      );
+    });
+  }
+}
