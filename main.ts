@@ -17,12 +17,14 @@ import { openIpam } from './daemon/ipam.ts';
 import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
 import { otherHosts } from './daemon/other-hosts.ts';
+import { type Overlay, overlayService } from './daemon/overlay.ts';
+import { OverlayKeys } from './daemon/overlay-keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
 import { drivers as allDrivers } from './drivers/index.ts';
-import { createOverlayCheck, type OverlayCheck } from './drivers/overlay/check/index.ts';
+import { type CheckReport, createOverlayCheck } from './drivers/overlay/check/index.ts';
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
@@ -97,7 +99,7 @@ interface Parts {
   readonly engine: EngineView;
   readonly upkeep: Upkeep;
   readonly dns: Dns;
-  readonly overlay: OverlayCheck;
+  readonly overlay: Overlay<CheckReport>;
   readonly dhcp: Dhcp;
 }
 
@@ -109,6 +111,7 @@ async function assemble(
   held: Held,
 ): Promise<Parts> {
   const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
+  const keys = overlayKeysOf(configuration, log);
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -130,6 +133,7 @@ async function assemble(
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);
+  const encryption = () => keys?.current();
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
   const control =
@@ -140,7 +144,7 @@ async function assemble(
     });
   if (control !== undefined) held.push(() => control.close());
   const cnm = createCnm({
-    ...{ kernel, store, drivers: served, log, runDir, engine, leases, control, ...host },
+    ...{ kernel, store, drivers: served, log, runDir, engine, leases, control, encryption, ...host },
   });
   held.push(() => cnm.close());
   control?.start();
@@ -163,21 +167,20 @@ async function assemble(
     ...{ cnm, ipam, engine: names, others, bind, drain, log, resolvConf, stale, runDir, listen },
   });
   held.push(() => dns.close());
-  const overlay = createOverlayCheck({
-    cnm,
-    kernel,
-    log,
-    host: { netnsDir: join(runDir, 'netns'), ...host },
-  });
-  held.push(() => {
-    overlay.close();
-    return Promise.resolve();
-  });
+  const settings = { netnsDir: join(runDir, 'netns'), ...host };
+  const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);
+  held.push(() => overlay.close());
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
   held.push(() => dhcp.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
+}
+
+function overlayKeysOf({ overlayKeys, overlayRekey }: Configuration, log: Log): OverlayKeys | undefined {
+  return overlayKeys === undefined
+    ? undefined
+    : new OverlayKeys({ file: overlayKeys, period: overlayRekey, log });
 }
 
 /**

@@ -99,6 +99,11 @@ export interface Cnm {
   }): Promise<ReconcileReport>;
   /** As reconcile, of links, addresses and routes alone: cheap enough to follow every change of a link. */
   repairLinks(): Promise<ReconcileReport>;
+  /**
+   * Brings the keys of encrypted networks up to the settings of now: those that are new are added; those that are no longer wanted go only
+   * with `retire`, some time later, when what was sent with them has arrived. How many networks changed.
+   */
+  renewKeys(retire: boolean): Promise<number>;
   /** The network's self-test, which sends frames; `targets`: addresses to ask for besides. None where its driver has no test. */
   checkNetwork(id: NetworkId, targets: readonly Ip[]): Promise<readonly Finding[]>;
   /** The plan that createNetwork would apply, with nothing stored or applied. */

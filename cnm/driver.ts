@@ -32,6 +32,20 @@ export interface HostSettings {
   readonly advertise?: Ip;
   /** The nodes of the swarm that this host is in, its own address among them, as Docker tells of them; absent = none was told of. */
   readonly nodes?: readonly Ip[];
+  /** What networks are encrypted with; absent: they cannot be. Read anew for each plan, for it changes with time. */
+  readonly encryption?: Encryption | undefined;
+}
+
+/**
+ * What the hosts of encrypted networks share. The keys of each pair of hosts follow from a secret and the number of a period, so that a host
+ * can have the keys of the next period before anybody sends with them.
+ */
+export interface Encryption {
+  /** The first is sent with, all are received. */
+  readonly secrets: readonly string[];
+  /** The period that it is, and the one whose keys are sent with. */
+  readonly period: number;
+  readonly sending: number;
 }
 
 /**

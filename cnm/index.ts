@@ -6,12 +6,13 @@ import { checkNetwork } from './check.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { type Context, driverOf } from './context.ts';
 import type { ControlPlane } from './control.ts';
-import type { Driver } from './driver.ts';
+import type { Driver, Encryption } from './driver.ts';
 import * as endpoints from './endpoints.ts';
 import { CnmError } from './errors.ts';
 import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import * as networks from './networks.ts';
+import { renewAllKeys } from './renewal.ts';
 import * as publish from './publish.ts';
 import { Queues } from './queue.ts';
 import { readdress } from './readdress.ts';
@@ -32,6 +33,8 @@ export interface CnmOptions {
   readonly engine?: EngineView;
   /** The address by which other hosts reach this one; absent = each driver finds out. */
   readonly advertise?: Ip;
+  /** What encrypted networks are encrypted with now. */
+  readonly encryption?: () => Encryption | undefined;
   /** By which networks are had together with other hosts. */
   readonly control?: ControlPlane | undefined;
   /** Absent: no network can have its addresses from a DHCP server. */
@@ -43,7 +46,7 @@ export interface CnmOptions {
 
 /** What the operations share, before anything is under way. @throws CnmError `store` when a record is not readable. */
 function contextOf(options: CnmOptions): Context {
-  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control } = options;
+  const { kernel, store, drivers, log, runDir, engine, advertise, leases, control, encryption } = options;
   const { now = () => new Date(), patience = 10_000 } = options;
   const records = new Records(store);
   const swarm = new Swarm(store, now);
@@ -59,6 +62,7 @@ function contextOf(options: CnmOptions): Context {
     host: () => ({
       netnsDir: `${runDir}/netns`,
       ...(advertise !== undefined && { advertise }),
+      encryption: encryption?.(),
       nodes: swarm.nodes().map(({ address }) => address),
     }),
     swarm,
@@ -129,6 +133,7 @@ export function createCnm(options: CnmOptions): Cnm {
     checkNetwork: (id, targets) => gate.pass(() => checkNetwork(context, id, targets)),
     repairLinks: () => gate.pass(() => repairLinks(context)),
     dryRun: (spec) => networks.dryRun(context, spec),
+    renewKeys: (retire) => gate.pass(() => renewAllKeys(context, retire)),
     close: () =>
       gate.close(async () => {
         await context.queues.idle();

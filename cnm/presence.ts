@@ -23,7 +23,7 @@ export async function enter(
     return vacate(context, id);
   };
   try {
-    return { network: await context.queues.run(queueOf(id), () => establish(context, id)), entered };
+    return { network: await context.queues.run(presenceQueue(id), () => establish(context, id)), entered };
   } catch (error) {
     await entered();
     throw error;
@@ -33,7 +33,7 @@ export async function enter(
 /** Whoever has removed an endpoint calls this. What cannot be removed now is removed with the next endpoint, or at the next start. */
 export async function vacate(context: Context, id: NetworkId): Promise<void> {
   if (context.records.network(id)?.presence === undefined) return;
-  await context.queues.run(queueOf(id), async () => {
+  await context.queues.run(presenceQueue(id), async () => {
     const network = context.records.network(id);
     if (network?.presence === undefined || isHeld(context, id)) return;
     try {
@@ -52,7 +52,7 @@ export async function vacate(context: Context, id: NetworkId): Promise<void> {
 export async function followHosts(context: Context): Promise<void> {
   for (const { id } of context.records.networks()) {
     try {
-      await context.queues.share(id, () => context.queues.run(queueOf(id), () => follow(context, id)));
+      await context.queues.share(id, () => context.queues.run(presenceQueue(id), () => follow(context, id)));
     } catch (error) {
       context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
     }
@@ -128,6 +128,7 @@ function count(context: Context, id: NetworkId, by: 1 | -1): void {
   else context.entering.set(id, now);
 }
 
-function queueOf(id: NetworkId): string {
+/** The key of all that changes what this host holds of the network. */
+export function presenceQueue(id: NetworkId): string {
   return `${id} presence`;
 }

@@ -222,7 +222,7 @@ function isForwarding(step: Step): boolean {
 }
 
 function isFirewall(step: Step): boolean {
-  return step.do === 'nft.element' || step.do === 'forward.accept';
+  return step.do === 'nft.element' || step.do === 'forward.accept' || step.do === 'encrypted.guard';
 }
 
 async function removeAll(context: Context, failed: string[]): Promise<Orphan[]> {

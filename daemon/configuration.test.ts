@@ -21,6 +21,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     addressRest: 60_000,
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
+    overlayRekey: 43_200_000,
     dnsListen: [],
     scope: 'local',
     logLevel: 'info',
@@ -41,6 +42,14 @@ t.test('every setting by flag, and a flag wins over its variable', (t) => {
 
 t.test('where the host may ask for names', (t) => {
   t.equal(run(['--dns-serve-stale', '86400']).dnsServeStale, 86_400_000);
+  t.match(run(['--overlay-keys', '/etc/cnm/keys', '--overlay-rekey', '3600']), {
+    overlayKeys: '/etc/cnm/keys',
+    overlayRekey: 3_600_000,
+  });
+  t.throws(
+    () => run(['--overlay-rekey', '9']),
+    /--overlay-rekey: '9' must be a whole number of seconds from 10 to/,
+  );
   t.throws(
     () => run(['--dns-serve-stale', '1d']),
     /--dns-serve-stale: '1d' must be a whole number of seconds/,

@@ -46,6 +46,10 @@ export interface Configuration {
   readonly clusterTls?: ClusterTls;
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
+  /** With the secrets of encrypted networks; absent: there can be none. */
+  readonly overlayKeys?: string;
+  /** Milliseconds for which a key of theirs is sent with. */
+  readonly overlayRekey: number;
   /** Of networks whose driver can have either: made by each host, or by Docker Swarm on its nodes. */
   readonly scope: 'local' | 'global';
   readonly logLevel: LogLevel;
@@ -176,6 +180,18 @@ const settings = (available: readonly string[]): readonly Setting[] => [
     help: 'address of this host by which the other hosts of overlay networks reach it; found out where it is not given',
   },
   {
+    flag: 'overlay-keys',
+    value: 'FILE',
+    default: '',
+    help: 'the secrets of encrypted overlay networks, one a line, the same on all their hosts; the first is sent with, all are received',
+  },
+  {
+    flag: 'overlay-rekey',
+    value: 'SECONDS',
+    default: '43200',
+    help: 'how long encrypted overlay networks send with one key; the same on all their hosts',
+  },
+  {
     flag: 'scope',
     value: 'SCOPE',
     default: '',
@@ -237,6 +253,7 @@ export function parseConfiguration(
   const cluster = etcdMembers(value('cluster'));
   const clusterTls = tlsOf(value);
   const advertise = advertised(value('advertise'));
+  const overlayKeys = value('overlay-keys');
   return {
     do: 'run',
     configuration: {
@@ -259,6 +276,8 @@ export function parseConfiguration(
       ...(cluster !== undefined && { cluster }),
       ...(clusterTls !== undefined && { clusterTls }),
       ...(advertise !== undefined && { advertise }),
+      ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
+      overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,
       scope: scopeOf(value('scope'), managed),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
@@ -362,10 +381,14 @@ function addressPools({ from, text }: Value): Configuration['defaultPools'] {
 /** A week is enough for any client to have forgotten an address. */
 const REST_MAX_S = 7 * 24 * 3600;
 
-function seconds({ from, text }: Value): number {
-  if (/^\d{1,6}$/.test(text) && Number(text) <= REST_MAX_S) return Number(text);
+/** Keys of two periods ahead must be everywhere, whatever clocks say. */
+const REKEY_LEAST_S = 10;
+
+function seconds({ from, text }: Value, least = 0): number {
+  const number = /^\d{1,6}$/.test(text) ? Number(text) : -1;
+  if (number >= least && number <= REST_MAX_S) return number;
   throw new ConfigurationError(
-    `${from}: '${text}' must be a whole number of seconds from 0 to ${REST_MAX_S}.`,
+    `${from}: '${text}' must be a whole number of seconds from ${least} to ${REST_MAX_S}.`,
   );
 }
 

@@ -27,6 +27,7 @@ import type {
   PoolSummary,
   PortView,
   ReleaseView,
+  RotationView,
   SandboxRequest,
   SandboxSummary,
   SandboxView,
@@ -75,6 +76,10 @@ export class Client {
 
   async checkOverlay(ref: string): Promise<OverlayCheckView> {
     return (await this.#call('GET', `${at('overlays', ref)}/check`)) as OverlayCheckView;
+  }
+
+  async rotateKeys(): Promise<RotationView> {
+    return (await this.#call('POST', '/v1/overlay/rotate')) as RotationView;
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {

@@ -47,7 +47,7 @@ const SUBJECTS: readonly Subject[] = [
   },
   {
     name: 'overlay',
-    summary: 'test the ways between the hosts of an overlay network',
+    summary: 'test the ways between the hosts of an overlay network, rotate keys',
     load: async () => (await import('./cli/overlay.ts')).overlayCommands,
   },
   {

@@ -505,3 +505,15 @@ export interface CheckFinding {
   readonly what: string;
   readonly todo: string;
 }
+
+/** What encrypted overlay networks send with since keys were rotated. */
+export interface RotationView {
+  /** Secrets that the daemon has, of which the first is sent with. */
+  readonly secrets: number;
+  /** How many periods ahead of the clock the keys are that are sent with. */
+  readonly ahead: number;
+  /** Networks that have other keys now. */
+  readonly networks: number;
+  /** When the next keys come by themselves. */
+  readonly next: string;
+}

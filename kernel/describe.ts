@@ -69,9 +69,22 @@ function command(step: Step): string {
       return `ip neigh replace ${step.address} lladdr ${step.mac} dev ${step.link} nud permanent`;
     case 'vtep.run':
       return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} ${step.learning === false ? 'nolearning' : `peers ${step.peers.join(',')}`}`;
+    case 'xfrm.state.add':
+      return `ip xfrm state add src ${step.src} dst ${step.dst} proto esp spi ${hex(step.spi)} reqid ${hex(step.reqid)} mode transport aead 'rfc4106(gcm(aes))' KEY 128`;
+    case 'xfrm.policy.add':
+      return (
+        `ip xfrm policy add src ${step.src} dst ${step.dst} proto udp dport ${step.port} dir out mark ${hex(step.mark)} ` +
+        `tmpl src ${step.src} dst ${step.dst} proto esp reqid ${hex(step.reqid)} mode transport`
+      );
+    case 'encrypted.guard':
+      return `nft add element inet cnm_encrypted networks { ${step.port} . ${step.vni} : ${hex(step.mark)} }`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`;
 }
 
 function linkAdd(step: LinkAdd): string {

@@ -49,6 +49,22 @@ export interface VxlanFact {
   readonly learning: boolean;
 }
 
+export interface XfrmStateFact {
+  readonly src: Ip;
+  readonly dst: Ip;
+  readonly spi: number;
+  readonly reqid: number;
+}
+
+/** Of those outward. */
+export interface XfrmPolicyFact {
+  readonly src: Ip;
+  readonly dst: Ip;
+  readonly port: number;
+  readonly mark: number;
+  readonly reqid: number;
+}
+
 export interface AddressFact {
   readonly link: string;
   readonly prefix: Prefix;
@@ -98,5 +114,11 @@ export interface Facts {
   readonly heldPorts: ReadonlySet<string>;
   /** Tunnel endpoints in user space that run, by vtepName(). */
   readonly vteps?: ReadonlySet<string>;
+  /** IPsec of the daemon's namespace. Read only where plans ask about it. */
+  readonly xfrm?: { readonly states: readonly XfrmStateFact[]; readonly policies: readonly XfrmPolicyFact[] };
+  /** Encrypted networks that are guarded, by guardName(). Read only where plans ask about it, with the firewall. */
+  readonly guards?: ReadonlySet<string>;
+  /** Why this kernel cannot encrypt; undefined: it can. Found out when it is read: who does not encrypt needs no modules for it. */
+  readonly noEsp?: string | undefined;
   readonly acceptChain: { readonly v4: boolean; readonly v6: boolean };
 }

@@ -32,6 +32,9 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
     acceptChain: firewall ? { ...state.acceptChain } : { v4: false, v6: false },
     heldPorts: state.ports.ours(),
     vteps: new Set(state.vteps),
+    xfrm: { states: [...state.ipsec.states.values()], policies: [...state.ipsec.policies.values()] },
+    guards: new Set(state.ipsec.guards.keys()),
+    noEsp: state.ipsec.missing,
   };
 }
 

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
+import { forwardAccept, isAccept, shortId } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
@@ -32,7 +33,6 @@ import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
 import type {
   AddrAdd,
-  ForwardAccept,
   LinkAdd,
   LinkMaster,
   LinkMove,
@@ -47,6 +47,7 @@ import type {
   VtepRun,
 } from './step.ts';
 import { formerVtep, vtepName } from './vtep-name.ts';
+import { type FakeIpsec, ipsecStep, undoIpsecStep } from './fake-ipsec.ts';
 
 /** The whole of a fake kernel's state. */
 export interface FakeState {
@@ -58,6 +59,7 @@ export interface FakeState {
   readonly acceptChain: { v4: boolean; v6: boolean };
   readonly ports: FakePorts;
   readonly vteps: Set<string>;
+  readonly ipsec: FakeIpsec;
   readonly readOnlySysctls: boolean;
 }
 
@@ -106,6 +108,10 @@ export function doStep(state: FakeState, step: Step): Undo {
       return putEntry(netnsAt(state, step.netns), step);
     case 'vtep.run':
       return vtepRun(state, step);
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
+      return ipsecStep(state.ipsec, step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -158,6 +164,11 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     case 'vtep.run':
       state.vteps.delete(vtepName(step));
+      return;
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
+      undoIpsecStep(state.ipsec, step);
       return;
     case 'conntrack.forget':
     case 'neigh.announce':
@@ -395,39 +406,12 @@ function vtepRun(state: FakeState, step: VtepRun): Undo {
   };
 }
 
-function forwardAccept(state: FakeState, step: ForwardAccept): Undo {
-  checkName(step.bridge);
-  const network = shortId(step.mark);
-  const families = ([4, 6] as const).filter((family) => state.acceptChain[family === 4 ? 'v4' : 'v6']);
-  const added = families
-    .map((family) => ({ family, bridge: step.bridge, network }))
-    .filter(
-      (rule) =>
-        !state.accepts.some(
-          (held) => held.family === rule.family && isAccept(held, rule.bridge, rule.network),
-        ),
-    );
-  if (added.length === 0) return undefined;
-  state.accepts.push(...added);
-  return () => {
-    state.accepts = state.accepts.filter((rule) => !added.includes(rule));
-  };
-}
-
 function portHold({ ports }: FakeState, step: PortHold): Undo {
   const fresh = ports.hold(step);
   if (fresh.length === 0) return undefined;
   return () => {
     ports.release(step, fresh);
   };
-}
-
-export function isAccept(rule: AcceptRule, bridge: string, network: string): boolean {
-  return rule.bridge === bridge && rule.network === network;
-}
-
-function shortId(mark: Mark): string {
-  return mark.network.slice(0, 12);
 }
 
 function netnsAdd(state: FakeState, step: NetnsAdd): Undo {

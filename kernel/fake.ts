@@ -5,11 +5,13 @@
 import type { Ip } from '../address/ip.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { fakeFacts } from './fake-facts.ts';
+import { fakeIpsec } from './fake-ipsec.ts';
 import { addLink, enslave, fakeNetns, moveLink, removeLink } from './fake-host.ts';
 import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
 import { putOn, switchLink } from './fake-sub-interface.ts';
 import { FakePorts } from './fake-ports.ts';
-import { doStep, findLink, isAccept, removeNetns, undoStep } from './fake-steps.ts';
+import { isAccept } from './fake-accept.ts';
+import { doStep, findLink, removeNetns, undoStep } from './fake-steps.ts';
 import type { FakeState } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
 import type {
@@ -37,6 +39,8 @@ export interface FakeKernelOptions {
   readonly sysctls?: Readonly<Record<string, string>>;
   /** Whether DOCKER-USER exists, by family. Default: neither, a host without Docker. */
   readonly acceptChain?: { readonly v4: boolean; readonly v6: boolean };
+  /** Why the kernel has no ESP. Default: it has. */
+  readonly noEsp?: string;
   /** /proc/sys is mounted read-only, as in a container. */
   readonly readOnlySysctls?: boolean;
   /** False: our table is not loaded before `prepare()`. Default true, so that a driver's test need not care. */
@@ -109,6 +113,7 @@ class MemoryKernel implements FakeKernel {
       acceptChain: { ...(options.acceptChain ?? { v4: false, v6: false }) },
       ports: new FakePorts(),
       vteps: new Set(),
+      ipsec: fakeIpsec(options.noEsp),
       readOnlySysctls: options.readOnlySysctls ?? false,
     };
     const { host } = this.#state;
@@ -329,7 +334,7 @@ class MemoryKernel implements FakeKernel {
   }
 
   snapshot(): unknown {
-    const { host, netns, elements, accepts, acceptChain, ports, vteps } = this.#state;
+    const { host, netns, elements, accepts, acceptChain, ports, vteps, ipsec } = this.#state;
     return {
       host: netnsSnapshot(host),
       netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
@@ -342,6 +347,7 @@ class MemoryKernel implements FakeKernel {
       acceptChain: { ...acceptChain },
       heldPorts: sorted([...ports.ours()]),
       vteps: sorted([...vteps]),
+      ipsec: [ipsec.states, ipsec.policies, ipsec.guards].map((held) => sorted([...held.keys()])),
     };
   }
 

@@ -30,6 +30,8 @@ import type {
 import { openFrameSender } from './frame-sender.ts';
 import type { FrameSender } from './frame-sender.ts';
 import { watchFirewall } from './firewall-watch.ts';
+import { Guards } from './guard.ts';
+import { Ipsec } from './ipsec.ts';
 import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
 import { askNeighbours } from './neighbour-asking.ts';
@@ -117,6 +119,8 @@ class LinuxKernel implements Kernel {
   readonly #frames: FrameSender;
   readonly #prober: Prober;
   readonly #vteps: Vteps;
+  readonly #ipsec: Ipsec;
+  readonly #guards: Guards;
   #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
@@ -140,6 +144,8 @@ class LinuxKernel implements Kernel {
     this.#vteps = new Vteps(ground.sys, options.vtepWorker, options.log, () => {
       for (const listen of this.#listeners) listen({ what: 'links' });
     });
+    this.#ipsec = new Ipsec(ground.sys);
+    this.#guards = new Guards(own);
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -166,6 +172,8 @@ class LinuxKernel implements Kernel {
       frames: this.#frames,
       prober: this.#prober,
       vteps: this.#vteps,
+      xfrm: () => this.#ipsec.socket(),
+      guards: this.#guards,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -186,6 +194,7 @@ class LinuxKernel implements Kernel {
     const askers = entries ? steps : [];
     const paths = new Set([...steps.flatMap(namespacesOf), ...netns]);
     const accepts = firewall ? await this.#acceptFacts() : NO_ACCEPTS;
+    const ipsec = this.#ipsec;
     return {
       host: withEntries(
         withNics(
@@ -204,6 +213,12 @@ class LinuxKernel implements Kernel {
       ...accepts,
       heldPorts: this.#ports.held(),
       vteps: this.#vteps.running(),
+      ...(steps.some(({ do: kind }) => kind.startsWith('xfrm.')) && { xfrm: this.#ipsec.dump() }),
+      ...(firewall &&
+        steps.some(({ do: kind }) => kind === 'encrypted.guard') && { guards: await this.#guards.held() }),
+      get noEsp() {
+        return ipsec.whyNot();
+      },
     };
   }
 
@@ -352,6 +367,7 @@ class LinuxKernel implements Kernel {
     await this.#prober.close();
     await this.#frames.close();
     await this.#vteps.close();
+    this.#ipsec.close();
     this.#ports.close();
     this.#ground.home.close();
   }

@@ -18,6 +18,7 @@ import type {
 import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
 import { createNetns, removeNetns, withNetns } from './netns.ts';
 import type { Firewall } from './nftables.ts';
+import type { Guards } from './guard.ts';
 import type { PortHolder } from './port-holder.ts';
 import type { Prober } from './prober.ts';
 import { deleteNow } from './reaper.ts';
@@ -44,6 +45,8 @@ export interface Means {
   readonly frames: Pick<FrameSender, 'send'>;
   readonly prober: Pick<Prober, 'ask' | 'askAside'>;
   readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn' | 'place'>;
+  readonly xfrm: () => Pick<NetlinkSocket, 'transact'>;
+  readonly guards: Pick<Guards, 'add' | 'remove'>;
 }
 
 export interface Task {
@@ -110,12 +113,12 @@ function batches(tasks: readonly Task[]): readonly Batch[] {
 
 /** A firewall transaction must not be cut, and links that go together cost as much as one. */
 function hasRoom(batch: Batch): boolean {
-  return batch[0].operation.via !== 'rtnetlink' || batch.length < BATCH;
+  return !['rtnetlink', 'xfrm'].includes(batch[0].operation.via) || batch.length < BATCH;
 }
 
 function belongTogether(a: Operation, b: Operation): boolean {
   if (a.via === 'rtnetlink') return b.via === 'rtnetlink' && a.netns === b.netns;
-  if (a.via === 'delete' || a.via === 'conntrack' || a.via === 'place') return b.via === a.via;
+  if (['delete', 'conntrack', 'place', 'xfrm'].includes(a.via)) return b.via === a.via;
   return a.via === 'element' && b.via === 'element' && a.verb === b.verb;
 }
 
@@ -145,6 +148,13 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
         return one(task, 'inverse');
       case 'vtep':
         return one(task, (await changeVtep(operation, means)) ? 'inverse' : undefined);
+      case 'xfrm':
+        return changeXfrm(batch, means);
+      case 'guard':
+        return one(
+          task,
+          (await means.guards[operation.verb](operation.guard)) === true ? 'inverse' : undefined,
+        );
       case 'place':
         return await changePlaces(batch, means);
       case 'netns':
@@ -290,6 +300,28 @@ function changeElements(batch: Batch, verb: 'add' | 'remove', { firewall }: Mean
   const fresh = new Set(firewall.add(elements));
   const added = tasks.filter(({ element }) => fresh.has(element));
   return { done: added.map((task) => ({ task, undo: 'inverse' })), failures: [] };
+}
+
+/** What was there before is not ours to take back. */
+function changeXfrm(batch: Batch, { xfrm }: Means): Performed {
+  const tasks = batch.flatMap(({ step, operation }) =>
+    operation.via === 'xfrm' ? [{ step, operation }] : [],
+  );
+  const { failures: refusals } = xfrm().transact(tasks.map(({ operation }) => operation.request));
+  const refused = new Map(refusals.map((failure) => [failure.index, failure]));
+  const done: Done[] = [];
+  const failures: Failure[] = [];
+  for (const [index, task] of tasks.entries()) {
+    const { step, operation } = task;
+    const failure = refused.get(index);
+    const undo = operation.undo && ({ via: 'xfrm', request: operation.undo } as const);
+    if (failure === undefined) done.push({ task, undo });
+    else if (operation.tolerates?.(failure.errno) !== true) {
+      const detail = [failure.detail, operation.hint?.(failure.errno)].filter(Boolean).join('; ');
+      failures.push({ ...task, error: new KernelError(describe(step), failure.errno, detail) });
+    }
+  }
+  return { done, failures };
 }
 
 function transact(batch: Batch, netns: NetnsPath | undefined, session: Session): Performed {

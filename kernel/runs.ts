@@ -44,8 +44,12 @@ function laneOf(step: Step): string | undefined {
     case 'sysctl.set':
     case 'forward.accept':
     case 'vtep.run':
+    case 'encrypted.guard':
     case 'netns.add':
       return undefined;
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+      return 'xfrm';
   }
 }
 
@@ -64,6 +68,9 @@ export function namespacesOf(step: Step): readonly NetnsPath[] {
     case 'qdisc.set':
     case 'ingress.redirect':
     case 'neigh.probe':
+    case 'xfrm.state.add':
+    case 'xfrm.policy.add':
+    case 'encrypted.guard':
       return [];
     default:
       return step.netns === undefined ? [] : [step.netns];

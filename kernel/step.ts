@@ -364,6 +364,40 @@ export interface VtepRun {
   readonly learning?: false;
 }
 
+/**
+ * An IPsec state: what goes by ESP (RFC 4303) from `src` to `dst` with this SPI, in transport mode, with AES-GCM (RFC 4106). Of the
+ * daemon's namespace. There is no protection against replays: who makes it anew begins to count anew.
+ */
+export interface XfrmStateAdd {
+  readonly do: 'xfrm.state.add';
+  readonly src: Ip;
+  readonly dst: Ip;
+  /** 256 or more (RFC 4303 section 2.1). */
+  readonly spi: number;
+  /** Whose it is, and by what a policy finds it; of several with one `src` and `dst` the newest sends (xfrm_state_look_at()). */
+  readonly reqid: number;
+  /** 20 bytes in hex: the key, and the salt of four. Never shown. */
+  readonly key: string;
+}
+
+/** UDP to `port` from `src` to `dst` that bears `mark` goes out by the ESP of `reqid`, or not at all. */
+export interface XfrmPolicyAdd {
+  readonly do: 'xfrm.policy.add';
+  readonly src: Ip;
+  readonly dst: Ip;
+  readonly port: number;
+  readonly mark: number;
+  readonly reqid: number;
+}
+
+/** VXLAN of this port and VNI bears `mark` when it goes out, goes out by IPsec alone, and is let in by IPsec alone. */
+export interface EncryptedGuard {
+  readonly do: 'encrypted.guard';
+  readonly port: number;
+  readonly vni: number;
+  readonly mark: number;
+}
+
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
 export interface NetnsAdd {
   readonly do: 'netns.add';
@@ -391,6 +425,9 @@ export type Step =
   | FdbPort
   | NeighbourAdd
   | VtepRun
+  | XfrmStateAdd
+  | XfrmPolicyAdd
+  | EncryptedGuard
   | NetnsAdd;
 
 export type StepKind = Step['do'];

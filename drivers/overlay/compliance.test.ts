@@ -149,7 +149,7 @@ driverCompliance(t, overlay, {
     { spec: option('ip-range', '10.9.0.0/26'), names: '10.9.0.0/26 is not inside' },
     { spec: option('ip-range', 'all'), names: '"all"' },
     // Never in the clear what was to be encrypted.
-    { spec: option('encrypted', ''), names: 'cannot encrypt' },
+    { spec: option('encrypted', ''), names: 'encrypted needs a secret' },
     { spec: option('vtep', 'moon'), names: 'one of kernel, userspace' },
     { spec: option('Peers', '192.0.2.2'), names: '"Peers"' },
     { spec: pools(['0.0.0.0/0', '10.0.0.0/24']), names: 'null IPAM driver' },

@@ -35,6 +35,7 @@ export interface OverlayOptions {
   readonly ifacePrefix: string;
   /** Who puts frames into datagrams: Linux's own VXLAN device, or a thread of the daemon. */
   readonly vtep: (typeof VTEPS)[number];
+  readonly encrypted: boolean;
 }
 
 /** Of `peers`: the nodes of the swarm. */
@@ -106,11 +107,6 @@ function needed<T>(value: T | undefined, what: string): T {
 export function givenOptions(options: Readonly<Record<string, string>>): GivenOptions {
   for (const name of Object.keys(options)) assertKnown(name);
   const of = (name: keyof typeof OPTION) => options[OPTION[name]];
-  if (of('encrypted') !== undefined)
-    throw new CnmError(
-      'option-invalid',
-      'cnm-overlay cannot encrypt in this version, and does not send in the clear what was to be encrypted: leave out "encrypted", or use a network below that encrypts',
-    );
   dnsPlace(options);
   const peers = peersValue(of('peers'));
   return {
@@ -120,6 +116,8 @@ export function givenOptions(options: Readonly<Record<string, string>>): GivenOp
     advertise: advertiseValue(of('advertise'), peers),
     underlayMtu: mtuValue(OPTION.mtu, of('mtu')),
     ifacePrefix: interfacePrefixValue(OPTION.ifacePrefix, of('ifacePrefix')),
+    // Docker's: that it is there at all means yes, whatever its value.
+    encrypted: of('encrypted') !== undefined,
     vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
   };
 }

@@ -13,6 +13,7 @@ import type {
 } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
+import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
 import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
@@ -28,7 +29,12 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
   const segments = segmentsOf(network, options);
   const underlay = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
   const netns = `${host.netnsDir}/${netnsNameOf(network.id)}`;
+  const keys = options.encrypted ? encryptionOf(options, host, facts) : undefined;
+  const { port } = options;
   return [
+    ...(keys === undefined
+      ? []
+      : segments.flatMap(({ vni }) => encryptionSteps({ vni, port, ...underlay }, keys))),
     { do: 'netns.add', path: netns },
     ...forwarding(network, netns, segments),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),
@@ -115,8 +121,18 @@ export function followNodes({ presence = [], options }: NetworkWithPresence, hos
       step.do === 'link.add' && step.link.kind === 'vxlan' ? [[step.name, step.link.local] as const] : [],
     ),
   );
+  const [own] = [
+    ...tunnels.values(),
+    ...presence.flatMap((step) => (step.do === 'vtep.run' ? [step.local] : [])),
+  ];
+  const keys = host.encryption;
   return presence.flatMap((step): Plan => {
     if (step.do === 'fdb.add') return [];
+    if (keys !== undefined && own !== undefined) {
+      if (step.do === 'xfrm.state.add' || step.do === 'xfrm.policy.add') return [];
+      if (step.do === 'encrypted.guard')
+        return encryptionSteps({ ...step, local: own, remotes: otherNodes(host, own) }, keys);
+    }
     if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
     if (step.do !== 'link.up') return [step];
     const local = tunnels.get(step.link);

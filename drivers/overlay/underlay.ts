@@ -21,6 +21,20 @@ export function overheadOf(family: 4 | 6): number {
   return OVERHEAD[family];
 }
 
+/**
+ * What is left inside, in bytes. ESP (RFC 4303, RFC 4106) adds SPI and sequence number, an IV of 8 bytes, two bytes and what fills up to four
+ * before them, and an ICV of 16.
+ */
+function inside(below: number, family: 4 | 6, encrypted: boolean): number {
+  if (!encrypted) return below - OVERHEAD[family];
+  const ip = family === 6 ? 40 : 20;
+  const clear = Math.floor((below - ip - ESP) / 4) * 4 - ESP_TRAILER;
+  return clear - (OVERHEAD[family] - ip);
+}
+
+const ESP = 8 + 8 + 16;
+const ESP_TRAILER = 2;
+
 const ANY_IPV4 = ip('0.0.0.0');
 /** RT_TABLE_MAIN. */
 const MAIN_TABLE = 254;
@@ -46,7 +60,7 @@ export function underlayOf(
       `advertise cannot be ${local}: this host has no such address (it has ${[...own].filter((one) => familyOf(one) === familyOf(local)).join(', ')})`,
     );
   const below = options.underlayMtu ?? mtuBelow(links, local, host);
-  const mtu = below - OVERHEAD[familyOf(local)];
+  const mtu = inside(below, familyOf(local), options.encrypted);
   if (mtu < LEAST[inner])
     throw new CnmError(
       'option-invalid',

@@ -1,6 +1,6 @@
 /** `cnm overlay …`. Exit status of `check`: 0 nothing is wrong, 3 something was found. */
 import type { Command } from 'commander';
-import { checkText } from '../render/overlay.ts';
+import { checkText, rotationText } from '../render/overlay.ts';
 import { client, type Common, common, type Terminal } from './terminal.ts';
 
 const FOUND = 3;
@@ -16,5 +16,15 @@ export function overlayCommands(overlay: Command, own: Terminal): void {
     if (options.json) own.json(report);
     else own.print(checkText(report, own.paint));
     own.status = report.healthy ? 0 : FOUND;
+  });
+  const rotate = overlay
+    .command('rotate')
+    .description(
+      "read this host's secrets again, and send with other keys on encrypted networks from now on",
+    );
+  common(rotate).action(async (options: Common) => {
+    const rotation = await client(options).rotateKeys();
+    if (options.json) own.json(rotation);
+    else own.print(rotationText(rotation));
   });
 }

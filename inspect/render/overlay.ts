@@ -1,5 +1,5 @@
 /** What the test of an overlay network found, for people. Pure. */
-import type { CheckFinding, OverlayCheckView } from '../views.ts';
+import type { CheckFinding, OverlayCheckView, RotationView } from '../views.ts';
 import type { Paint } from './text.ts';
 
 export function checkText({ findings, segments, healthy }: OverlayCheckView, paint: Paint): string {
@@ -16,6 +16,11 @@ export function checkText({ findings, segments, healthy }: OverlayCheckView, pai
     ]),
   ];
   return `${lines.join('\n')}\n${healthy ? '' : 'Something is wrong; what to do stands behind each arrow.\n'}`;
+}
+
+export function rotationText({ networks, ahead, next }: RotationView): string {
+  const early = ahead === 0 ? '' : ', ahead of their time';
+  return `rotated  ${networks} ${networks === 1 ? 'network sends' : 'networks send'} with other keys${early}; the next come at ${next}\n`;
 }
 
 function findingLines({ code, severity, what, todo }: CheckFinding, paint: Paint): readonly string[] {

@@ -12,6 +12,7 @@ import { neighbourProbe } from './probe.ts';
 import { conntrackForget, portHold } from './port.ts';
 import { ingressRedirect, qdiscSet } from './qdisc.ts';
 import { vtepRun } from './vtep.ts';
+import { encryptedGuard, xfrmPolicyAdd, xfrmStateAdd } from './xfrm.ts';
 
 const KINDS = {
   'link.add': linkAdd,
@@ -34,6 +35,9 @@ const KINDS = {
   'fdb.port': fdbPort,
   'neigh.add': neighbourAdd,
   'vtep.run': vtepRun,
+  'xfrm.state.add': xfrmStateAdd,
+  'xfrm.policy.add': xfrmPolicyAdd,
+  'encrypted.guard': encryptedGuard,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

@@ -5,7 +5,16 @@ import type { NetlinkRequest, NetlinkSocket } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
 import type { Ports } from '../ports.ts';
 import type { LinkChange } from '../rtnetlink.ts';
-import type { FdbAdd, ForwardAccept, NeighbourProbe, NetnsPath, NftElement, Step, VtepRun } from '../step.ts';
+import type {
+  EncryptedGuard,
+  FdbAdd,
+  ForwardAccept,
+  NeighbourProbe,
+  NetnsPath,
+  NftElement,
+  Step,
+  VtepRun,
+} from '../step.ts';
 
 export interface Kind<S extends Step> {
   /** The links that `apply` and `inverse` want to know: they are looked up before either is called. */
@@ -60,6 +69,8 @@ export type Operation =
   | ProbeOperation
   | TapOperation
   | VtepOperation
+  | XfrmOperation
+  | GuardOperation
   | PlaceOperation;
 
 export interface RtnetlinkOperation {
@@ -139,6 +150,22 @@ export interface VtepOperation {
   readonly via: 'vtep';
   readonly verb: 'start' | 'stop';
   readonly vtep: VtepRun;
+}
+
+export interface XfrmOperation {
+  readonly via: 'xfrm';
+  readonly request: NetlinkRequest;
+  /** Whether what the kernel answered means that all is as wanted already. */
+  readonly tolerates?: (errno: string) => boolean;
+  /** What takes it back. */
+  readonly undo?: NetlinkRequest;
+  readonly hint?: (errno: string) => string | undefined;
+}
+
+export interface GuardOperation {
+  readonly via: 'guard';
+  readonly verb: 'add' | 'remove';
+  readonly guard: EncryptedGuard;
 }
 
 /** Where a MAC is, for the tunnel endpoint in user space that runs on the entry's TAP device. */

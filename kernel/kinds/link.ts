@@ -327,7 +327,7 @@ export const linkUp: Kind<LinkUp> = {
     // A tunnel takes its port when it comes up (vxlan_open()).
     const hint = (errno: string) => (errno === 'EADDRINUSE' ? portTaken(link) : undefined);
     if (link.kind === 'vxlan') return [{ ...up, hint }];
-    return [link.kind === 'vlan' ? { ...up, tolerates: (errno) => errno === 'ENETDOWN' } : up];
+    return [link.kind === 'vlan' ? { ...up, tolerates: (errno: string) => errno === 'ENETDOWN' } : up];
   },
 
   inverse(step, view) {

@@ -6,6 +6,7 @@
  *                            └── r ── lan 192.0.2.0/24 ── eth0 h3 (cnmd, vtep=userspace) ── c
  */
 import t from 'tap';
+import { until } from '../lab/command.ts';
 import type { Test } from 'tap';
 import type { OverlayCheckView } from '../../inspect/views.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
@@ -176,14 +177,35 @@ t.test('cnm overlay check', async (t) => {
   });
 
   await t.test('links that have another size than the way below has by now', async (t) => {
-    await h1.net('ip', 'link', 'set', 'eth0', 'mtu', '9000');
+    const wires = async (mtu: number) => {
+      for (const h of [h1, h2]) {
+        await lab.world.net('ip', 'link', 'set', `${h.name}-eth0`, 'mtu', `${mtu}`);
+        await h.net('ip', 'link', 'set', 'eth0', 'mtu', `${mtu}`);
+      }
+    };
+    await wires(9000);
     const view = await check(h1, 'net');
     t.same(
       view.findings.map(({ code }) => code),
       ['mtu-changed'],
     );
     t.match(view.findings[0]?.what, /1450, and the network below would give 8950/);
-    await h1.net('ip', 'link', 'set', 'eth0', 'mtu', '1500');
+    await until('the log to say so', 15_000, () => /would give 8950/.test(h1.cnmd.log) || undefined);
+    // A network that is made now has all of it.
+    await Promise.all(
+      [h1, h2].map((h) =>
+        on(
+          h,
+          'jumbo',
+          { vni: 75, peers: pair },
+          { subnet: '10.91.0.0/24', ip: `10.91.0.${h.name.slice(1)}0` },
+        ),
+      ),
+    );
+    const jumbo = await finds(t, h1, 'jumbo', []);
+    t.equal(jumbo.segments[0]?.mtu, 8950);
+    await Promise.all([h1, h2].map((h) => away(h, 'jumbo')));
+    await wires(1500);
   });
 
   await Promise.all(hosts.map((h) => away(h, 'net')));
@@ -241,6 +263,37 @@ t.test('cnm overlay check', async (t) => {
     await finds(t, h1, 'six', ['blocked-there']);
     await h2.net('nft', 'delete table inet t');
     await Promise.all([h1, h2].map((h) => away(h, 'six')));
+  });
+
+  await t.test('a kernel without ESP encrypts nothing, and says so', async (t) => {
+    await h3.sh(`(umask 077; echo ${'k'.repeat(64)} > ${h3.dir}/keys)`);
+    await h3.killPlugin('SIGTERM');
+    await h3.startPlugin('--overlay-keys', `${h3.dir}/keys`);
+    const state = 'src 192.0.2.8 dst 192.0.2.9 proto esp spi 0x2000 mode transport aead rfc4106(gcm(aes)) 0x';
+    const can = (
+      await h3.tryNet('ip', 'xfrm', 'state', 'add', ...`${state}${'00'.repeat(20)} 128`.split(' '))
+    ).code;
+    const o = ['vni=76', `peers=${all}`, 'ip-range=any', 'encrypted'].flatMap((one) => ['-o', one]);
+    const said = await h3.tryCnm(
+      'network',
+      'create',
+      '-d',
+      'cnm-overlay',
+      '--subnet',
+      '10.92.0.0/24',
+      ...o,
+      'secret',
+    );
+    if (can === 0) t.equal(said.code, 0, 'this kernel has it');
+    else
+      t.match(said, {
+        code: 1,
+        stderr: /encrypted cannot be had on this host \(.*no ESP.*nothing is sent in the clear/,
+      });
+    t.equal((await h3.tryCnm('network', 'inspect', 'secret')).code, said.code);
+    await h3.tryCnm('network', 'rm', 'secret');
+    await h3.tryNet('ip', 'xfrm', 'state', 'flush');
+    await h3.sh(`rm ${h3.dir}/keys`);
   });
 
   await t.test('nothing is left', async (t) => {

@@ -172,7 +172,10 @@ async function refused(t: Test, { h1, peers }: World): Promise<void> {
   const needed = ['vni=9', `peers=${peers}`];
   t.match(await attempt('vni=9'), { code: 1, stderr: /needs peers/ });
   t.match(await attempt(...needed), { code: 1, stderr: /needs ip-range/ });
-  t.match(await attempt(...needed, 'ip-range=any', 'encrypted='), { code: 1, stderr: /cannot encrypt/ });
+  t.match(await attempt(...needed, 'ip-range=any', 'encrypted='), {
+    code: 1,
+    stderr: /encrypted needs a secret/,
+  });
   // What --ip-range says to Docker's IPAM and ip-range to us must be the same: an address of another host's is not taken.
   await h1.docker(
     ...['network', 'create', '-d', 'cnm-overlay', '--subnet', '10.3.0.0/24'],

@@ -420,7 +420,7 @@ async function refusals(t: Test, { h1, peers }: World): Promise<void> {
     code: 1,
     stderr: /"203\.0\.113\.77,192\.0\.2\.300"/,
   });
-  t.match(await wanted('encrypted=true'), { code: 1, stderr: /cannot encrypt/ });
+  t.match(await wanted('encrypted=true'), { code: 1, stderr: /encrypted needs a secret/ });
   await h1.net(
     'ip',
     'link',

@@ -10,6 +10,7 @@ import { fakeKernel } from '../../kernel/fake.ts';
 import { openKernel } from '../../kernel/linux.ts';
 import { PortHolder } from '../../kernel/port-holder.ts';
 import { CASES, mac } from './cases.ts';
+import { IPSEC_CASES } from './ipsec-cases.ts';
 import { TUNNEL_CASES } from './tunnel-cases.ts';
 import type { World } from './cases.ts';
 import { MACVLAN_CASES } from './sub-interface-cases.ts';
@@ -100,7 +101,7 @@ async function linuxWorld(netnsDir: string, foreign: string, stranger: PortHolde
 
 t.test('the fake kernel and the real one', async (t) => {
   const open: number[] = [];
-  for (const [name, run] of Object.entries({ ...CASES, ...MACVLAN_CASES, ...TUNNEL_CASES })) {
+  for (const [name, run] of Object.entries({ ...CASES, ...MACVLAN_CASES, ...TUNNEL_CASES, ...IPSEC_CASES })) {
     await t.test(name, async (t) => {
       const [ours, foreign] = [await netnsFolder(), await netnsFolder()];
       const stranger = new PortHolder(await enterFreshNetns());

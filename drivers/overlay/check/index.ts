@@ -6,9 +6,8 @@ import type { HostSettings } from '../../../cnm/driver.ts';
 import type { NetworkRecord } from '../../../cnm/model.ts';
 import type { Facts } from '../../../kernel/facts.ts';
 import type { Kernel } from '../../../kernel/kernel.ts';
-import { parseOptions } from '../options.ts';
-import { underlayOf } from '../underlay.ts';
-import { changedBelow, type Finding, findings, type Ground } from './findings.ts';
+import { findingsBelow, watchBelow } from './below.ts';
+import { type Finding, findings, type Ground } from './findings.ts';
 import { Station, type StationParts } from './station.ts';
 import { type Pace, Survey } from './survey.ts';
 import { entriesOf, type TunnelHere } from './tunnels.ts';
@@ -46,7 +45,7 @@ export interface PeerReport {
 }
 
 export interface OverlayCheckParts extends StationParts {
-  readonly kernel: StationParts['kernel'] & Pick<Kernel, 'facts'>;
+  readonly kernel: StationParts['kernel'] & Pick<Kernel, 'facts' | 'watch'>;
   readonly host: HostSettings;
 }
 
@@ -58,12 +57,15 @@ const PACE: Pace = {
 
 export function createOverlayCheck(parts: OverlayCheckParts): OverlayCheck {
   const station = new Station(parts);
+  let unwatch = () => {};
   return {
     start: () => {
       station.start();
+      unwatch = watchBelow(parts);
     },
     check: (network) => check(parts, station, network),
     close: () => {
+      unwatch();
       station.close();
     },
   };
@@ -89,7 +91,7 @@ async function check(
       return [segment(station, { tunnel, here, own, forwarding })];
     }),
   );
-  const ownFindings = segments.length === 0 ? [NOT_HERE] : below(network, host, facts, segments[0]?.mtu ?? 0);
+  const ownFindings = segments.length === 0 ? [NOT_HERE] : findingsBelow(network, host, facts);
   const all = [...ownFindings, ...segments.flatMap(({ peers }) => peers.flatMap((one) => one.findings))];
   return {
     network: network.id,
@@ -126,17 +128,4 @@ function forwardingOf({ netns, link }: TunnelHere, facts: Facts): ReadonlyMap<st
       one.do === 'fdb.add' && one.link === link ? [[one.mac, one.dst] as const] : [],
     ),
   );
-}
-
-/** The way to the peers may have changed since the links were made. */
-function below(network: NetworkRecord, host: HostSettings, facts: Facts, mtu: number): readonly Finding[] {
-  try {
-    const options = parseOptions(network);
-    return changedBelow(mtu, underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4).mtu);
-  } catch (error) {
-    if (!(error instanceof CnmError)) throw error;
-    return [
-      { code: 'unreachable', severity: 'error', what: error.message, todo: 'see ip route and ip address' },
-    ];
-  }
 }

@@ -49,7 +49,7 @@ export function tunnelsOf(network: NetworkRecord, others: readonly Remote[] = []
       hosts: options.peers === SWARM || options.peers.length === 0 ? nodesOf(here) : options.peers,
       pools: segment.subnets.map(({ pool }) => pool),
       ranges,
-      encrypted: false,
+      encrypted: options.encrypted,
       ...(here && { here }),
     };
   });

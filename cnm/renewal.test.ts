@@ -1,0 +1,104 @@
+/** Keys of networks that live on: the new ones beside the old ones, and the old ones away later; in the record what is in the kernel. */
+import t from 'tap';
+import { prefix } from '../address/prefix.ts';
+import { overlay } from '../drivers/overlay/index.ts';
+import { fakeKernel } from '../kernel/fake.ts';
+import { memoryStore } from '../store/memory.ts';
+import type { Encryption } from './driver.ts';
+import { createCnm } from './index.ts';
+import { silent } from './log.ts';
+import type { EndpointSpec, NetworkSpec } from './model.ts';
+
+const network: NetworkSpec = {
+  id: 'a1'.repeat(32),
+  driver: 'cnm-overlay',
+  origin: 'cnm',
+  options: { vni: '70', peers: '192.0.2.1,192.0.2.2', 'ip-range': 'any', encrypted: '' },
+  internal: false,
+  enableIpv4: true,
+  enableIpv6: false,
+  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
+  ipv6: [],
+};
+const endpoint: EndpointSpec = {
+  id: 'e1'.repeat(32),
+  network: network.id,
+  address: prefix('10.1.0.2/24'),
+  options: {},
+  ports: [],
+};
+
+function bench() {
+  const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] });
+  const keys: { now: Encryption | undefined } = { now: { secrets: ['s'.repeat(32)], period: 5, sending: 5 } };
+  const options = { kernel, store: memoryStore(), drivers: [overlay], log: silent, runDir: '/run/cnm' };
+  const make = () => createCnm({ ...options, encryption: () => keys.now });
+  const spis = async () => new Set((await kernel.facts()).xfrm?.states.map(({ spi }) => spi));
+  return { kernel, keys, make, cnm: make(), spis };
+}
+
+t.test('the next period: two more keys, then two fewer, and what the record says is there', async (t) => {
+  const { kernel, keys, cnm, spis } = bench();
+  await cnm.createNetwork(network);
+  t.equal(await cnm.renewKeys(true), 0, 'nothing is here yet');
+  await cnm.createEndpoint(endpoint);
+  const first = await spis();
+  t.equal(first.size, 5);
+  t.equal(await cnm.renewKeys(true), 0, 'nothing has changed');
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  t.equal(await cnm.renewKeys(false), 1);
+  const both = await spis();
+  t.ok([...first].every((spi) => both.has(spi)));
+  t.equal(both.size, 7, 'one more to receive with, one more to send with');
+  t.same((await cnm.drift()).differences, []);
+  t.equal(await cnm.renewKeys(true), 1);
+  const last = await spis();
+  t.equal(last.size, 5);
+  t.equal([...first].filter((spi) => last.has(spi)).length, 3);
+  t.same((await cnm.drift()).differences, []);
+  await cnm.deleteEndpoint(network.id, endpoint.id);
+  t.equal((await spis()).size, 0);
+  await cnm.deleteNetwork(network.id);
+  t.same((await kernel.facts()).xfrm, { states: [], policies: [] });
+});
+
+t.test('the links are not touched, whatever the plan would be by now', async (t) => {
+  const { kernel, keys, cnm } = bench();
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint);
+  const rest = () => cnm.network(network.id)?.presence?.filter((step) => step.do !== 'xfrm.state.add');
+  const before = rest();
+  kernel.addLink({ name: 'eth1', addresses: [prefix('192.0.2.9/24')] });
+  keys.now = { secrets: ['t'.repeat(32), 's'.repeat(32)], period: 5, sending: 6 };
+  t.equal(await cnm.renewKeys(true), 1);
+  t.same(rest(), before);
+});
+
+t.test('keys that cannot be added: those that were there go on', async (t) => {
+  const { kernel, keys, cnm, spis } = bench();
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint);
+  const [first, record] = [await spis(), cnm.network(network.id)];
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  const stop = kernel.failAt((step) => step.do === 'xfrm.state.add', 'ENOMEM');
+  t.equal(await cnm.renewKeys(true), 0);
+  stop();
+  t.same(await spis(), first);
+  t.same(cnm.network(network.id), record);
+  keys.now = undefined;
+  t.equal(await cnm.renewKeys(true), 0, 'nor where there are no secrets any more');
+  t.same(await spis(), first);
+});
+
+t.test('killed between the two: the next start has both, and retires the old ones', async (t) => {
+  const { keys, cnm, make, spis } = bench();
+  await cnm.createNetwork(network);
+  await cnm.createEndpoint(endpoint);
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  await cnm.renewKeys(false);
+  const again = make();
+  await again.reconcile();
+  t.equal((await spis()).size, 7);
+  t.equal(await again.renewKeys(true), 1);
+  t.equal((await spis()).size, 5);
+});

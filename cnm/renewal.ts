@@ -1,0 +1,65 @@
+/** Keys of networks that live on, replaced one set by the next. */
+import type { Plan, Step } from '../kernel/step.ts';
+import { apply, type Context, driverOf, revert } from './context.ts';
+import { CnmError } from './errors.ts';
+import type { NetworkId, NetworkRecord } from './model.ts';
+import { presenceQueue } from './presence.ts';
+
+/** @returns how many networks have other keys now */
+export async function renewAllKeys(context: Context, retire: boolean): Promise<number> {
+  const encrypted = context.records.networks().filter(({ presence }) => presence?.some(isKey) === true);
+  const done = await Promise.all(encrypted.map(({ id }) => renewKeys(context, id, retire)));
+  return done.filter(Boolean).length;
+}
+
+/** One network's failure keeps no other from its keys; it has those that it had. */
+async function renewKeys(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
+  try {
+    return await context.queues.run(presenceQueue(id), () => renew(context, id, retire));
+  } catch (error) {
+    if (!(error instanceof CnmError)) throw error;
+    context.log.error({ network: id.slice(0, 12), error: error.message }, 'the keys could not be renewed');
+    return false;
+  }
+}
+
+/** Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it. */
+async function renew(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
+  const network = context.records.network(id);
+  if (network?.presence === undefined || network.state !== 'ready') return false;
+  const held = network.presence.filter(isKey);
+  const facts = await context.kernel.facts({ firewall: false });
+  const planned = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
+  const wanted = planned.filter(isKey);
+  const fresh = without(wanted, held);
+  const stale = retire ? without(held, wanted) : [];
+  if (fresh.length === 0 && stale.length === 0) return false;
+  await context.records.putNetwork(withKeys(network, [...held, ...fresh]));
+  try {
+    await apply(context, `renew the keys of network ${id.slice(0, 12)}`, fresh);
+  } catch (error) {
+    await context.records.putNetwork(network);
+    throw error;
+  }
+  if (stale.length === 0) return true;
+  await revert(context, `retire keys of network ${id.slice(0, 12)}`, stale);
+  await context.records.putNetwork(withKeys(network, [...without(held, stale), ...fresh]));
+  return true;
+}
+
+function isKey(step: Step): boolean {
+  return step.do === 'xfrm.state.add';
+}
+
+function without(plan: Plan, others: Plan): Plan {
+  const known = new Set(others.map((step) => JSON.stringify(step)));
+  return plan.filter((step) => !known.has(JSON.stringify(step)));
+}
+
+/** Where the keys have been in the plan. */
+function withKeys(network: NetworkRecord, keys: Plan): NetworkRecord {
+  const { presence = [] } = network;
+  const at = presence.findIndex(isKey);
+  const rest = presence.filter((step) => !isKey(step));
+  return { ...network, presence: [...rest.slice(0, at), ...keys, ...rest.slice(at)] };
+}

@@ -1,0 +1,47 @@
+/** What of overlay networks is neither the driver's planning nor the kernel's: the test of the ways between hosts, and the keys. */
+import type { Cnm } from '../cnm/cnm.ts';
+import { CnmError } from '../cnm/errors.ts';
+import type { NetworkRecord } from '../cnm/model.ts';
+import type { OverlayKeys, Rotation } from './overlay-keys.ts';
+
+/** The driver's own part (drivers/overlay/check). */
+export interface Checks<Report> {
+  start(): void;
+  check(network: NetworkRecord): Promise<Report>;
+  close(): void;
+}
+
+export interface Overlay<Report = unknown> {
+  /** To be called when the records are true. */
+  start(): void;
+  check(network: NetworkRecord): Promise<Report>;
+  /** @throws CnmError `option-invalid` where there are no keys, or none further ahead */
+  rotate(): Promise<Rotation>;
+  close(): Promise<void>;
+}
+
+export function overlayService<Report>(
+  cnm: Pick<Cnm, 'renewKeys'>,
+  checks: Checks<Report>,
+  keys: OverlayKeys | undefined,
+): Overlay<Report> {
+  return {
+    start() {
+      checks.start();
+      keys?.start(cnm);
+    },
+    check: (network) => checks.check(network),
+    rotate() {
+      if (keys === undefined)
+        throw new CnmError(
+          'option-invalid',
+          'This daemon has no keys to rotate: start cnmd with --overlay-keys FILE on all hosts',
+        );
+      return keys.rotate(cnm);
+    },
+    async close() {
+      checks.close();
+      await keys?.close();
+    },
+  };
+}

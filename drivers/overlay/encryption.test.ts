@@ -1,0 +1,192 @@
+/** The keys of two hosts fit, whatever they do; and what an encrypted network is made of. */
+import fc from 'fast-check';
+import t from 'tap';
+import { ip } from '../../address/ip.ts';
+import { prefix } from '../../address/prefix.ts';
+import type { Encryption, HostSettings } from '../../cnm/driver.ts';
+import type { NetworkSpec } from '../../cnm/model.ts';
+import { describe } from '../../kernel/describe.ts';
+import { type FakeKernelOptions, fakeKernel } from '../../kernel/fake.ts';
+import type { Plan, XfrmStateAdd } from '../../kernel/step.ts';
+import { encryptionSteps } from './encryption.ts';
+import { overlay } from './index.ts';
+
+const A = ip('192.0.2.1');
+const B = ip('192.0.2.2');
+const KEYS: Encryption = { secrets: ['s'.repeat(32)], period: 40_000, sending: 40_000 };
+
+function states(plan: Plan): readonly XfrmStateAdd[] {
+  return plan.filter((step): step is XfrmStateAdd => step.do === 'xfrm.state.add');
+}
+
+function of(local: typeof A, remote: typeof A, keys: Encryption, network = { vni: 70, port: 4789 }) {
+  const all = states(encryptionSteps({ ...network, local, remotes: [remote] }, keys));
+  const text = (direction: readonly XfrmStateAdd[]) =>
+    direction.map(({ spi, key, dst }) => `${dst} ${spi} ${key}`);
+  return {
+    sent: text(all.filter(({ src }) => src === local)),
+    received: text(all.filter(({ dst }) => dst === local)),
+  };
+}
+
+t.test('what one sends the other receives, and nobody else', (t) => {
+  const [a, b] = [of(A, B, KEYS), of(B, A, KEYS)];
+  t.equal(a.sent.length, 1);
+  t.ok(b.received.includes(a.sent[0] ?? ''));
+  t.ok(a.received.includes(b.sent[0] ?? ''));
+  const others = [
+    of(B, A, { ...KEYS, secrets: ['t'.repeat(32)] }),
+    of(B, A, KEYS, { vni: 71, port: 4789 }),
+    of(B, A, KEYS, { vni: 70, port: 4790 }),
+    of(B, ip('192.0.2.3'), KEYS),
+  ];
+  for (const other of others) t.notOk(other.received.includes(a.sent[0] ?? ''));
+  const spis = [...a.sent, ...a.received].map((text) => text.split(' ')[1]);
+  t.equal(new Set(spis).size, spis.length, 'every state has an SPI of its own');
+  t.end();
+});
+
+t.test('whatever the order in which hosts rotate, what is sent is received', (t) => {
+  const phases = [['1'], ['1', '2'], ['2', '1'], ['2']];
+  const secretsOf = (phase: number) => (phases[phase] ?? []).map((digit) => digit.repeat(32));
+  const step = fc.record({
+    host: fc.constantFrom(0 as const, 1 as const),
+    does: fc.constantFrom('rotate', 'file', 'clock'),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const hosts: [
+        { phase: number; period: number; sending: number },
+        { phase: number; period: number; sending: number },
+      ] = [
+        { phase: 0, period: 0, sending: 0 },
+        { phase: 0, period: 0, sending: 0 },
+      ];
+      for (const { host, does } of steps) {
+        const [own, other] = [hosts[host], hosts[1 - host] ?? hosts[0]];
+        // As OverlayKeys lets it; clocks are apart by less than a period; a file's next form comes when all hosts have the one before.
+        if (does === 'rotate' && own.sending <= own.period) own.sending = own.period + 1;
+        if (does === 'clock' && own.period <= other.period) own.period += 1;
+        if (does === 'file' && own.phase <= other.phase && own.phase < phases.length - 1) own.phase += 1;
+        const [a, b] = hosts.map(({ phase, period, sending }, index) =>
+          of(index === 0 ? A : B, index === 0 ? B : A, {
+            secrets: secretsOf(phase),
+            period,
+            sending: Math.max(period, sending),
+          }),
+        );
+        if (a === undefined || b === undefined) return false;
+        if (!a.sent.every((one) => b.received.includes(one))) return false;
+        if (!b.sent.every((one) => a.received.includes(one))) return false;
+      }
+      return true;
+    }),
+  );
+  t.end();
+});
+
+const UPLINK: FakeKernelOptions = {
+  links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24'), prefix('2001:db8::1/64')] }],
+};
+const HOST: HostSettings = { netnsDir: '/run/cnm/netns', encryption: KEYS };
+
+function spec(options: Readonly<Record<string, string>> = {}): NetworkSpec {
+  return {
+    id: '0123456789abcdef'.repeat(4),
+    driver: 'cnm-overlay',
+    origin: 'docker',
+    options: { vni: '70', peers: `${A},${B}`, 'ip-range': 'any', encrypted: '', ...options },
+    internal: false,
+    enableIpv4: true,
+    enableIpv6: false,
+    ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), aux: {} }],
+    ipv6: [],
+  };
+}
+
+async function plan(network: NetworkSpec, kernel: FakeKernelOptions = UPLINK, host = HOST): Promise<Plan> {
+  return overlay.presence?.(network, await fakeKernel(kernel).facts(), host) ?? [];
+}
+
+t.test('the guard is first, the policy before any link, and no key is ever shown', async (t) => {
+  const steps = await plan(spec());
+  const kinds = steps.map((step) => step.do);
+  t.equal(kinds[0], 'encrypted.guard');
+  t.ok(kinds.lastIndexOf('xfrm.state.add') < kinds.indexOf('xfrm.policy.add'));
+  t.ok(kinds.lastIndexOf('xfrm.policy.add') < kinds.indexOf('link.add'));
+  const sent = states(steps).findIndex(({ src }) => src === A);
+  t.equal(sent, states(steps).length - 1, 'to receive with before to send with');
+  const words = steps.map(describe).join('\n');
+  for (const { key } of states(steps)) t.notMatch(words, key);
+  t.match(words, "aead 'rfc4106(gcm(aes))' KEY 128");
+  t.match(words, 'nft add element inet cnm_encrypted networks { 4789 . 70 : 0x63000046 }');
+  t.same(
+    (await plan(spec({ encrypted: 'false' }))).map((step) => step.do),
+    kinds,
+    'whatever its value, as with Docker',
+  );
+});
+
+t.test('every tunnel of a network, to every peer', async (t) => {
+  const two: NetworkSpec = {
+    ...spec({ vni: '70,71', peers: `${A},${B},192.0.2.3` }),
+    ipv4: ['10.1.0.0/24', '10.2.0.0/24'].map((pool) => ({ addressSpace: '', pool: prefix(pool), aux: {} })),
+  };
+  const steps = await plan(two);
+  t.equal(steps.filter((step) => step.do === 'encrypted.guard').length, 2);
+  t.equal(steps.filter((step) => step.do === 'xfrm.policy.add').length, 4);
+  t.equal(states(steps).length, 4 * 5);
+});
+
+t.test(
+  'a node that joins the swarm gets keys, one that leaves loses them, and nobody else does',
+  async (t) => {
+    const [third, fourth] = [ip('192.0.2.3'), ip('192.0.2.4')];
+    const swarm = spec({ peers: 'swarm', advertise: A });
+    const presence = await plan(swarm, UPLINK, { ...HOST, nodes: [A, B, third] });
+    const follow = (nodes: readonly (typeof A)[]) =>
+      overlay.follow?.({ ...swarm, presence }, { ...HOST, nodes }) ?? [];
+    t.same(follow([A, B, third]), presence, 'the same nodes, the same plan');
+    const next = follow([A, B, fourth]);
+    const peersOf = (of: Plan) => new Set(states(of).flatMap(({ src, dst }) => [src, dst]));
+    t.same([...peersOf(next)].sort(), [A, B, fourth]);
+    t.equal(states(next).length, 10);
+    const before = states(presence).map((step) => JSON.stringify(step));
+    const kept = states(next).filter((step) => before.includes(JSON.stringify(step)));
+    t.equal(kept.length, 5, 'those of the node that stays');
+    const { encryption: without, ...none } = { ...HOST, nodes: [A, B] };
+    t.ok(without);
+    const blind = overlay.follow?.({ ...swarm, presence }, none) ?? [];
+    t.same(states(blind), states(presence), 'without a secret they stay as they are');
+  },
+);
+
+t.test('the MTU: what ESP takes with its padding', async (t) => {
+  const mtuOf = async (options: Readonly<Record<string, string>>) => {
+    const link = (await plan(spec(options))).find((step) => step.do === 'link.add');
+    return link?.mtu;
+  };
+  t.equal(await mtuOf({}), 1416);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '9000' }), 8916);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1503' }), 1416);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1504' }), 1420);
+  t.equal(await mtuOf({ peers: '2001:db8::1,2001:db8::2' }), 1396);
+});
+
+t.test('without a secret, or a kernel that can, there is no such network', async (t) => {
+  const none: HostSettings = { netnsDir: HOST.netnsDir };
+  await t.rejects(plan(spec(), UPLINK, none), {
+    code: 'option-invalid',
+    message: /needs a secret .*--overlay-keys FILE/,
+  });
+  const noEsp = 'ENOSYS; this kernel has no ESP with AES-GCM';
+  await t.rejects(plan(spec(), { ...UPLINK, noEsp }), {
+    code: 'option-invalid',
+    message: /cannot be had on this host \(ENOSYS; this kernel has no ESP.*nothing is sent in the clear/,
+  });
+  const clear = { vni: '70', peers: `${A},${B}`, 'ip-range': 'any' };
+  t.ok(
+    (await plan({ ...spec(), options: clear }, { ...UPLINK, noEsp }, none)).length > 0,
+    'one in the clear there is',
+  );
+});
