@@ -9,7 +9,7 @@
  * The others come from Debian (n2n, tinc, openvpn); one that is not installed is left out, and said. vtun 3.0.4 is not among them: here its
  * device was gone as soon as it was up.
  */
-import { run, tryRun, until } from '../tests/lab/command.ts';
+import { run, Running, tryRun, until } from '../tests/lab/command.ts';
 import type { CnmHost, DockerHost } from '../tests/lab/docker-host.ts';
 import type { Host } from '../tests/lab/host.ts';
 import type { Lab } from '../tests/lab/lab.ts';
@@ -57,11 +57,13 @@ async function measure(ends: Ends): Promise<Record<string, number>> {
   };
 }
 
-async function serve({ client, server, address }: Ends, name: string): Promise<void> {
+async function serve({ client, server, address }: Ends, name: string): Promise<Running> {
   await until(`${name} to pass packets`, 20_000, async () =>
     (await tryRun(at(client, 'ping', '-c1', '-W1', address))).code === 0 ? true : undefined,
   );
-  await run(at(server, 'iperf3', '--server', '--daemon', '--bind', address));
+  const running = new Running(at(server, 'iperf3', '--server', '--forceflush', '--bind', address));
+  await until('iperf3 to listen', 10_000, () => running.stdout.includes('Server listening') || undefined);
+  return running;
 }
 
 type Contenders = Readonly<Record<string, Ends>>;
@@ -70,16 +72,21 @@ async function compare(
   contenders: Contenders,
 ): Promise<Readonly<Record<string, Readonly<Record<string, Figures>>>>> {
   const turns: Record<string, () => Promise<Record<string, number>>> = {};
+  const servers: Running[] = [];
   for (const [name, ends] of Object.entries(contenders)) {
     try {
-      await serve(ends, name);
+      servers.push(await serve(ends, name));
       turns[name] = () => measure(ends);
     } catch (error) {
       if (name === 'ours') throw error;
       process.stderr.write(`${name} does not work here, and is left out: ${String(error)}\n`);
     }
   }
-  return alternate(turns, ROUNDS, 1);
+  try {
+    return await alternate(turns, ROUNDS, 1);
+  } finally {
+    await Promise.all(servers.map((server) => server.kill('SIGTERM')));
+  }
 }
 
 /** Against each of the others, with the share of its rate that is aimed at. */

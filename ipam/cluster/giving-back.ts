@@ -5,6 +5,7 @@ import type { Prefix } from '../../address/prefix.ts';
 import { give, partsOf, takeBack } from './block.ts';
 import { blocksOf } from './choice.ts';
 import { hostKey, poolKey } from './keys.ts';
+import { pause } from './pause.ts';
 import type { PoolState } from './pool-state.ts';
 import { ClusterProblem } from './records.ts';
 import type { Records } from './records.ts';
@@ -99,10 +100,4 @@ export class GivingBack {
     this.#withheld = joined(spans);
     this.#options.onChange();
   }
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds).unref();
-  });
 }

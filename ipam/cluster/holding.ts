@@ -19,6 +19,7 @@ import { freeOf, half, surplus } from './choice.ts';
 import { GivingBack } from './giving-back.ts';
 import { batchKey, poolKey } from './keys.ts';
 import type { Ask } from './keys.ts';
+import { pause } from './pause.ts';
 import type { PoolState, Spot } from './pool-state.ts';
 import { ClusterProblem, unreachable } from './records.ts';
 import type { Records } from './records.ts';
@@ -419,10 +420,4 @@ export class Holding {
 function spanAt(address: Ip): Span {
   const value = ipValue(address);
   return { first: value, last: value };
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds).unref();
-  });
 }

@@ -12,35 +12,8 @@ import type { OverlayCheckView } from '../../inspect/views.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
-import type { Lab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-
-const DRIVERS = { drivers: ['bridge', 'overlay'] };
-
-interface World {
-  readonly h1: CnmHost;
-  readonly h2: CnmHost;
-  readonly h3: CnmHost;
-  readonly router: Host;
-}
-
-async function open(lab: Lab): Promise<World> {
-  const [h1, h2, h3, router] = await Promise.all([
-    lab.bareHost(DRIVERS),
-    lab.bareHost(DRIVERS),
-    lab.bareHost({ ...DRIVERS, uplink: false }),
-    lab.peer(),
-  ]);
-  h3.address = '192.0.2.3';
-  await lab.segment(
-    { host: router, link: 'lan', addresses: ['192.0.2.1/24'] },
-    { host: h3, link: 'eth0', addresses: ['192.0.2.3/24'] },
-  );
-  await router.net('sysctl', '-qw', 'net.ipv4.ip_forward=1');
-  await h3.net('ip', 'route', 'add', 'default', 'via', '192.0.2.1');
-  for (const h of [h1, h2]) await h.net('ip', 'route', 'add', '192.0.2.0/24', 'via', router.address);
-  return { h1, h2, h3, router };
-}
+import { openRoutedHosts } from './overlay-hosts.ts';
 
 /** A network on a host with a sandbox on it; `o`: its options. */
 async function on(
@@ -91,7 +64,7 @@ async function finds(
 
 t.test('cnm overlay check', async (t) => {
   const lab = await openLab(t);
-  const { h1, h2, h3, router } = await open(lab);
+  const { h1, h2, h3, router } = await openRoutedHosts(lab);
   const hosts = [h1, h2, h3];
   await Promise.all(
     hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),

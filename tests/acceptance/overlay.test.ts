@@ -16,36 +16,18 @@ import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { openRoutedHosts, type RoutedHosts } from './overlay-hosts.ts';
 
-const DRIVERS = { drivers: ['bridge', 'overlay'] };
-
-interface World {
-  readonly h1: CnmHost;
-  readonly h2: CnmHost;
-  readonly h3: CnmHost;
+interface World extends RoutedHosts {
   readonly hosts: readonly CnmHost[];
-  readonly router: Host;
   /** The same list on every host. */
   readonly peers: string;
 }
 
 async function open(lab: Lab): Promise<World> {
-  const [h1, h2, h3, router] = await Promise.all([
-    lab.bareHost(DRIVERS),
-    lab.bareHost(DRIVERS),
-    lab.bareHost({ ...DRIVERS, uplink: false }),
-    lab.peer(),
-  ]);
-  h3.address = '192.0.2.3';
-  await lab.segment(
-    { host: router, link: 'lan', addresses: ['192.0.2.1/24'] },
-    { host: h3, link: 'eth0', addresses: ['192.0.2.3/24'] },
-  );
-  await router.net('sysctl', '-qw', 'net.ipv4.ip_forward=1');
-  await h3.net('ip', 'route', 'add', 'default', 'via', '192.0.2.1');
-  for (const h of [h1, h2]) await h.net('ip', 'route', 'add', '192.0.2.0/24', 'via', router.address);
-  const peers = [h1, h2, h3].map(({ address }) => address).join(',');
-  return { h1, h2, h3, hosts: [h1, h2, h3], router, peers };
+  const { h1, h2, h3, router } = await openRoutedHosts(lab);
+  const hosts = [h1, h2, h3];
+  return { h1, h2, h3, router, hosts, peers: hosts.map(({ address }) => address).join(',') };
 }
 
 /** `cnm network create -d cnm-overlay`; `o`: its options. */
