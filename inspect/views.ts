@@ -120,6 +120,8 @@ export interface PortView {
   /** The container's address and port. */
   readonly ip: Ip;
   readonly port: number;
+  /** By which address the host knows the container, where that is another. */
+  readonly via?: Ip;
   /** Where it is published on the host; empty on a routed network, where the container's own address and port is the published one. */
   readonly hosts: readonly { readonly ip: Ip; readonly port: number }[];
 }

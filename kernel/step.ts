@@ -398,6 +398,21 @@ export interface EncryptedGuard {
   readonly mark: number;
 }
 
+/**
+ * What comes in by `link`, a link of ours in `netns`, for an address of `outside` goes to that of `inside` in its place, and what goes out by it
+ * comes from there: one for one, for whoever has the addresses. Nothing else is let in. Segments of TCP that begin there fit the route's MTU. Of the
+ * namespace alone, where it is the whole of our table (translation.ts).
+ */
+export interface UplinkTranslate {
+  readonly do: 'uplink.translate';
+  readonly netns: NetnsPath;
+  readonly link: string;
+  /** The link's own addresses: of senders that cannot be told from the network's own. */
+  readonly near: { readonly 4?: Ip; readonly 6?: Ip };
+  /** Both prefixes of a pair are of one length. */
+  readonly pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[];
+}
+
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
 export interface NetnsAdd {
   readonly do: 'netns.add';
@@ -428,6 +443,7 @@ export type Step =
   | XfrmStateAdd
   | XfrmPolicyAdd
   | EncryptedGuard
+  | UplinkTranslate
   | NetnsAdd;
 
 export type StepKind = Step['do'];
