@@ -198,6 +198,7 @@ export interface NftElement {
  * - `gates`: both ends of every gate, by which what that policy lets in comes back to be translated.
  * - `dns4`, `dns6`: pairs (bridge . gateway address) where the resolver of the suite answers, and what comes for port 53 goes to it.
  * - `inside4`, `inside6`: pairs (subnet . bridge) of networks with a gate: who comes by it from the network that it leads to.
+ * - `alike4`, `alike6`: pairs (subnet . uplink) of networks that the host does not route: who comes from such an address gets the host's.
  */
 export type NftSetName =
   | 'bridges'
@@ -217,6 +218,7 @@ export type NftSetName =
   | `guarded${Family}`
   | 'gates'
   | `inside${Family}`
+  | `alike${Family}`
   | `dns${Family}`;
 
 type Family = 4 | 6;
@@ -407,8 +409,6 @@ export interface UplinkTranslate {
   readonly do: 'uplink.translate';
   readonly netns: NetnsPath;
   readonly link: string;
-  /** The link's own addresses: of senders that cannot be told from the network's own. */
-  readonly near: { readonly 4?: Ip; readonly 6?: Ip };
   /** Both prefixes of a pair are of one length. */
   readonly pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[];
 }

@@ -3,12 +3,11 @@
  * of the host knows them (`uplink.translate`). One for one, so that nothing of it depends on who is there, and it never changes. Pure.
  */
 import { createHash } from 'node:crypto';
-import { type Ip } from '../address/ip.ts';
 import { familyOfPrefix, type Prefix } from '../address/prefix.ts';
 import type { UplinkTranslate } from './step.ts';
 import { TABLE } from './sets.ts';
 
-type Wanted = Pick<UplinkTranslate, 'link' | 'near' | 'pairs'>;
+type Wanted = Pick<UplinkTranslate, 'link' | 'pairs'>;
 
 interface Chain {
   readonly name: string;
@@ -19,12 +18,10 @@ interface Chain {
 /** By number: where there is no /etc/protocols, nft knows neither icmp nor ipv6-icmp by name. */
 const ICMP = '{ 1, 58 }';
 
-function chains({ link, near, pairs }: Wanted): readonly Chain[] {
+function chains({ link, pairs }: Wanted): readonly Chain[] {
   const of = (family: 4 | 6) => pairs.filter(({ inside }) => familyOfPrefix(inside) === family);
   const both = (rule: (words: Words) => readonly string[]) =>
-    ([4, 6] as const).flatMap((family) =>
-      of(family).length === 0 ? [] : rule(wordsOf(family, of(family), near)),
-    );
+    ([4, 6] as const).flatMap((family) => (of(family).length === 0 ? [] : rule(wordsOf(family, of(family)))));
   return [
     {
       // What stays between the network's own addresses, bridged or routed, is nobody's translation: it costs no tracking, and may come back by another host.
@@ -40,14 +37,11 @@ function chains({ link, near, pairs }: Wanted): readonly Chain[] {
       rules: both(({ ip, inward }) => [`iifname "${link}" dnat ${ip} prefix to ${ip} daddr map ${inward}`]),
     },
     {
-      // A client from outside whose address is one of this network's, too, would be answered inside: it gets the uplink's. What an endpoint sends on for others goes by the same.
+      // What an endpoint sends on for others goes by the uplink's own address.
       name: 'outward',
       hook: 'type nat hook postrouting priority srcnat; policy accept;',
       rules: [
-        ...both(({ ip, outward, pools, own }) => [
-          `oifname "${link}" snat ${ip} prefix to ${ip} saddr map ${outward}`,
-          `iifname "${link}" ${ip} saddr ${pools} snat ${ip} to ${own}`,
-        ]),
+        ...both(({ ip, outward }) => [`oifname "${link}" snat ${ip} prefix to ${ip} saddr map ${outward}`]),
         `oifname "${link}" masquerade`,
       ],
     },
@@ -78,23 +72,18 @@ interface Words {
   readonly pools: string;
   readonly inward: string;
   readonly outward: string;
-  readonly own: Ip;
 }
 
 function wordsOf(
   family: 4 | 6,
   pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[],
-  near: UplinkTranslate['near'],
 ): Words {
-  const own = near[family];
-  if (own === undefined) throw new RangeError(`the uplink has no IPv${family} address`);
   const list = (of: (pair: (typeof pairs)[number]) => string) => `{ ${pairs.map(of).join(', ')} }`;
   return {
     ip: family === 4 ? 'ip' : 'ip6',
     pools: list(({ inside }) => inside),
     inward: list(({ inside, outside }) => `${outside} : ${inside}`),
     outward: list(({ inside, outside }) => `${inside} : ${outside}`),
-    own,
   };
 }
 

@@ -2,8 +2,10 @@
 import type { Driver } from '../../cnm/driver.ts';
 import { allocateOptions } from './allocate.ts';
 import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './checks.ts';
+import { assertEgressFits } from './egress.ts';
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
+import { publishing } from './publishing.ts';
 import { segmentsOf } from './segments.ts';
 import { placeOf, remotePlan, termsOf } from './sharing.ts';
 
@@ -14,7 +16,7 @@ export const overlay: Driver = {
   /** Nothing: a host holds nothing of a network that it has no endpoint on. */
   network(spec, facts, others) {
     const options = parseOptions(spec);
-    segmentsOf(spec, options);
+    assertEgressFits(spec, options, segmentsOf(spec, options));
     assertSharedAddresses(spec);
     assertIpv6Enabled(spec, facts);
     assertVnisFree(spec, options, others, facts);
@@ -26,5 +28,6 @@ export const overlay: Driver = {
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
+  publishing,
   sharing: { terms: termsOf, place: placeOf, remote: remotePlan },
 };
