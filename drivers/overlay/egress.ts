@@ -63,6 +63,16 @@ export function assertEgressFits(
   }
 }
 
+/** What the host needs for any uplink, as long as there is the network: forwarding. */
+export function hostSwitches(network: NetworkSpec, { egress }: OverlayOptions): Plan {
+  if (egress !== 'gateway') return [];
+  return familiesOf(network).flatMap((family) =>
+    family === 4
+      ? [on('net.ipv4.ip_forward')]
+      : [on('net.ipv6.conf.default.forwarding'), on('net.ipv6.conf.all.forwarding')],
+  );
+}
+
 /** What an uplink adds to a host, besides the namespace: before it. The firewall first, so that nothing ever passes unfiltered. */
 export function uplinkRules(
   network: NetworkSpec,
@@ -78,11 +88,6 @@ export function uplinkRules(
     element('hairpin', link, link),
     ...familiesOf(network).map((family) => element(`masquerade${family}`, link)),
     ...poolsOf(segments).map((pool) => element(`alike${familyOfPrefix(pool)}`, pool, link)),
-    ...familiesOf(network).flatMap((family): readonly Step[] =>
-      family === 4
-        ? [on('net.ipv4.ip_forward')]
-        : [on('net.ipv6.conf.default.forwarding'), on('net.ipv6.conf.all.forwarding')],
-    ),
   ];
 }
 

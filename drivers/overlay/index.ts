@@ -2,7 +2,7 @@
 import type { Driver } from '../../cnm/driver.ts';
 import { allocateOptions } from './allocate.ts';
 import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './checks.ts';
-import { assertEgressFits } from './egress.ts';
+import { assertEgressFits, hostSwitches } from './egress.ts';
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { publishing } from './publishing.ts';
@@ -13,14 +13,14 @@ export const overlay: Driver = {
   name: 'cnm-overlay',
   scope: 'local',
   connectivityScope: 'global',
-  /** Nothing: a host holds nothing of a network that it has no endpoint on. */
+  /** Next to nothing: a host holds nothing of a network that it has no endpoint on. */
   network(spec, facts, others) {
     const options = parseOptions(spec);
     assertEgressFits(spec, options, segmentsOf(spec, options));
     assertSharedAddresses(spec);
     assertIpv6Enabled(spec, facts);
     assertVnisFree(spec, options, others, facts);
-    return [];
+    return hostSwitches(spec, options);
   },
   presence: presencePlan,
   follow: followNodes,

@@ -60,7 +60,9 @@ t.test('an overlay network between Engines', async (t) => {
 
   t.test('7 uber-net on every Engine, O01 every pair by address', (t) => uberNet(t, world));
   t.test('O01 --internal: no way out, and no default route', (t) => internal(t, world));
-  t.test('egress=gateway: a way out and ports without docker_gwbridge', (t) => egress(t, { ...world, lab }));
+  t.test('O02 egress=gateway: a way out and ports without docker_gwbridge', (t) =>
+    egress(t, { ...world, lab }),
+  );
   t.test('a network that cannot be is refused by docker with our own sentence', (t) => refused(t, world));
 });
 
