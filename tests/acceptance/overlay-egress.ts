@@ -151,6 +151,14 @@ async function whoIsServed(t: Test, { lab: { world }, h1, h2 }: EgressWorld): Pr
   );
   await h1.net('ip', 'route', 'del', '10.6.0.77');
   await world.net('ip', 'address', 'del', '10.6.0.77/32', 'dev', 'lo');
+  const drawing = await h1.cnm('network', 'inspect', 'out');
+  t.match(
+    drawing,
+    /uplink up0 {2}up .*\n.*10\.6\.0\.0\/24 is 2\d+\.[^]*fd00:6::\/64 is fd[^]*-- host cnmu\w{10} {2}up/,
+  );
+  const shown = await h1.cnm('firewall', 'show', 'out');
+  t.match(shown, /IPv4 +nat: containers go out with the address of the interface they leave by/);
+  t.match(shown, /web +10\.6\.0\.\d+:80\/tcp +0\.0\.0\.0:8080 +[1-9]\d* +\d+/, 'counted');
   t.match(await h1.cnm('port', 'web', '80'), /^0\.0\.0\.0:8080\n\[::\]:8080\n$/);
 }
 
