@@ -97,6 +97,8 @@ fi
 
 results=$(mktemp -d "${TMPDIR:-/tmp}/cnm-lab-results.XXXXXX")
 trap 'rm -rf "$results"' EXIT
+# See run-all.sh, from which it usually comes.
+export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$results/compiled}"
 # The managed plugin's image, built once by the first test that wants it.
 export CNM_LAB_PLUGIN="$results/plugin"
 
