@@ -139,7 +139,7 @@ async function assemble(
   const control =
     membership &&
     openControl({
-      ...{ store: membership.store, log, kernel, cnm: () => cnm, ipam: () => ipam },
+      ...{ store: membership.store, records: store, log, kernel, cnm: () => cnm, ipam: () => ipam },
       host: { id: await hostId(store), name: membership.name, boot: membership.boot },
     });
   if (control !== undefined) held.push(() => control.close());

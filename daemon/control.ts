@@ -5,10 +5,13 @@ import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { ClusterStore } from '../store/cluster.ts';
+import type { Store } from '../store/store.ts';
 import { isThere } from './echo.ts';
 
 export interface ControlParts {
   readonly store: ClusterStore;
+  /** This host's own. */
+  readonly records: Store;
   readonly host: { readonly id: string; readonly name: string; readonly boot: string };
   /** Both are made after this, and asked only then. */
   readonly cnm: () => Cnm;

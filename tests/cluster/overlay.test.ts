@@ -409,9 +409,18 @@ async function cutOff(t: Test, world: World): Promise<void> {
   t.ok(await h1.containerPings('c1', box, 3), 'h3 keeps serving');
   t.ok(await boxPings(h3, 'box', c1), 'both ways');
   t.match(await h1.cnm('dns', 'ls', 'uber-net'), /\bbox\b/);
-  await h3.net('nft', 'delete table ip cut');
+  const doubted = (await heldBy(h1)).filter((entry) => entry.includes(h3.address));
+  await h1.killPlugin();
+  await h1.startPlugin();
   await port('up');
   await until('h1 to reach it again', 30_000, async () => (await h1.containerPings('c1', c3)) || undefined);
+  t.ok(await h1.containerPings('c1', box, 3), 'a daemon that began meanwhile believes h3 still');
+  t.match(await h1.cnm('dns', 'ls', 'uber-net'), /\bbox\b/);
+  t.same(
+    (await heldBy(h1)).filter((entry) => entry.includes(h3.address)),
+    doubted,
+  );
+  await h3.net('nft', 'delete table ip cut');
   t.ok(await h2.containerPings('c3', c1, 3));
   await until(
     'its name',
