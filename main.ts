@@ -141,6 +141,7 @@ async function assemble(
     openControl({
       ...{ store: membership.store, records: store, log, kernel, cnm: () => cnm, ipam: () => ipam },
       host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+      pace: { ttl: configuration.clusterLease },
     });
   if (control !== undefined) held.push(() => control.close());
   const cnm = createCnm({

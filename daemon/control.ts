@@ -1,5 +1,5 @@
 /** The control plane as the daemon runs it. */
-import { clusterPlane, type ClusterPlane } from '../cnm/cluster/index.ts';
+import { clusterPlane, type ClusterPlane, type Pace } from '../cnm/cluster/index.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
@@ -17,6 +17,7 @@ export interface ControlParts {
   readonly cnm: () => Cnm;
   readonly ipam: () => Ipam;
   readonly kernel: Pick<Kernel, 'probeSocket'>;
+  readonly pace: Pick<Pace, 'ttl'>;
   readonly log: Log;
 }
 
