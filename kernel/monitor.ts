@@ -26,6 +26,7 @@ export class Monitor {
   readonly #timer: NodeJS.Timeout;
   readonly #emit: (what: Change) => void;
   #pending: 'links' | 'resync' | undefined;
+  #routesPending = false;
   /** A change by another while we made ours looks like ours: time since which an announcement is owed. */
   #owedSince: number | undefined;
 
@@ -47,19 +48,23 @@ export class Monitor {
    */
   quietly<T>(act: () => T): T {
     this.#pending = this.#look() ?? this.#pending;
+    this.#lookAtRoutes();
     try {
       return act();
     } finally {
       const read = this.#look();
       if (read === 'resync') this.#pending = read;
-      if (read === 'links') this.#owedSince ??= performance.now();
+      const routes = heard(this.#routes) !== undefined;
+      if (read === 'links' || routes) this.#owedSince ??= performance.now();
     }
   }
 
   /** One announcement a period, however many changes there were. */
   #tick(): void {
     const read = this.#look();
-    const routes = heard(this.#routes) !== undefined;
+    this.#lookAtRoutes();
+    const routes = this.#routesPending;
+    this.#routesPending = false;
     const due = this.#owedSince !== undefined && performance.now() - this.#owedSince >= OWED_MS;
     const what =
       this.#pending === 'resync' ? 'resync' : (read ?? this.#pending ?? (due ? 'links' : undefined));
@@ -70,6 +75,10 @@ export class Monitor {
     this.#pending = undefined;
     this.#owedSince = undefined;
     this.#emit(what);
+  }
+
+  #lookAtRoutes(): void {
+    if (heard(this.#routes) !== undefined) this.#routesPending = true;
   }
 
   #look(): 'links' | 'resync' | undefined {

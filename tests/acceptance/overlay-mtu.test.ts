@@ -6,7 +6,7 @@
  *            └── eth0 h2 ── cnmd                  ── kern: sk · user: su · given (its MTU is said): sg
  */
 import t from 'tap';
-import type { DoctorView, NetworkView } from '../../inspect/views.ts';
+import type { DoctorView, NetworkView, OverlayCheckView } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
@@ -112,6 +112,8 @@ t.test('an overlay follows the MTU of the network below', async (t) => {
     await follow(8950);
     await passes(8950);
     await sound();
+    const checked = JSON.parse(await h2.cnm('overlay', 'check', 'kern', '--json')) as OverlayCheckView;
+    t.match(checked, { healthy: true, segments: [{ mtu: 8950, peers: [{ peer: h1.address }] }] });
   });
 
   await t.test('TCP goes on when it shrinks under it, in both directions', async (t) => {
