@@ -5,7 +5,7 @@ import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './chec
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { segmentsOf } from './segments.ts';
-import { placeOf, remotePlan, termsOf } from './sharing.ts';
+import { ownOptions, placeOf, remotePlan, termsOf } from './sharing.ts';
 
 export const overlay: Driver = {
   name: 'cnm-overlay',
@@ -26,5 +26,5 @@ export const overlay: Driver = {
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
-  sharing: { terms: termsOf, place: placeOf, remote: remotePlan },
+  sharing: { terms: termsOf, ownOptions, place: placeOf, remote: remotePlan },
 };
