@@ -15,8 +15,8 @@ import type { Ipam } from '../ipam/ipam.ts';
 import { SPACE } from '../ipam/options.ts';
 
 export interface HereParts {
-  readonly cnm: Cnm;
-  readonly ipam: Ipam;
+  readonly cnm: Pick<Cnm, 'drivers' | 'networks' | 'network' | 'endpoints'>;
+  readonly ipam: Pick<Ipam, 'globalSpace' | 'cluster'>;
   readonly engine: EngineDoor;
   readonly standalone: StandaloneDoor;
 }
