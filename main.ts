@@ -141,7 +141,8 @@ async function assemble(
   const encryption = () => keys?.current();
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
-  const id = await hostId(store);
+  // Written down when it is first asked for; a state without any records is to be known as one.
+  const id = membership === undefined ? '' : await hostId(store);
   const control =
     membership &&
     openControl({
