@@ -171,9 +171,12 @@ export class Observatory {
     return sandboxView(sandbox, members, picture);
   }
 
-  /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
-  async findNetwork(ref: string): Promise<NetworkRecord> {
-    return this.#resolveNetwork(ref, await this.names());
+  /**
+   * @param patience milliseconds, for an Engine to say what its networks are called
+   * @throws CnmError `network-unknown`, or `request-invalid` when several match.
+   */
+  async findNetwork(ref: string, patience?: number): Promise<NetworkRecord> {
+    return this.#resolveNetwork(ref, await this.names(patience));
   }
 
   /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
@@ -252,8 +255,8 @@ export class Observatory {
   }
 
   /** All that has a name; what the Engine knows, if it answers soon. */
-  async names(): Promise<Names> {
-    const engine = await this.#engineNetworks();
+  async names(patience = ENGINE_PATIENCE_MS): Promise<Names> {
+    const engine = await this.#engineNetworks(patience);
     return {
       networks: new Map(this.#cnm.networks().map((network) => [network.id, network])),
       sandboxes: new Map(this.#cnm.sandboxes().map((sandbox) => [sandbox.id, sandbox])),
@@ -263,13 +266,13 @@ export class Observatory {
   }
 
   /** Asked only when there is something of Docker's to name. Never an error. */
-  async #engineNetworks(): Promise<readonly EngineNetwork[]> {
+  async #engineNetworks(patience: number): Promise<readonly EngineNetwork[]> {
     const { engine } = this.#options;
     const known = this.#cnm.networks().some(({ origin }) => origin === 'docker');
     const given = this.#options.ipam.pools().some(({ owner }) => owner === undefined);
     if (engine === undefined || (!known && !given)) return [];
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, ENGINE_PATIENCE_MS, undefined);
+    const timer = setTimeout(resolve, patience, undefined);
     try {
       return (await Promise.race([engine.networks(), late])) ?? [];
     } catch {

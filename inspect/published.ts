@@ -26,8 +26,11 @@ export interface PublishedService {
 
 export interface PublishedRouteParts {
   readonly published: PublishedService | undefined;
-  readonly findNetwork: (ref: string) => Promise<NetworkRecord>;
+  readonly findNetwork: (ref: string, patience?: number) => Promise<NetworkRecord>;
 }
+
+/** Milliseconds: what is to be published is worth waiting for its name. */
+const NAME_PATIENCE = 10_000;
 
 export function publishedRoutes({ published, findNetwork }: PublishedRouteParts): express.Router {
   return express
@@ -37,8 +40,9 @@ export function publishedRoutes({ published, findNetwork }: PublishedRouteParts)
     })
     .post('/networks/:ref/publish', async (request, response) => {
       const wait = decodeWait(request.body);
-      const network = await findNetwork(request.params.ref);
-      response.json(viewOf(await inCluster(published).publish(network, wait)));
+      const service = inCluster(published);
+      const network = await findNetwork(request.params.ref, NAME_PATIENCE);
+      response.json(viewOf(await service.publish(network, wait)));
     })
     .post('/published/:name/withdraw', async (request, response) => {
       const wait = decodeWait(request.body);
