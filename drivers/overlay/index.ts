@@ -7,7 +7,8 @@ import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { publishing } from './publishing.ts';
 import { segmentsOf } from './segments.ts';
-import { placeOf, remotePlan, termsOf } from './sharing.ts';
+import { ownOptions, placeOf, remotePlan, termsOf } from './sharing.ts';
+import { mtuNow } from './underlay.ts';
 
 export const overlay: Driver = {
   name: 'cnm-overlay',
@@ -24,10 +25,11 @@ export const overlay: Driver = {
   },
   presence: presencePlan,
   follow: followNodes,
+  mtu: mtuNow,
   allocate: allocateOptions,
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
   publishing,
-  sharing: { terms: termsOf, place: placeOf, remote: remotePlan },
+  sharing: { terms: termsOf, ownOptions, place: placeOf, remote: remotePlan },
 };
