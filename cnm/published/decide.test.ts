@@ -30,7 +30,7 @@ const UBER: NetworkDescription = {
 };
 const on: PublishedNetwork = { ...UBER, state: 'published', by: 'h1' };
 const off: PublishedNetwork = { ...on, state: 'withdrawn' };
-const able: Ability = { drivers: ['cnm-bridge', 'cnm-overlay'], withoutIpv4: true };
+const able: Ability = { drivers: ['cnm-overlay'], withoutIpv4: true };
 const here = (more: Partial<Here> = {}, network: Partial<NetworkDescription> = {}): Here => ({
   ...{ id: 'aa', made: false, used: [] },
   ...more,
@@ -86,8 +86,8 @@ t.test('what a host does', (t) => {
     ],
     [
       'no such driver',
-      decide(on, undefined, { ...able, drivers: ['cnm-bridge'] }),
-      { outcome: 'refused', message: 'cnmd does not serve cnm-overlay here, but cnm-bridge' },
+      decide(on, undefined, { ...able, drivers: [] }),
+      { outcome: 'refused', message: 'cnmd does not serve cnm-overlay here' },
     ],
     [
       'an Engine that would add IPv4',

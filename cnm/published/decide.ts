@@ -14,7 +14,7 @@ export interface Here {
 
 /** What a host can do. */
 export interface Ability {
-  /** Names of the network drivers that its daemon serves. */
+  /** Names of the network drivers that its daemon serves, and whose networks several hosts can have. */
   readonly drivers: readonly string[];
   /** False: its Engine makes every network with IPv4, whatever it is told (before 28). */
   readonly withoutIpv4: boolean;
@@ -61,7 +61,7 @@ function refused(message: string): Decision {
 function obstacleTo({ driver, ipv4, owner }: NetworkDescription, ability: Ability): string | undefined {
   const name = untagged(driver);
   if (!ability.drivers.includes(name))
-    return `cnmd does not serve ${name} here, but ${ability.drivers.join(', ')}`;
+    return `cnmd does not serve ${name} here${ability.drivers.length > 0 ? `, but ${ability.drivers.join(', ')}` : ''}`;
   if (owner === 'docker' && !ipv4 && !ability.withoutIpv4)
     return 'the Docker Engine here cannot make a network without IPv4: 28 and newer can';
   return undefined;
