@@ -146,8 +146,9 @@ async function assemble(
   const control =
     membership &&
     openControl({
-      ...{ store: membership.store, log, kernel, cnm: () => cnm, ipam: () => ipam },
+      ...{ store: membership.store, records: store, log, kernel, cnm: () => cnm, ipam: () => ipam },
       host: { id, name: membership.name, boot: membership.boot },
+      pace: { ttl: configuration.clusterLease },
     });
   if (control !== undefined) held.push(() => control.close());
   const cnm = createCnm({
@@ -175,7 +176,10 @@ async function assemble(
   });
   held.push(() => dns.close());
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
-  const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);
+  const overlay = overlayService({
+    ...{ cnm, kernel, log, keys },
+    checks: createOverlayCheck({ cnm, kernel, log, host: settings }),
+  });
   held.push(() => overlay.close());
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
   held.push(() => dhcp.close());

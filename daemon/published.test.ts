@@ -9,6 +9,7 @@ import { type EngineDoor, EngineRefusal, EngineSilence } from '../cnm/published/
 import { type NetworkDescription, PUBLISHED_LABEL } from '../cnm/published/record.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { type FakeClient, FakeCluster } from '../store/cluster-fake.ts';
+import { memoryStore } from '../store/memory.ts';
 import { PublishedNetworks } from './published.ts';
 
 const described = (name: string, subnet = '10.1.0.0/24'): NetworkDescription => ({
@@ -83,7 +84,7 @@ class Host {
   #start(): [ClusterPlane, PublishedNetworks] {
     const host = { id: `id-${this.name}`, name: this.name, boot: this.name };
     const plane = clusterPlane({
-      ...{ store: this.client, host, log: silent },
+      ...{ store: this.client, records: memoryStore(), host, log: silent },
       ...{ shared: () => [], own: () => [], isThere: () => Promise.resolve(false) },
       pace: { ttl: 10, retry: 1 },
     });

@@ -122,7 +122,7 @@ export interface EndpointView extends EndpointSummary {
   readonly ports: readonly PortView[];
   /** The link inside the namespace; absent when it is not joined, not there, or not visible. */
   readonly inside?: LinkView;
-  /** Why `inside` is absent although the endpoint is joined. */
+  /** Why `inside` is absent although the endpoint is joined; or what is wrong with it. */
   readonly insideNote?: string;
   readonly routes: readonly RouteView[];
   /** The end that stays outside: in the daemon's namespace, or in the network's own. */

@@ -6,6 +6,7 @@ import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { segmentsOf } from './segments.ts';
 import { ownOptions, placeOf, remotePlan, termsOf } from './sharing.ts';
+import { mtuNow } from './underlay.ts';
 
 export const overlay: Driver = {
   name: 'cnm-overlay',
@@ -22,6 +23,7 @@ export const overlay: Driver = {
   },
   presence: presencePlan,
   follow: followNodes,
+  mtu: mtuNow,
   allocate: allocateOptions,
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
