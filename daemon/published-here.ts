@@ -99,6 +99,7 @@ export class PublishedHere {
     const options = { ...network.ipam.options, ...(isGlobal === true && { [SPACE]: globalSpace }) };
     return {
       ...network,
+      ...(record !== undefined && { kind: record.driver }),
       ...(identity !== undefined && { identity }),
       ipam: { ...network.ipam, options },
     };

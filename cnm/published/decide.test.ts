@@ -16,6 +16,7 @@ const UBER: NetworkDescription = {
   owner: 'docker',
   identity: '10.0.0.0/24',
   driver: 'cnm-overlay',
+  kind: 'cnm-overlay',
   internal: false,
   attachable: true,
   ipv4: true,
@@ -48,7 +49,7 @@ t.test('what a host does', (t) => {
     ['there by somebody else', decide(on, here(), able), { outcome: 'exists' }],
     [
       "under a managed plugin's name",
-      decide(on, here({}, { driver: 'cnm-overlay:latest' }), able),
+      decide(on, here({}, { driver: 'uber:latest' }), able),
       { outcome: 'exists' },
     ],
     [
@@ -67,7 +68,7 @@ t.test('what a host does', (t) => {
     ],
     [
       'of another driver',
-      decide(on, here({}, { driver: 'bridge', identity: undefined, options: {} }), able),
+      decide(on, here({}, { driver: 'bridge', kind: undefined, identity: undefined, options: {} }), able),
       {
         outcome: 'refused',
         message:
