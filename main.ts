@@ -139,8 +139,9 @@ async function assemble(
   const control =
     membership &&
     openControl({
-      ...{ store: membership.store, log, kernel, cnm: () => cnm, ipam: () => ipam },
+      ...{ store: membership.store, records: store, log, kernel, cnm: () => cnm, ipam: () => ipam },
       host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+      pace: { ttl: configuration.clusterLease },
     });
   if (control !== undefined) held.push(() => control.close());
   const cnm = createCnm({

@@ -23,6 +23,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     dnsServeStale: 0,
     overlayRekey: 43_200_000,
     dnsListen: [],
+    clusterLease: 15,
     scope: 'local',
     logLevel: 'info',
     logFormat: 'text',
@@ -46,6 +47,9 @@ t.test('where the host may ask for names', (t) => {
     overlayKeys: '/etc/cnm/keys',
     overlayRekey: 3_600_000,
   });
+  t.equal(run([]).clusterLease, 15);
+  t.equal(run(['--cluster-lease', '3']).clusterLease, 3);
+  t.throws(() => run(['--cluster-lease', '2']), /--cluster-lease: '2' must be .* from 3 to/);
   t.throws(
     () => run(['--overlay-rekey', '9']),
     /--overlay-rekey: '9' must be a whole number of seconds from 10 to/,

@@ -44,6 +44,8 @@ export interface Configuration {
   readonly cluster?: readonly string[];
   /** How those are reached; absent: in the clear. */
   readonly clusterTls?: ClusterTls;
+  /** Seconds after which this host, when nothing is heard of it, counts as away there. */
+  readonly clusterLease: number;
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
   /** With the secrets of encrypted networks; absent: there can be none. */
@@ -120,6 +122,12 @@ const CLUSTER: readonly Setting[] = [
     help: 'certificate (PEM) that this host shows to etcd, with --cluster-key',
   },
   { flag: 'cluster-key', value: 'PATH', default: '', help: 'its key (PEM), readable for root alone' },
+  {
+    flag: 'cluster-lease',
+    value: 'SECONDS',
+    default: '15',
+    help: 'after so long without a word from this host the others take it for away, and forget it when its machine does not answer either',
+  },
 ];
 
 const settings = (available: readonly string[]): readonly Setting[] => [
@@ -275,6 +283,7 @@ export function parseConfiguration(
       dnsListen: dnsAddresses(value('dns-listen')),
       ...(cluster !== undefined && { cluster }),
       ...(clusterTls !== undefined && { clusterTls }),
+      clusterLease: seconds(value('cluster-lease'), LEASE_LEAST_S),
       ...(advertise !== undefined && { advertise }),
       ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
       overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,
@@ -383,6 +392,9 @@ const REST_MAX_S = 7 * 24 * 3600;
 
 /** Keys of two periods ahead must be everywhere, whatever clocks say. */
 const REKEY_LEAST_S = 10;
+
+/** etcd gives none shorter than one and a half of its election timeout, by default; and a daemon on a busy machine may be late. */
+const LEASE_LEAST_S = 3;
 
 function seconds({ from, text }: Value, least = 0): number {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : -1;

@@ -8,11 +8,13 @@ import { Queues } from '../queue.ts';
 import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
 import { Membership } from './membership.ts';
 import { Networks, type OwnNetwork } from './networks.ts';
-import type { DoubtPace } from './others.ts';
+import type { DoubtPace, OthersParts } from './others.ts';
 import { ClusterSession } from './session.ts';
 
 export interface ClusterPlaneOptions {
   readonly store: ClusterStore;
+  /** As OthersParts.records. */
+  readonly records: OthersParts['records'];
   /** `id`: of this host's records, kept with them; `name` for people; `boot`: another one at every boot of the machine. */
   readonly host: { readonly id: string; readonly name: string; readonly boot: string };
   /** As NetworksParts.shared. */
@@ -106,9 +108,9 @@ class Plane implements ClusterPlane {
   }
 
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session {
-    const { store, host, log, isThere } = this.#options;
+    const { store, records, host, log, isThere } = this.#options;
     const session = new ClusterSession({
-      ...{ store, me: host, agreement, place, log, isThere },
+      ...{ store, records, me: host, agreement, place, log, isThere },
       ...{ retry: this.#pace.retry, pace: this.#pace },
       lease: () => (this.#membership.entered ? this.#membership.lease : undefined),
       onGeneration: (heard) => {

@@ -30,14 +30,20 @@ async function captured(
     await until(`tcpdump on ${name}`, 20_000, () => running.stderr.includes('listening on') || undefined);
   await act();
   await Promise.all(captures.map(({ running }) => running.kill('SIGINT')));
-  const asked = fields.flatMap((field) => ['-e', field]);
-  const read = captures.map(async ({ name, file }) => {
-    const text = await run(['tshark', '-r', file, '-T', 'fields', '-E', 'separator=/s', ...asked]);
-    await run(['rm', file]);
-    const lines = text.split('\n').map((line) => line.replaceAll(/ +/g, ' ').trim());
-    return [name, lines.filter((line) => line !== '')] as const;
-  });
-  return new Map(await Promise.all(read));
+  // In one file, where each is an interface: one tshark reads them all.
+  const files = captures.map(({ file }) => file);
+  const all = `${files[0] ?? ''}.all`;
+  await run(['mergecap', '-w', all, ...files]);
+  const asked = ['frame.interface_id', ...fields].flatMap((field) => ['-e', field]);
+  const text = await run(['tshark', '-r', all, '-T', 'fields', '-E', 'separator=/s', ...asked]);
+  await run(['rm', all, ...files]);
+  const lines = text.split('\n').map((line) => /^(\d+) +(.*)$/.exec(line.replaceAll(/ +/g, ' ').trim()));
+  return new Map(
+    captures.map(({ name }, id) => [
+      name,
+      lines.flatMap((line) => (line?.[1] === `${id}` ? [line[2] ?? ''] : [])),
+    ]),
+  );
 }
 
 async function networkNetns(h: DockerHost, network: string): Promise<string> {
