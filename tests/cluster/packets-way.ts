@@ -33,7 +33,7 @@ async function captured(
   // In one file, where each is an interface: one tshark reads them all.
   const files = captures.map(({ file }) => file);
   const all = `${files[0] ?? ''}.all`;
-  await run(['mergecap', '-w', all, ...files]);
+  await run(['mergecap', '-I', 'none', '-w', all, ...files]);
   const asked = ['frame.interface_id', ...fields].flatMap((field) => ['-e', field]);
   const text = await run(['tshark', '-r', all, '-T', 'fields', '-E', 'separator=/s', ...asked]);
   await run(['rm', all, ...files]);
