@@ -21,8 +21,8 @@ export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
   readonly vnis: readonly number[];
   /**
-   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none: the cluster's records
-   * say where endpoints are.
+   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none. With an agreement the
+   * cluster's records say where endpoints are, in a swarm too.
    */
   readonly peers: readonly Ip[] | typeof SWARM;
   /** UDP, of all its hosts. */
@@ -71,14 +71,15 @@ const DOCKERS_OWN = new Set([
 export function parseOptions(network: Pick<NetworkSpec, 'options' | 'agreement'>): OverlayOptions {
   const { agreement } = network;
   const { given, ...options } = givenOptions(network.options);
-  if (given.peers !== undefined || agreement === undefined)
+  if (agreement === undefined)
     return {
       ...options,
       peers: needed(given.peers, NEEDED.peers),
       vnis: needed(given.vnis, NEEDED.vni),
       ranges: needed(given.ranges, NEEDED.ranges),
     };
-  return { ...options, vnis: agreement.numbers, peers: [], ranges: given.ranges ?? 'any' };
+  const peers = given.peers === SWARM ? SWARM : [];
+  return { ...options, vnis: agreement.numbers, peers, ranges: given.ranges ?? 'any' };
 }
 
 /** What the user wrote, before it is known what the network's hosts have agreed on. */

@@ -65,6 +65,7 @@ function segmentSteps(
   // Where the hosts tell each other of endpoints, nothing that a packet says is believed.
   const learning = network.agreement === undefined;
   const bound = learning ? {} : { learning };
+  const copies = copiesTo(network, remotes);
   const gateways = subnets.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
   return [
     {
@@ -103,11 +104,11 @@ function segmentSteps(
             vni,
             local,
             port: options.port,
-            peers: remotes,
+            peers: copies,
             ...bound,
           },
         ]
-      : replication(netns, tunnel, remotes)),
+      : replication(netns, tunnel, copies)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];
@@ -117,7 +118,8 @@ function segmentSteps(
  * What a presence becomes when the swarm's nodes are others: each host that is gone gets no more copies, each that has come gets them. All else
  * stays as it was planned, for endpoints stand on it.
  */
-export function followNodes({ presence = [], options }: NetworkWithPresence, host: HostSettings): Plan {
+export function followNodes(network: NetworkWithPresence, host: HostSettings): Plan {
+  const { presence = [], options } = network;
   if (options[OPTION.peers] !== SWARM) return presence;
   const tunnels = new Map(
     presence.flatMap((step) =>
@@ -129,6 +131,7 @@ export function followNodes({ presence = [], options }: NetworkWithPresence, hos
     ...presence.flatMap((step) => (step.do === 'vtep.run' ? [step.local] : [])),
   ];
   const keys = host.encryption;
+  const copies = (local: Ip) => copiesTo(network, otherNodes(host, local));
   return presence.flatMap((step): Plan => {
     if (step.do === 'fdb.add') return [];
     if (keys !== undefined && own !== undefined) {
@@ -136,13 +139,16 @@ export function followNodes({ presence = [], options }: NetworkWithPresence, hos
       if (step.do === 'encrypted.guard')
         return encryptionSteps({ ...step, local: own, remotes: otherNodes(host, own) }, keys);
     }
-    if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
+    if (step.do === 'vtep.run') return [{ ...step, peers: copies(step.local) }];
     if (step.do !== 'link.up') return [step];
     const local = tunnels.get(step.link);
-    return local === undefined
-      ? [step]
-      : [...replication(step.netns, step.link, otherNodes(host, local)), step];
+    return local === undefined ? [step] : [...replication(step.netns, step.link, copies(local)), step];
   });
+}
+
+/** With an agreement a host gets copies when its record says that it is on the network. */
+function copiesTo({ agreement }: NetworkSpec, remotes: readonly Ip[]): readonly Ip[] {
+  return agreement === undefined ? remotes : [];
 }
 
 /** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
