@@ -61,7 +61,9 @@ export async function start({
  * wrong one, or that of the other form.
  */
 function isComplete(store: Store): boolean {
-  return !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').some(([key]) => key !== HOST);
+  return (
+    !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').some(([key]) => key !== HOST)
+  );
 }
 
 async function tellOfOrphans(cnm: Cnm, log: Log): Promise<void> {
