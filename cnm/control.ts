@@ -113,6 +113,8 @@ export interface Session {
 export interface Sharing {
   /** Undefined: its hosts need no records. @throws CnmError `option-invalid` or `address-invalid`. */
   terms(network: NetworkSpec): Terms | undefined;
+  /** Names of options that were given for this host alone: another host cannot have the network with them. */
+  ownOptions(network: Pick<NetworkSpec, 'options'>): readonly string[];
   /** From what was planned for this host (`Driver.presence`). */
   place(network: NetworkWithPresence): Place;
   /**

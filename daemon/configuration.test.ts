@@ -21,6 +21,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     addressRest: 60_000,
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
+    defaultSpace: 'cnm-local',
     overlayRekey: 43_200_000,
     dnsListen: [],
     clusterLease: 15,
@@ -77,6 +78,8 @@ t.test('a cluster: members with their ports, and where this host is', (t) => {
   t.strictSame(given.cluster, ['10.0.0.1:2379', 'etcd-2.example:23790', '[fd00::1]:2379']);
   t.equal(given.advertise, '192.0.2.10');
   t.strictSame(run([], { CNM_CLUSTER: 'etcd://h' }).cluster, ['h:2379']);
+  t.equal(given.defaultSpace, 'cnm-local');
+  t.equal(run(['--default-space', 'cnm-global'], {}).defaultSpace, 'cnm-global');
   t.equal(run([], { DRIVER: 'bridge', ADVERTISE: '2001:DB8::1' }).advertise, '2001:db8::1');
   t.end();
 });
@@ -121,6 +124,11 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
     [['--cluster', 'http://h:2379'], {}, /^--cluster: 'http:\/\/h:2379' is no etcd; it must be as etcd:/],
+    [
+      ['--default-space', 'global'],
+      {},
+      /^--default-space: 'global' is unknown; it must be one of cnm-local, cnm-global/,
+    ],
     [['--cluster', 'etcdx://h'], {}, /^--cluster: 'etcdx:\/\/h' is no etcd/],
     [['--cluster', 'etcd://h', '--cluster-ca', '/ca'], {}, /^--cluster-ca: it is for --cluster etcds:/],
     [['--cluster-key', '/k'], {}, /^--cluster-key: it is for --cluster etcds:/],

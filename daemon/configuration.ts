@@ -46,6 +46,8 @@ export interface Configuration {
   readonly clusterTls?: ClusterTls;
   /** Seconds after which this host, when nothing is heard of it, counts as away there. */
   readonly clusterLease: number;
+  /** Of networks that say nothing of it. */
+  readonly defaultSpace: (typeof SPACES)[number];
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
   /** With the secrets of encrypted networks; absent: there can be none. */
@@ -102,6 +104,8 @@ const DNS: readonly Setting[] = [
   },
 ];
 
+const SPACES = ['cnm-local', 'cnm-global'] as const;
+
 const CLUSTER: readonly Setting[] = [
   {
     flag: 'cluster',
@@ -120,6 +124,12 @@ const CLUSTER: readonly Setting[] = [
     value: 'PATH',
     default: '',
     help: 'certificate (PEM) that this host shows to etcd, with --cluster-key',
+  },
+  {
+    flag: 'default-space',
+    value: 'SPACE',
+    default: 'cnm-local',
+    help: 'where cnm-ipam takes subnets from for networks that say nothing of it: cnm-local, or cnm-global, which the cluster shares',
   },
   { flag: 'cluster-key', value: 'PATH', default: '', help: 'its key (PEM), readable for root alone' },
   {
@@ -284,6 +294,7 @@ export function parseConfiguration(
       ...(cluster !== undefined && { cluster }),
       ...(clusterTls !== undefined && { clusterTls }),
       clusterLease: seconds(value('cluster-lease'), LEASE_LEAST_S),
+      defaultSpace: oneOf(value('default-space'), SPACES),
       ...(advertise !== undefined && { advertise }),
       ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
       overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,

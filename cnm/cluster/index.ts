@@ -1,7 +1,7 @@
 /** The control plane through a cluster store: hosts as leases, networks and endpoints as records that all hosts watch. */
 import type { Ip } from '../../address/ip.ts';
 import type { Prefix } from '../../address/prefix.ts';
-import type { ClusterStore } from '../../store/cluster.ts';
+import type { ClusterLease, ClusterStore } from '../../store/cluster.ts';
 import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
 import type { Log } from '../log.ts';
 import { Queues } from '../queue.ts';
@@ -40,6 +40,8 @@ export const CLUSTER = 'cluster';
 export interface ClusterPlane extends ControlPlane {
   /** Why this host is not in the cluster; empty when it is. */
   readonly trouble: string;
+  /** With which what this host says of itself is to go; undefined while it is not in the cluster. */
+  readonly lease: ClusterLease | undefined;
   start(): void;
 }
 
@@ -87,6 +89,10 @@ class Plane implements ClusterPlane {
     return this.#membership.trouble;
   }
 
+  get lease(): ClusterLease | undefined {
+    return this.#membership.entered ? this.#membership.lease : undefined;
+  }
+
   agree(terms: Terms, how: 'join' | 'look'): Promise<Agreement> {
     const id = networkId(terms.name);
     return this.#queues.run(id, async () => {
@@ -112,7 +118,7 @@ class Plane implements ClusterPlane {
     const session = new ClusterSession({
       ...{ store, records, me: host, agreement, place, log, isThere },
       ...{ retry: this.#pace.retry, pace: this.#pace },
-      lease: () => (this.#membership.entered ? this.#membership.lease : undefined),
+      lease: () => this.lease,
       onGeneration: (heard) => {
         this.#generation = Math.max(this.#generation, heard);
       },
