@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
-import { forwardAccept, isAccept, shortId } from './fake-accept.ts';
+import { forwardAccept, isAccept, shortId, translate } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
@@ -115,6 +115,8 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'xfrm.policy.add':
     case 'encrypted.guard':
       return ipsecStep(state.ipsec, step);
+    case 'uplink.translate':
+      return translate(netnsAt(state, step.netns), step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -172,6 +174,9 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'xfrm.policy.add':
     case 'encrypted.guard':
       undoIpsecStep(state.ipsec, step);
+      return;
+    case 'uplink.translate':
+      delete state.netns.get(step.netns)?.translation;
       return;
     case 'conntrack.forget':
     case 'link.mtu':

@@ -15,6 +15,7 @@ import {
 import { isVni, VNI_LIMIT, VXLAN_PORT } from './vxlan.ts';
 
 const VTEPS = ['kernel', 'userspace'] as const;
+const EGRESSES = ['docker', 'gateway'] as const;
 
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
@@ -36,6 +37,8 @@ export interface OverlayOptions {
   /** Who puts frames into datagrams: Linux's own VXLAN device, or a thread of the daemon. */
   readonly vtep: (typeof VTEPS)[number];
   readonly encrypted: boolean;
+  /** The containers' way out: Docker's bridge for that, where there is Docker; or the router of each subnet on their host. */
+  readonly egress: (typeof EGRESSES)[number];
 }
 
 /** Of `peers`: the nodes of the swarm. */
@@ -53,6 +56,7 @@ export const OPTION = {
   ifacePrefix: 'com.docker.network.container_iface_prefix',
   vtep: 'vtep',
   encrypted: 'encrypted',
+  egress: 'egress',
 } as const;
 
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
@@ -120,6 +124,7 @@ export function givenOptions(options: Readonly<Record<string, string>>): GivenOp
     // Docker's: that it is there at all means yes, whatever its value.
     encrypted: of('encrypted') !== undefined,
     vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
+    egress: choiceValue(OPTION.egress, of('egress'), EGRESSES, 'docker'),
   };
 }
 

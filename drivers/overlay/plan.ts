@@ -13,6 +13,7 @@ import type {
 } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
+import { gatewaysOf, uplinkRules, uplinkSteps } from './egress.ts';
 import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
@@ -35,15 +36,17 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
     ...(keys === undefined
       ? []
       : segments.flatMap(({ vni }) => encryptionSteps({ vni, port, ...underlay }, keys))),
+    ...uplinkRules(network, options, segments),
     { do: 'netns.add', path: netns },
-    ...forwarding(network, netns, segments),
+    ...forwarding(network, netns, options.egress === 'gateway' || segments.length > 1),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),
+    ...uplinkSteps(network, options, segments, facts.host, { netns, mtu: underlay.mtu }),
   ];
 }
 
-/** Between the segments, in the namespace alone: the host's own switch is not touched. */
-function forwarding(network: NetworkSpec, netns: NetnsPath, segments: readonly Segment[]): readonly Step[] {
-  if (segments.length < 2) return [];
+/** Between the segments, or to the uplink, in the namespace alone. */
+function forwarding(network: NetworkSpec, netns: NetnsPath, routes: boolean): readonly Step[] {
+  if (!routes) return [];
   const on = (key: string): Step => ({ do: 'sysctl.set', netns, key, value: '1', keep: true });
   return [
     ...(network.ipv4.length > 0 ? [on('net.ipv4.ip_forward')] : []),
@@ -218,8 +221,8 @@ function presenceOf(
 }
 
 /**
- * No default gateway: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The other
- * segments are reached by the own one's gateway.
+ * No default gateway but with an uplink: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The
+ * other segments are reached by the own one's gateway.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
   const options = parseOptions(network);
@@ -228,6 +231,7 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
   return {
     srcName: vethNamesOf(endpoint.id).container,
     dstPrefix: options.ifacePrefix,
+    ...gatewaysOf(options, own, endpoint),
     routes: segments.filter((segment) => segment !== own).flatMap((other) => routesTo(other, own, endpoint)),
     disableGatewayService: network.internal,
   };

@@ -116,7 +116,7 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
     index: view.newIndex(step.netns),
     ...(step.mac !== undefined && { mac: step.mac }),
   };
-  const made = put(view, step, link);
+  const made = put(view, step, link, step.netns);
   // The MTU by a change of its own: only br_change_mtu() makes the bridge keep it when ports come and go.
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
   return [
@@ -165,7 +165,7 @@ function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view:
   };
   const peer = { name, index: view.newIndex(there), ...mtu, ...(mac !== undefined && { mac }) };
   const inner = put(view, step, peer, there);
-  const outer = put(view, step, link);
+  const outer = put(view, step, link, step.netns);
   return [
     {
       via: 'rtnetlink',
@@ -207,7 +207,7 @@ function put(
   view: View,
   step: LinkAdd,
   { name, index, mac, mtu }: NewLink,
-  netns: NetnsPath | undefined = step.netns,
+  netns: NetnsPath | undefined,
 ): KernelLink {
   const link: KernelLink = {
     name,

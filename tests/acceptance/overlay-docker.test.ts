@@ -13,6 +13,7 @@ import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { openLab, WORLD } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
 import { attached } from './observe.ts';
+import { egress } from './overlay-egress.ts';
 
 /** What Docker has forgotten must be 15 s old, and missing twice, 6 s apart. */
 const RECLAIM_LIMIT = 90_000;
@@ -60,6 +61,9 @@ t.test('an overlay network between Engines', async (t) => {
   t.test('7 uber-net on every Engine, O01 every pair by address', (t) => uberNet(t, world));
   t.test('with tunnels in user space, and the kernel’s on the third host', (t) => inUserSpace(t, world));
   t.test('O01 --internal: no way out, and no default route', (t) => internal(t, world));
+  t.test('O02 egress=gateway: a way out and ports without docker_gwbridge', (t) =>
+    egress(t, { ...world, lab }),
+  );
   t.test('a network that cannot be is refused by docker with our own sentence', (t) => refused(t, world));
 });
 
