@@ -516,34 +516,9 @@ export interface DnsQueryRequest {
   readonly from?: string | undefined;
 }
 
-/** What a network's driver finds when it tests the ways to the other hosts. */
-export interface OverlayCheckView {
-  readonly network: string;
-  /** No errors and no warnings. */
-  readonly healthy: boolean;
-  /** Of this host alone. */
-  readonly findings: readonly CheckFinding[];
-  readonly segments: readonly {
-    readonly vni: number;
-    readonly port: number;
-    readonly local: string;
-    readonly mtu: number;
-    readonly peers: readonly {
-      readonly peer: string;
-      /** Milliseconds. */
-      readonly clockAhead?: number;
-      readonly findings: readonly CheckFinding[];
-    }[];
-  }[];
-}
-
-export interface CheckFinding {
-  /** As in drivers/overlay/README.md. */
-  readonly code: string;
-  readonly severity: 'error' | 'warning' | 'note';
-  readonly what: string;
-  readonly todo: string;
-}
+/** What the test of the ways to the other hosts finds. */
+export type { CheckReport as OverlayCheckView } from '../drivers/overlay/check/report.ts';
+export type { Finding as CheckFinding } from '../drivers/overlay/check/findings.ts';
 
 /** What encrypted overlay networks send with since keys were rotated. */
 export interface RotationView {

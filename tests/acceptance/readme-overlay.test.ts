@@ -114,6 +114,20 @@ t.test('the README of cnm-overlay', async (t) => {
     t.match(await h1.inContainer('c1', 'ip', 'link', 'show', 'eth0'), 'mtu 1450');
   });
 
+  await t.test('8 the way of a packet is seen on each link', (t) => {
+    const [, vni = '?'] = /vni (\d+)/.exec(said('h1# cnm network inspect big-net')) ?? [];
+    const [, b2 = '?'] = /(10\.5\.0\.\d+) dev br0 lladdr \S+ PERMANENT/.exec(said('h1# nsenter --net')) ?? [];
+    const inside = new RegExp(`> ${b2.replaceAll('.', '\\.')}: ICMP echo request`);
+    const links = outputs.filter((one) => /tcpdump -nei/.test(one));
+    t.equal(links.length, 6, 'each link');
+    for (const one of links) {
+      t.match(one, inside);
+      if (one.includes('udp port'))
+        t.match(one, new RegExp(`198\\.51\\.100\\.11\\.4789: VXLAN, flags \\[I\\][^]*vni ${vni}`));
+    }
+    t.end();
+  });
+
   await t.test('the table for debugging answers its questions', (t) => debug(t, h1));
 
   await t.test('the last example takes all away', async (t) => {
