@@ -144,6 +144,8 @@ export interface PortView {
   /** The container's address and port. */
   readonly ip: Ip;
   readonly port: number;
+  /** By which address the host knows the container, where that is another. */
+  readonly via?: Ip;
   /** Where it is published on the host; empty on a routed network, where the container's own address and port is the published one. */
   readonly hosts: readonly { readonly ip: Ip; readonly port: number }[];
 }
@@ -197,6 +199,19 @@ export interface PresenceView {
   /** False when the namespace file is not a namespace (any more). */
   readonly exists: boolean;
   readonly segments: readonly SegmentView[];
+  /** The way out of its own; absent: it has none. */
+  readonly uplink?: UplinkView;
+}
+
+/** A pair between the network's namespace and the host's. */
+export interface UplinkView {
+  readonly name: string;
+  readonly link?: LinkView;
+  /** The end on the host. */
+  readonly hostName: string;
+  readonly hostLink?: LinkView;
+  /** The network's subnets, and what the host knows them by. */
+  readonly pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[];
 }
 
 /** One layer 2 of the network: a bridge, and the tunnels to the other hosts. */

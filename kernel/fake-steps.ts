@@ -2,11 +2,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
-import { forwardAccept, isAccept, shortId } from './fake-accept.ts';
+import { adjust, linkMtu } from './fake-adjust.ts';
+import { forwardAccept, isAccept, shortId, translate } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
-  checkMtu,
   emptyNetns,
   enslave,
   fakeNetns,
@@ -36,7 +36,6 @@ import type {
   LinkAdd,
   LinkMaster,
   LinkMove,
-  LinkMtu,
   Mark,
   NetnsAdd,
   NetnsPath,
@@ -115,6 +114,8 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'xfrm.policy.add':
     case 'encrypted.guard':
       return ipsecStep(state.ipsec, step);
+    case 'uplink.translate':
+      return translate(netnsAt(state, step.netns), step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -173,6 +174,9 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'encrypted.guard':
       undoIpsecStep(state.ipsec, step);
       return;
+    case 'uplink.translate':
+      delete state.netns.get(step.netns)?.translation;
+      return;
     case 'conntrack.forget':
     case 'link.mtu':
     case 'neigh.announce':
@@ -227,7 +231,14 @@ function sameMark(a: Mark | undefined, b: Mark): boolean {
 function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const netns = netnsAt(state, step.netns);
   const present = netns.links.get(step.name);
-  if (present !== undefined) return adjust(present, step);
+  if (present !== undefined) {
+    const others = endsOf(step).filter(({ name }) => name !== step.name);
+    return adjust(
+      step,
+      present,
+      others.flatMap(({ netns: path, name }) => findLink(state, path, name) ?? []),
+    );
+  }
   const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
   const there = peer?.home === true ? state.host : netns;
   const parent = parentFor(netns, step);
@@ -268,28 +279,6 @@ function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
   return [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
 }
 
-/** A link of ours that is there already gets the MTU and MAC that the step asks for. */
-function adjust(link: FakeLink, step: LinkAdd): Undo {
-  const isIt =
-    link.kind === step.link.kind &&
-    isVlanOf(link, step.link) &&
-    (step.link.kind !== 'vxlan' || isDeepStrictEqual(link.vxlan, tunnelOf(step.link)));
-  if (!sameMark(link.mark, step.mark) || !isIt) {
-    throw new KernelError(`link add ${step.name}`, 'EEXIST');
-  }
-  const before = { mtu: link.mtu, mac: link.mac };
-  checkMtu(link.name, step.mtu ?? link.mtu);
-  checkMac(link.name, step.mac);
-  link.mtu = step.mtu ?? link.mtu;
-  if (step.mac !== undefined) link.mac = step.mac;
-  if (link.mtu === before.mtu && link.mac === before.mac) return undefined;
-  return () => {
-    link.mtu = before.mtu;
-    if (before.mac === undefined) delete link.mac;
-    else link.mac = before.mac;
-  };
-}
-
 function undoLinkAdd(state: FakeState, step: LinkAdd): void {
   for (const { netns, name } of endsOf(step)) {
     const link = findLink(state, netns, name);
@@ -312,17 +301,6 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
     else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
-  };
-}
-
-function linkMtu(link: FakeLink, step: LinkMtu): Undo {
-  if (!sameMark(link.mark, step.mark)) throw new KernelError(`link set ${step.link}`, 'EPERM');
-  checkMtu(step.link, step.mtu);
-  const before = link.mtu;
-  if (before === step.mtu) return undefined;
-  link.mtu = step.mtu;
-  return () => {
-    link.mtu = before;
   };
 }
 

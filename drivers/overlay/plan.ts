@@ -13,6 +13,7 @@ import type {
 } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
+import { gatewaysOf, uplinkRules, uplinkSteps } from './egress.ts';
 import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
@@ -35,15 +36,17 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
     ...(keys === undefined
       ? []
       : segments.flatMap(({ vni }) => encryptionSteps({ vni, port, ...underlay }, keys))),
+    ...uplinkRules(network, options, segments),
     { do: 'netns.add', path: netns },
-    ...forwarding(network, netns, segments),
+    ...forwarding(network, netns, options.egress === 'gateway' || segments.length > 1),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),
+    ...uplinkSteps(network, options, segments, facts.host, { netns, mtu: underlay.mtu }),
   ];
 }
 
-/** Between the segments, in the namespace alone: the host's own switch is not touched. */
-function forwarding(network: NetworkSpec, netns: NetnsPath, segments: readonly Segment[]): readonly Step[] {
-  if (segments.length < 2) return [];
+/** Between the segments, or to the uplink, in the namespace alone. */
+function forwarding(network: NetworkSpec, netns: NetnsPath, routes: boolean): readonly Step[] {
+  if (!routes) return [];
   const on = (key: string): Step => ({ do: 'sysctl.set', netns, key, value: '1', keep: true });
   return [
     ...(network.ipv4.length > 0 ? [on('net.ipv4.ip_forward')] : []),
@@ -62,6 +65,7 @@ function segmentSteps(
   // Where the hosts tell each other of endpoints, nothing that a packet says is believed.
   const learning = network.agreement === undefined;
   const bound = learning ? {} : { learning };
+  const copies = copiesTo(network, remotes);
   const gateways = subnets.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
   return [
     {
@@ -100,11 +104,11 @@ function segmentSteps(
             vni,
             local,
             port: options.port,
-            peers: remotes,
+            peers: copies,
             ...bound,
           },
         ]
-      : replication(netns, tunnel, remotes)),
+      : replication(netns, tunnel, copies)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];
@@ -114,7 +118,8 @@ function segmentSteps(
  * What a presence becomes when the swarm's nodes are others: each host that is gone gets no more copies, each that has come gets them. All else
  * stays as it was planned, for endpoints stand on it.
  */
-export function followNodes({ presence = [], options }: NetworkWithPresence, host: HostSettings): Plan {
+export function followNodes(network: NetworkWithPresence, host: HostSettings): Plan {
+  const { presence = [], options } = network;
   if (options[OPTION.peers] !== SWARM) return presence;
   const tunnels = new Map(
     presence.flatMap((step) =>
@@ -126,6 +131,7 @@ export function followNodes({ presence = [], options }: NetworkWithPresence, hos
     ...presence.flatMap((step) => (step.do === 'vtep.run' ? [step.local] : [])),
   ];
   const keys = host.encryption;
+  const copies = (local: Ip) => copiesTo(network, otherNodes(host, local));
   return presence.flatMap((step): Plan => {
     if (step.do === 'fdb.add') return [];
     if (keys !== undefined && own !== undefined) {
@@ -133,13 +139,16 @@ export function followNodes({ presence = [], options }: NetworkWithPresence, hos
       if (step.do === 'encrypted.guard')
         return encryptionSteps({ ...step, local: own, remotes: otherNodes(host, own) }, keys);
     }
-    if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
+    if (step.do === 'vtep.run') return [{ ...step, peers: copies(step.local) }];
     if (step.do !== 'link.up') return [step];
     const local = tunnels.get(step.link);
-    return local === undefined
-      ? [step]
-      : [...replication(step.netns, step.link, otherNodes(host, local)), step];
+    return local === undefined ? [step] : [...replication(step.netns, step.link, copies(local)), step];
   });
+}
+
+/** With an agreement a host gets copies when its record says that it is on the network. */
+function copiesTo({ agreement }: NetworkSpec, remotes: readonly Ip[]): readonly Ip[] {
+  return agreement === undefined ? remotes : [];
 }
 
 /** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
@@ -212,8 +221,8 @@ function presenceOf(
 }
 
 /**
- * No default gateway: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The other
- * segments are reached by the own one's gateway.
+ * No default gateway but with an uplink: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The
+ * other segments are reached by the own one's gateway.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
   const options = parseOptions(network);
@@ -222,6 +231,7 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
   return {
     srcName: vethNamesOf(endpoint.id).container,
     dstPrefix: options.ifacePrefix,
+    ...gatewaysOf(options, own, endpoint),
     routes: segments.filter((segment) => segment !== own).flatMap((other) => routesTo(other, own, endpoint)),
     disableGatewayService: network.internal,
   };

@@ -128,7 +128,9 @@ t.test('pools that overlap are refused, by name of the host that has the other',
   const six = await Promise.all(
     all.map((host) => host.ipam.requestPool({ space: 'cnm-global', v6: true, options: {} })),
   );
-  t.equal(new Set(six.map(({ pool }) => pool.slice(0, 14))).size, 1, 'out of the same /48');
+  // Three groups of digits, of which the first ones may be missing.
+  const parts = six.map(({ pool }) => pool.split(':').slice(0, 3).join(':'));
+  t.equal(new Set(parts).size, 1, 'out of the same /48');
   t.equal(new Set(six.map(({ pool }) => pool)).size, 2);
   for (const host of all) await host.stop();
 });

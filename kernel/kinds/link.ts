@@ -93,8 +93,8 @@ export const linkAdd: Kind<LinkAdd> = {
   },
 
   satisfied(step, facts) {
-    if (endsOf(step).some(({ netns, name }) => isMade(step, netnsFacts(facts, netns)?.links.get(name))))
-      return true;
+    const ends = endsOf(step).map(({ netns, name }) => netnsFacts(facts, netns)?.links.get(name));
+    if (ends.some((end) => isMade(step, end))) return !ends.some((end) => isOtherSize(step, end));
     return step.link.kind === 'macvlan' && wasTaken(step, facts);
   },
 };
@@ -110,13 +110,18 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
   );
 }
 
+/** An end that is here; one that has gone into a container is the container's. */
+function isOtherSize(step: LinkAdd, end: Pick<LinkFact, 'mark' | 'mtu'> | undefined): boolean {
+  return end !== undefined && sameMark(end.mark, step.mark) && (step.mtu ?? end.mtu) !== end.mtu;
+}
+
 function newSingle(step: LinkAdd, view: View): readonly Operation[] {
   const link = {
     name: step.name,
     index: view.newIndex(step.netns),
     ...(step.mac !== undefined && { mac: step.mac }),
   };
-  const made = put(view, step, link);
+  const made = put(view, step, link, step.netns);
   // The MTU by a change of its own: only br_change_mtu() makes the bridge keep it when ports come and go.
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
   return [
@@ -165,7 +170,7 @@ function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view:
   };
   const peer = { name, index: view.newIndex(there), ...mtu, ...(mac !== undefined && { mac }) };
   const inner = put(view, step, peer, there);
-  const outer = put(view, step, link);
+  const outer = put(view, step, link, step.netns);
   return [
     {
       via: 'rtnetlink',
@@ -207,7 +212,7 @@ function put(
   view: View,
   step: LinkAdd,
   { name, index, mac, mtu }: NewLink,
-  netns: NetnsPath | undefined = step.netns,
+  netns: NetnsPath | undefined,
 ): KernelLink {
   const link: KernelLink = {
     name,
@@ -238,11 +243,19 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
   const unfinished = endsOf(step)
     .map(({ netns, name }) => ({ netns, end: view.link(netns, name) }))
     .filter(({ end }) => end?.kind === step.link.kind && end.mark?.network === '');
-  const mtu = step.mtu !== undefined && step.mtu !== present.mtu ? { mtu: step.mtu } : {};
+  const { mtu: size } = step;
+  const others = endsOf(step).flatMap(({ netns, name }) => {
+    const end = name === step.name ? undefined : view.link(netns, name);
+    if (end === undefined || size === undefined || !isOtherSize(step, end)) return [];
+    view.put(netns, { ...end, mtu: size });
+    return [change(netns, end, { mtu: size }, { mtu: end.mtu })];
+  });
+  const mtu = size !== undefined && size !== present.mtu ? { mtu: size } : {};
   const mac = step.mac !== undefined && step.mac !== present.mac ? { mac: step.mac } : {};
   const before = { mtu: present.mtu, ...(present.mac !== undefined && { mac: present.mac }) };
   view.put(step.netns, { ...present, ...mtu, ...mac, mark: step.mark });
   return [
+    ...others,
     ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
     // The peer first: an outer end that has its alias is then complete.
     ...unfinished
