@@ -1,17 +1,24 @@
-/** What becomes of a fake link that is there already: link.add and link.mtu. */
+/** A link of ours on a fake host that is made again: it gets what it has not. */
 import { isDeepStrictEqual } from 'node:util';
-import type { FakeLink } from './fake-host.ts';
 import { checkMac, checkMtu } from './fake-host.ts';
+import type { FakeLink } from './fake-host.ts';
+import type { FakeState, Undo } from './fake-steps.ts';
 import { isVlanOf } from './fake-sub-interface.ts';
 import { tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
 import { sameMark } from './mark.ts';
-import type { LinkAdd, LinkMtu } from './step.ts';
+import type { LinkAdd } from './step.ts';
 
-type Undo = (() => void) | undefined;
+/** A veth's other end, where it was made. */
+export function otherEnd(state: FakeState, { netns, link, mark }: LinkAdd): FakeLink | undefined {
+  if (link.kind !== 'veth') return undefined;
+  const place = netns === undefined || link.peer.home === true ? state.host : state.netns.get(netns);
+  const end = place?.links.get(link.peer.name);
+  return end?.kind === 'veth' && sameMark(end.mark, mark) ? end : undefined;
+}
 
-/** A link of ours that is there already gets the MTU and MAC that the step asks for, and the other end of a pair, where it is still, the MTU. */
-export function adjust(step: LinkAdd, link: FakeLink, ends: readonly FakeLink[]): Undo {
+/** A link of ours that is there already gets the MTU and MAC that the step asks for. */
+export function adjust(link: FakeLink, step: LinkAdd, other?: FakeLink): Undo {
   const isIt =
     link.kind === step.link.kind &&
     isVlanOf(link, step.link) &&
@@ -19,29 +26,18 @@ export function adjust(step: LinkAdd, link: FakeLink, ends: readonly FakeLink[])
   if (!sameMark(link.mark, step.mark) || !isIt) {
     throw new KernelError(`link add ${step.name}`, 'EEXIST');
   }
-  const { mtu = link.mtu, mac } = step;
-  checkMtu(link.name, mtu);
-  checkMac(link.name, mac);
-  const own = step.mtu === undefined ? [] : ends.filter((end) => sameMark(end.mark, step.mark));
-  const before = [link, ...own].map((end) => [end, end.mtu] as const);
-  const formerMac = link.mac;
-  for (const [end] of before) end.mtu = mtu;
-  if (mac !== undefined) link.mac = mac;
-  if (before.every(([end, had]) => end.mtu === had) && link.mac === formerMac) return undefined;
+  const before = { mtu: link.mtu, mac: link.mac, other: other?.mtu ?? 0 };
+  checkMtu(link.name, step.mtu ?? link.mtu);
+  checkMac(link.name, step.mac);
+  link.mtu = step.mtu ?? link.mtu;
+  if (step.mac !== undefined) link.mac = step.mac;
+  if (other !== undefined) other.mtu = step.mtu ?? other.mtu;
+  if (link.mtu === before.mtu && link.mac === before.mac && (other?.mtu ?? 0) === before.other)
+    return undefined;
   return () => {
-    for (const [end, had] of before) end.mtu = had;
-    if (formerMac === undefined) delete link.mac;
-    else link.mac = formerMac;
-  };
-}
-
-export function linkMtu(link: FakeLink, step: LinkMtu): Undo {
-  if (!sameMark(link.mark, step.mark)) throw new KernelError(`link set ${step.link}`, 'EPERM');
-  checkMtu(step.link, step.mtu);
-  const before = link.mtu;
-  if (before === step.mtu) return undefined;
-  link.mtu = step.mtu;
-  return () => {
-    link.mtu = before;
+    if (other !== undefined) other.mtu = before.other;
+    link.mtu = before.mtu;
+    if (before.mac === undefined) delete link.mac;
+    else link.mac = before.mac;
   };
 }

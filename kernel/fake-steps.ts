@@ -2,11 +2,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
-import { adjust, linkMtu } from './fake-adjust.ts';
+import { adjust, otherEnd } from './fake-adjust.ts';
 import { forwardAccept, isAccept, shortId, translate } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
+  checkMtu,
   emptyNetns,
   enslave,
   fakeNetns,
@@ -31,12 +32,13 @@ import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
 import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
+import { sameMark } from './mark.ts';
 import type {
   AddrAdd,
   LinkAdd,
   LinkMaster,
   LinkMove,
-  Mark,
+  LinkMtu,
   NetnsAdd,
   NetnsPath,
   NftElement,
@@ -224,21 +226,10 @@ function linkAt(state: FakeState, path: NetnsPath | undefined, name: string): Fa
   return link;
 }
 
-function sameMark(a: Mark | undefined, b: Mark): boolean {
-  return a?.network === b.network && a.endpoint === b.endpoint;
-}
-
 function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const netns = netnsAt(state, step.netns);
   const present = netns.links.get(step.name);
-  if (present !== undefined) {
-    const others = endsOf(step).filter(({ name }) => name !== step.name);
-    return adjust(
-      step,
-      present,
-      others.flatMap(({ netns: path, name }) => findLink(state, path, name) ?? []),
-    );
-  }
+  if (present !== undefined) return adjust(present, step, otherEnd(state, step));
   const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
   const there = peer?.home === true ? state.host : netns;
   const parent = parentFor(netns, step);
@@ -301,6 +292,17 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
     else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
+  };
+}
+
+function linkMtu(link: FakeLink, step: LinkMtu): Undo {
+  if (!sameMark(link.mark, step.mark)) throw new KernelError(`link set ${step.link}`, 'EPERM');
+  checkMtu(step.link, step.mtu);
+  const before = link.mtu;
+  if (before === step.mtu) return undefined;
+  link.mtu = step.mtu;
+  return () => {
+    link.mtu = before;
   };
 }
 

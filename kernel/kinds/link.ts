@@ -110,9 +110,9 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
   );
 }
 
-/** An end that is here; one that has gone into a container is the container's. */
-function isOtherSize(step: LinkAdd, end: Pick<LinkFact, 'mark' | 'mtu'> | undefined): boolean {
-  return end !== undefined && sameMark(end.mark, step.mark) && (step.mtu ?? end.mtu) !== end.mtu;
+/** One that has gone into a container is not here. */
+function isOtherSize({ mark, mtu }: LinkAdd, end: LinkFact | undefined): boolean {
+  return end !== undefined && sameMark(end.mark, mark) && (mtu ?? end.mtu) !== end.mtu;
 }
 
 function newSingle(step: LinkAdd, view: View): readonly Operation[] {
@@ -243,25 +243,29 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
   const unfinished = endsOf(step)
     .map(({ netns, name }) => ({ netns, end: view.link(netns, name) }))
     .filter(({ end }) => end?.kind === step.link.kind && end.mark?.network === '');
-  const { mtu: size } = step;
-  const others = endsOf(step).flatMap(({ netns, name }) => {
-    const end = name === step.name ? undefined : view.link(netns, name);
-    if (end === undefined || size === undefined || !isOtherSize(step, end)) return [];
-    view.put(netns, { ...end, mtu: size });
-    return [change(netns, end, { mtu: size }, { mtu: end.mtu })];
-  });
-  const mtu = size !== undefined && size !== present.mtu ? { mtu: size } : {};
+  const mtu = step.mtu !== undefined && step.mtu !== present.mtu ? { mtu: step.mtu } : {};
   const mac = step.mac !== undefined && step.mac !== present.mac ? { mac: step.mac } : {};
   const before = { mtu: present.mtu, ...(present.mac !== undefined && { mac: present.mac }) };
+  const others = otherSize(step, view);
   view.put(step.netns, { ...present, ...mtu, ...mac, mark: step.mark });
   return [
-    ...others,
     ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
+    ...others,
     // The peer first: an outer end that has its alias is then complete.
     ...unfinished
       .toReversed()
       .flatMap(({ netns, end }) => (end === undefined ? [] : [change(netns, end, finish(step, view))])),
   ];
+}
+
+/** What is sent to a veth end that takes less than its peer is lost there (is_skb_forwardable()). One that is in a sandbox is not looked for. */
+function otherSize({ link, mtu, mark, ...step }: LinkAdd, view: View): readonly Operation[] {
+  if (link.kind !== 'veth' || mtu === undefined) return [];
+  const netns = peerNetns(step.netns, link);
+  const end = view.link(netns, link.peer.name);
+  if (end?.kind !== 'veth' || !sameMark(end.mark, mark) || end.mtu === mtu) return [];
+  view.put(netns, { ...end, mtu });
+  return [change(netns, end, { mtu }, { mtu: end.mtu })];
 }
 
 function mayBeMade({ link, mark }: LinkAdd, present: KernelLink): boolean {

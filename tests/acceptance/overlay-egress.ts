@@ -55,7 +55,10 @@ export async function egress(t: Test, world: EgressWorld): Promise<void> {
   await t.test('daemon killed, pieces taken away: found, and put back', (t) => repaired(t, world));
   await t.test('what cannot be is refused', (t) => refused(t, world));
 
+  t.equal(await ask(lab.world, `udp:${h1.address}:5300`), 'web 198.51.100.1');
+  t.match(await h1.sh('cat /proc/net/nf_conntrack'), / dport=5300 /);
   await h1.docker('rm', '--force', 'web', 'peer');
+  t.notMatch(await h1.sh('cat /proc/net/nf_conntrack'), / dport=5300 /, 'nothing is remembered of the port');
   await h2.docker('rm', '--force', 'far');
   for (const [number, h] of hosts.entries()) {
     t.same(await elements(h), [], 'no port is published');
@@ -197,6 +200,20 @@ async function clamped(t: Test, { lab: { world }, h1 }: EgressWorld): Promise<vo
   );
   t.same([...new Set(seen)], ['1410'], 'from a container that offers 1460');
   await offer([]);
+  // The uplink follows the network below at both ends, as all links of the network do.
+  const mtus = async () => {
+    const near = await h1.sh('for n in /run/cnm/netns/ov-*; do nsenter --net=$n ip -o link show up0; done');
+    const far = await h1.sh('ip -o link | grep cnmu');
+    return [near, far].map((text) => /mtu (\d+)/.exec(text)?.[1]).join(' ');
+  };
+  t.equal(await mtus(), '1450 1450');
+  for (const [below, inner] of [
+    ['1400', '1350 1350'],
+    ['1500', '1450 1450'],
+  ] as const) {
+    await h1.net('ip', 'link', 'set', 'eth0', 'mtu', below);
+    await until(`the uplink to follow ${below}`, 20_000, async () => (await mtus()) === inner || undefined);
+  }
 }
 
 /** On h1 a network of its own, with the subnet of `out`, and a sandbox with the address of `web`. */

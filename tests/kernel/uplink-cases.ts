@@ -91,6 +91,18 @@ export const UPLINK_CASES: Readonly<Record<string, Case>> = {
     return [before];
   },
 
+  async 'both ends get another MTU, and have it back when that fails'(world) {
+    const plan = uplink(world.path('ov'));
+    await world.kernel.apply(plan);
+    const before = await state(world, plan);
+    const other = plan.flatMap((step) => (step.do === 'link.add' ? [{ ...step, mtu: 1400 }] : []));
+    assert.equal(await errnoOf(world.kernel.apply([...other, IMPOSSIBLE])), 'ENODEV');
+    await back(world, before, plan);
+    const seen = [before, await applied(world, other)];
+    await world.kernel.revert(plan);
+    return seen;
+  },
+
   async 'a translation is told from another, and taken back alone'(world) {
     const netns = world.path('ov');
     const plan: Plan = [{ do: 'netns.add', path: netns }, translate(netns)];
