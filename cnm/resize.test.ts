@@ -75,7 +75,10 @@ async function hops(kernel: FakeKernel): Promise<readonly (readonly [LinkFact, L
 }
 
 async function sizes(kernel: FakeKernel): Promise<readonly number[]> {
-  return [...new Set((await hops(kernel)).flatMap(([link, next]) => [link.mtu, next.mtu]))];
+  const { ourNetns } = await kernel.facts();
+  const { host, netns } = await kernel.facts({ netns: [...ourNetns, BOX] });
+  const all = [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
+  return [...new Set(all.flatMap(({ mark, mtu }) => (mark === undefined ? [] : [mtu])))];
 }
 
 for (const [before, after] of [
@@ -104,8 +107,9 @@ for (const [before, after] of [
   });
 
   t.test(`${before} → ${after}: killed at every point, the next start finishes it`, async (t) => {
+    const options = { ...network.options, egress: 'gateway' };
     for (let at = 0; ; at += 1) {
-      const { kernel, store, cnm } = await world(before);
+      const { kernel, store, cnm } = await world(before, { ...network, options });
       await cnm.close();
       rewire(kernel, after);
       let points = 0;
@@ -137,6 +141,29 @@ for (const [before, after] of [
     }
   });
 }
+
+t.test('a way out of its own: both ends of the pair', async (t) => {
+  const options = { ...network.options, egress: 'gateway' };
+  const { kernel, cnm } = await world(9000, { ...network, options });
+  const { presence = [] } = cnm.network(network.id) ?? {};
+  const pair = presence.find((step) => step.do === 'link.add' && step.link.kind === 'veth');
+  if (pair?.do !== 'link.add' || pair.link.kind !== 'veth') throw new Error('no pair');
+  const ends = [pair.name, pair.link.peer.name];
+  for (const [below, wanted] of [
+    [1400, 1350],
+    [1500, 1450],
+  ] as const) {
+    rewire(kernel, below);
+    await cnm.followHosts();
+    const { host, netns } = await kernel.facts({ netns: [pair.netns ?? ''] });
+    const links = [host, ...netns.values()].flatMap((one) => [...one.links.values()]);
+    t.same(
+      links.filter(({ name }) => ends.includes(name)).map(({ mtu }) => mtu),
+      [wanted, wanted],
+    );
+    t.same((await cnm.drift()).differences, []);
+  }
+});
 
 t.test('what cannot be resized inside is told, and keeps nothing else from it', async (t) => {
   const { kernel, store, cnm } = await world(1500);

@@ -93,8 +93,8 @@ export const linkAdd: Kind<LinkAdd> = {
   },
 
   satisfied(step, facts) {
-    if (endsOf(step).some(({ netns, name }) => isMade(step, netnsFacts(facts, netns)?.links.get(name))))
-      return true;
+    const ends = endsOf(step).map(({ netns, name }) => netnsFacts(facts, netns)?.links.get(name));
+    if (ends.some((end) => isMade(step, end))) return !ends.some((end) => isOtherSize(step, end));
     return step.link.kind === 'macvlan' && wasTaken(step, facts);
   },
 };
@@ -108,6 +108,11 @@ function isMade(step: LinkAdd, link: LinkFact | undefined): boolean {
     (step.link.kind !== 'vlan' || (link.parent === step.link.parent && isVlan(step.link, link.vlan))) &&
     isSameTunnel(step.link, link)
   );
+}
+
+/** One that has gone into a container is not here. */
+function isOtherSize({ mark, mtu }: LinkAdd, end: LinkFact | undefined): boolean {
+  return end !== undefined && sameMark(end.mark, mark) && (mtu ?? end.mtu) !== end.mtu;
 }
 
 function newSingle(step: LinkAdd, view: View): readonly Operation[] {

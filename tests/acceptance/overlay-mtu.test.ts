@@ -8,6 +8,7 @@
 import t from 'tap';
 import type { DoctorView, NetworkView, OverlayCheckView } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
+import { admin } from '../cluster/overlay-world.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
@@ -62,8 +63,7 @@ t.test('an overlay follows the MTU of the network below', async (t) => {
   };
   /** Every link of the overlays on a host: in its own namespaces, and inside what runs there. */
   const sizes = async (h: CnmHost, network: string): Promise<readonly string[]> => {
-    const views = JSON.parse(await h.cnm('network', 'inspect', network, '--json')) as NetworkView[];
-    const members = views.flatMap((view) => view.members);
+    const { members } = await admin<NetworkView>(h, 'GET', `/v1/networks/${network}`);
     return [...new Set(members.flatMap((v) => [v.bridge, v.outside, v.inside].map((l) => `${l?.mtu ?? 0}`)))];
   };
   const become = async (h: CnmHost, mtu: number, network: string) => {

@@ -278,6 +278,24 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'another size for a pair of which both ends are here'(world) {
+    const netns = world.path('ov');
+    await world.kernel.apply(presence(netns));
+    const pair = veth(netns);
+    await world.kernel.apply([pair]);
+    const larger = { ...pair, mtu: 1500 };
+    const inner: Step = { do: 'link.mtu', link: 'inner', mark: MARK, mtu: 1300 };
+    const seen: unknown[] = [world.kernel.missing([larger], await world.kernel.facts({ plans: [[larger]] }))];
+    seen.push(await errnoOf(world.kernel.apply([larger, IMPOSSIBLE])), await state(world, [pair]));
+    seen.push(await applied(world, [larger]));
+    // One of them alone.
+    await world.kernel.apply([inner]);
+    seen.push(world.kernel.missing([larger], await world.kernel.facts({ plans: [[larger]] })));
+    seen.push(await applied(world, [larger]));
+    await world.kernel.revert([larger]);
+    return seen;
+  },
+
   async 'another size for the end that has gone into a container'(world) {
     const path = world.foreignPath('docker');
     const netns = world.path('ov');
