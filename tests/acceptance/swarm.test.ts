@@ -235,6 +235,7 @@ t.test('P22 overlay networks of a swarm', async (t) => {
       );
       await create('told', '10.5.0.0/24');
       await until('the allocation', LIMIT, async () => (await network(h1, 'told')).Options['vni']);
+      // May take 20 s: so often a node tells the managers which plugins it has (swarmkit's agent, nodeUpdatePeriod).
       await Promise.all(hosts.map((h, n) => h.container(`t${n + 1}`, 'told')));
       const { Id: told } = await network(h1, 'told');
       const at = await Promise.all(hosts.map((h, n) => attached(h, `t${n + 1}`, 'told')));
