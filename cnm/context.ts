@@ -12,6 +12,7 @@ import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import type { Reach } from './reach.ts';
 import { messageOf, type Records } from './records.ts';
+import type { SpentKeys } from './spent-keys.ts';
 import type { Swarm } from './swarm.ts';
 
 export interface Context {
@@ -25,6 +26,7 @@ export interface Context {
   /** As it is known now. */
   readonly host: () => HostSettings;
   readonly swarm: Swarm;
+  readonly spentKeys: SpentKeys;
   /** What other hosts have of this one's networks; the plane is absent where there are no other hosts. */
   readonly control: ControlPlane | undefined;
   readonly reach: Reach;
@@ -80,8 +82,18 @@ export function endpointKey(network: NetworkId, endpoint: EndpointId): string {
   return `${network}/${endpoint}`;
 }
 
+/** The host as a network is planned for it that has these steps already. */
+export function hostFor({ host, spentKeys }: Context, held: Plan): HostSettings {
+  const settings = host();
+  const { encryption } = settings;
+  return encryption === undefined
+    ? settings
+    : { ...settings, encryption: { ...encryption, spent: spentKeys.but(held) } };
+}
+
 /** Applies a plan; a kernel error becomes one that a person can read, with the kernel's own words in it. */
 export async function apply(context: Context, what: string, plan: Plan): Promise<void> {
+  await context.spentKeys.spend(plan, context.host().encryption?.lasts);
   try {
     await context.kernel.apply(plan);
   } catch (error) {

@@ -7,7 +7,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
-import type { Mark, Plan } from '../kernel/step.ts';
+import type { Mark, Plan, XfrmStateAdd } from '../kernel/step.ts';
 import type { Sharing } from './control.ts';
 import type { LeaseRequest } from './leases.ts';
 import type {
@@ -46,6 +46,15 @@ export interface Encryption {
   /** The period that it is, and the one whose keys are sent with. */
   readonly period: number;
   readonly sending: number;
+  /** How long a period is, in milliseconds. */
+  readonly lasts: number;
+  /** States (stateName) that were sent with and are no more: their keys must not be sent with again. Absent = none. */
+  readonly spent?: ReadonlySet<string>;
+}
+
+/** By which a state is told from others (RFC 4301 section 4.1). */
+export function stateName({ src, dst, spi }: Pick<XfrmStateAdd, 'src' | 'dst' | 'spi'>): string {
+  return `${src} ${dst} ${spi}`;
 }
 
 /**

@@ -21,6 +21,7 @@ import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import { followHosts } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
+import { SpentKeys } from './spent-keys.ts';
 import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
@@ -66,6 +67,7 @@ function contextOf(options: CnmOptions): Context {
       nodes: swarm.nodes().map(({ address }) => address),
     }),
     swarm,
+    spentKeys: new SpentKeys(store, now),
     control,
     reach: new Reach({ kernel, records, drivers, log, control }),
     now,

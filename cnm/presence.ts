@@ -4,7 +4,7 @@
  */
 import { describe } from '../kernel/describe.ts';
 import type { Plan } from '../kernel/step.ts';
-import { apply, type Context, driverOf, networkOf, revert } from './context.ts';
+import { apply, type Context, driverOf, hostFor, networkOf, revert } from './context.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { messageOf } from './records.ts';
@@ -63,7 +63,7 @@ async function follow(context: Context, id: NetworkId): Promise<void> {
   const network = context.records.network(id);
   if (network?.presence === undefined) return;
   const { presence: present, former = [] } = network;
-  const presence = driverOf(context, network.driver).follow?.(network, context.host()) ?? present;
+  const presence = driverOf(context, network.driver).follow?.(network, hostFor(context, present)) ?? present;
   const gone = without([...present, ...former], presence);
   const added = without(presence, present);
   if (gone.length === 0 && added.length === 0) return;
@@ -104,7 +104,7 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
   const network = networkOf(context, id);
   if (network.presence !== undefined) return network;
   const facts = await context.kernel.facts({ firewall: false });
-  const presence = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
+  const presence = driverOf(context, network.driver).presence?.(network, facts, hostFor(context, [])) ?? [];
   const record = { ...network, presence };
   await context.records.putNetwork(record);
   try {

@@ -53,7 +53,8 @@ export class OverlayKeys {
   /** As of now: the clock of hosts that were asked to rotate ahead of time runs on until it has caught up. */
   current(): Encryption {
     const period = this.#period();
-    return { secrets: this.#secrets, period, sending: Math.max(period, this.#sending) };
+    const sending = Math.max(period, this.#sending);
+    return { secrets: this.#secrets, period, sending, lasts: this.#parts.period };
   }
 
   /** From now on, whenever a period begins. To be called when the records are true. */
