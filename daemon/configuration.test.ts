@@ -21,7 +21,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     addressRest: 60_000,
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
-    overlayRekey: 43_200_000,
+    overlayRekey: 3_600_000,
     dnsListen: [],
     scope: 'local',
     logLevel: 'info',
