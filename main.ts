@@ -18,7 +18,7 @@ import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
 import { otherHosts } from './daemon/other-hosts.ts';
 import { type Overlay, overlayService } from './daemon/overlay.ts';
-import { OverlayKeys } from './daemon/overlay-keys.ts';
+import { openKeys } from './daemon/keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
@@ -111,7 +111,6 @@ async function assemble(
   held: Held,
 ): Promise<Parts> {
   const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
-  const keys = overlayKeysOf(configuration, log);
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -133,9 +132,10 @@ async function assemble(
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);
-  const encryption = () => keys?.current();
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
+  const keys = await openKeys(configuration, { store, membership, log });
+  const encryption = () => keys?.current();
   const control =
     membership &&
     openControl({
@@ -175,12 +175,6 @@ async function assemble(
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
   return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
-}
-
-function overlayKeysOf({ overlayKeys, overlayRekey }: Configuration, log: Log): OverlayKeys | undefined {
-  return overlayKeys === undefined
-    ? undefined
-    : new OverlayKeys({ file: overlayKeys, period: overlayRekey, log });
 }
 
 /**

@@ -32,6 +32,8 @@ export interface HostSettings {
   readonly advertise?: Ip;
   /** The nodes of the swarm that this host is in, its own address among them, as Docker tells of them; absent = none was told of. */
   readonly nodes?: readonly Ip[];
+  /** The hosts that have endpoints on the network which is planned, by the records of the cluster; absent where there are none. */
+  readonly remotes?: readonly Ip[];
   /** What networks are encrypted with; absent: they cannot be. Read anew for each plan, for it changes with time. */
   readonly encryption?: Encryption | undefined;
 }

@@ -19,7 +19,7 @@ import { readdress } from './readdress.ts';
 import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
-import { followHosts } from './presence.ts';
+import { followHosts, followRemotes } from './presence.ts';
 import * as sandboxes from './sandboxes.ts';
 import { SpentKeys } from './spent-keys.ts';
 import { Swarm } from './swarm.ts';
@@ -74,6 +74,7 @@ function contextOf(options: CnmOptions): Context {
     patience,
     claimed: new Set(),
     entering: new Map(),
+    following: new Set(),
     ephemeral: { next: 0 },
     awaited: new Set(),
     interfaces: new Map(),
@@ -86,6 +87,9 @@ export function createCnm(options: CnmOptions): Cnm {
   const context = contextOf(options);
   const { drivers, records, swarm, reach, control } = context;
   const gate = new Gate();
+  records.watch(({ what, ...change }) => {
+    if (what === 'remote' && 'network' in change) followRemotes(context, change.network);
+  });
   return {
     drivers,
     createNetwork: (spec) => gate.pass(() => networks.createNetwork(context, spec)),

@@ -34,7 +34,7 @@ async function renew(context: Context, id: NetworkId, retire: boolean, lost: Pla
   if (network?.presence === undefined || network.state !== 'ready') return false;
   const held = network.presence.filter(isKey);
   const facts = await context.kernel.facts({ firewall: false });
-  const host = hostFor(context, without(held, lost));
+  const host = hostFor(context, id, without(network.presence, lost));
   const planned = driverOf(context, network.driver).presence?.(network, facts, host) ?? [];
   const wanted = planned.filter(isKey);
   const fresh = without(wanted, held);

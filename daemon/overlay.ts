@@ -2,7 +2,7 @@
 import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
-import type { OverlayKeys, Rotation } from './overlay-keys.ts';
+import type { Keys, Rotation } from './overlay-keys.ts';
 
 /** The driver's own part (drivers/overlay/check). */
 export interface Checks<Report> {
@@ -23,7 +23,7 @@ export interface Overlay<Report = unknown> {
 export function overlayService<Report>(
   cnm: Pick<Cnm, 'renewKeys'>,
   checks: Checks<Report>,
-  keys: OverlayKeys | undefined,
+  keys: Keys | undefined,
 ): Overlay<Report> {
   return {
     start() {

@@ -8,7 +8,6 @@ import { type Encryption, type HostSettings, stateName } from '../../cnm/driver.
 import { CnmError } from '../../cnm/errors.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Plan, XfrmStateAdd } from '../../kernel/step.ts';
-import type { OverlayOptions } from './options.ts';
 
 /** 'c' above 24 bits: of the VNI in the mark of a network's datagrams; of a hash of VNI and port in the reqid of its states. */
 const OURS = 0x63000000;
@@ -22,21 +21,12 @@ const SPI_BYTES = 4;
 /** RFC 4303 section 2.1: those below are reserved. */
 const SPI_LEAST = 256;
 
-/** @throws CnmError `option-invalid` where there is no list of hosts, no secret, or the kernel cannot encrypt. */
-export function encryptionOf(
-  { peers }: Pick<OverlayOptions, 'peers'>,
-  { encryption }: HostSettings,
-  { noEsp }: Facts,
-): Encryption {
-  if (peers.length === 0)
-    throw new CnmError(
-      'option-invalid',
-      'encrypted needs a list of the hosts (-o peers=…) in this version: keys are made for hosts that are known from the start',
-    );
+/** @throws CnmError `option-invalid` where there is no secret, or the kernel cannot encrypt. */
+export function encryptionOf({ encryption }: HostSettings, { noEsp }: Facts): Encryption {
   if (encryption === undefined || encryption.secrets.length === 0)
     throw new CnmError(
       'option-invalid',
-      'encrypted needs a secret that the hosts share, and this daemon has none: start cnmd with --overlay-keys FILE on all hosts of the network',
+      'encrypted needs a secret that the hosts share, and this daemon has none: start cnmd with --overlay-keys FILE on all hosts of the network; in a cluster they have one as soon as its etcd answers',
     );
   if (noEsp !== undefined)
     throw new CnmError(

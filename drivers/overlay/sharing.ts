@@ -12,14 +12,19 @@ import { type Segment, segmentOf, segmentsOf, subnetsOf } from './segments.ts';
 
 /** Undefined: its options list its hosts. */
 export function termsOf(network: NetworkSpec): Terms | undefined {
-  const { given, name, port } = givenOptions(network.options);
+  const { given, name, port, encrypted } = givenOptions(network.options);
   if (given.peers !== undefined) return undefined;
   const { ipv4, ipv6 } = subnetsOf(network);
   const subnets = [...ipv4, ...ipv6].map(({ pool }) => pool);
   const pools = subnets.join(', ');
   return {
     name: name ?? pools,
-    equal: { subnets: pools, port: String(port), internal: network.internal ? 'yes' : 'no' },
+    equal: {
+      subnets: pools,
+      port: String(port),
+      internal: network.internal ? 'yes' : 'no',
+      ...(encrypted && { encrypted: 'yes' }),
+    },
     subnets,
     numbers: {
       count: Math.max(ipv4.length, ipv6.length),
