@@ -189,6 +189,33 @@ t.test(
   },
 );
 
+t.test('in a cluster: keys for the hosts that its records tell of, and for no others', async (t) => {
+  const [third, six] = [ip('192.0.2.3'), ip('2001:db8::2')];
+  const agreed: NetworkSpec = {
+    ...spec({ advertise: A }),
+    options: { encrypted: '', advertise: A },
+    agreement: { plane: 'cluster', id: 'a1', name: 'x', numbers: [70], shared: [prefix('10.1.0.0/24')] },
+  };
+  const presence = await plan(agreed);
+  t.same(
+    presence.filter(({ do: kind }) => /^(?:xfrm|encrypted)/.test(kind)).map((step) => step.do),
+    ['encrypted.guard'],
+    'nobody is known yet, and nothing goes out',
+  );
+  const follow = (from: Plan, remotes: readonly (typeof A)[]) =>
+    overlay.follow?.({ ...agreed, presence: from }, { ...HOST, remotes }) ?? [];
+  const two = follow(presence, [B, third, A, six]);
+  t.equal(states(two).length, 18, 'not for itself, nor for whom it has no way to');
+  const one = follow(two, [B]);
+  t.same(follow(presence, [B]), one);
+  t.equal(states(one).length, 9);
+  t.same(follow(one, []), presence);
+  const rest = (of: Plan) => of.filter(({ do: kind }) => !kind.startsWith('xfrm'));
+  t.same(rest(two), rest(presence), 'all else stays');
+  t.match(overlay.sharing?.terms(agreed)?.equal, { encrypted: 'yes' });
+  t.notOk(overlay.sharing?.terms({ ...agreed, options: {} })?.equal['encrypted']);
+});
+
 t.test('the MTU: what ESP takes with its padding', async (t) => {
   const mtuOf = async (options: Readonly<Record<string, string>>) => {
     const link = (await plan(spec(options))).find((step) => step.do === 'link.add');

@@ -1,50 +1,37 @@
 // lab: vm esp4 gcm cbc sha256 authenc echainiv nft_xfrm vxlan
 /*
  * An encrypted overlay network on a kernel that has ESP: nothing of it in the clear on the network below from its first moment to its last,
- * nothing taken in the clear, keys changed under running traffic, and nothing left of it. By the admin API: in an emulated machine each
- * start of the command takes seconds.
+ * nothing taken in the clear, keys changed under running traffic, and nothing left of it.
  *
  *   uplink ──┬── eth0 h1 (cnmd, the secret) ── 10.70.0.11
  *            ├── eth0 h2 (cnmd, the secret) ── 10.70.0.12; and VXLAN links of other VNIs on the same port, and of the same on another port
  *            └── eth0 p  (nothing): sends what nobody should
  */
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EndpointView, OverlayCheckView, RotationView } from '../../inspect/views.ts';
-import { run, until } from '../lab/command.ts';
+import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-import { unixHttp } from '../lab/unix-http.ts';
+import { ask, call, capture, inBox, macOf, refused, start, states, vnisIn } from './encrypted.ts';
 
 const SECRET = 'a'.repeat(64);
 const NEWER = 'b'.repeat(64);
 /** In what is sent; it must not be seen below. */
 const MARKER = '636e6d2d636c656172';
+/** In what is sent beside the network, which must be. */
+const CONTROL = '636e6d2d6f7065656e';
 const VNI = 70;
 const PORT = 7777;
 /** Those that a mask or a byte order gone wrong would take for ours, and the ends (acceptance O07). */
 const OTHER_VNIS = [0, 1, 69, 71, 0x100, 0x4600, 0x460000, 0xffffff];
+/** A period that hardly ever begins while this runs. */
+const WEEK = '604800';
 /** From one peer: two ciphers of four periods; and one to send with. */
 const STATES = 9;
-
-async function ask(h: CnmHost, method: string, path: string, body?: object) {
-  return unixHttp(h.outside(h.cnmd.adminSocket), method, `/v1${path}`, body);
-}
-
-async function call(h: CnmHost, method: string, path: string, body?: object): Promise<unknown> {
-  const reply = await ask(h, method, path, body);
-  if (reply.status >= 400) throw new Error(`${method} ${path}: ${reply.text}`);
-  return reply.body;
-}
-
-async function start(h: CnmHost, ip: string): Promise<EndpointView> {
-  const { path } = (await call(h, 'POST', '/sandboxes', { name: 'box' })) as { path: string };
-  await h.sh(`ln -sfn ${path} ${h.dir}/box`);
-  return (await call(h, 'POST', '/sandboxes/box/join', { network: 'net', ip })) as EndpointView;
-}
 
 async function put(h: CnmHost, ip: string, peers: string): Promise<EndpointView> {
   const options = { vni: String(VNI), peers, 'ip-range': 'any', port: String(PORT), encrypted: '' };
@@ -53,48 +40,10 @@ async function put(h: CnmHost, ip: string, peers: string): Promise<EndpointView>
   return start(h, ip);
 }
 
-function inBox(h: CnmHost, line: string): string {
-  return `nsenter --net=$(readlink ${h.dir}/box) ${line}`;
-}
-
-/** Every packet that comes by on a host's uplink, until its text is asked for: a line each, with its bytes in hex. */
-async function capture(h: Host, name: string, filter: string): Promise<() => Promise<string>> {
-  const file = join(h.dir, name);
-  const tcpdump = h.spawnNet(['tcpdump', '--immediate-mode', '-U', '-i', 'eth0', '-w', file, filter]);
-  await until('tcpdump to listen', 30_000, () => tcpdump.stderr.includes('listening on') || undefined);
-  return async () => {
-    await tcpdump.kill('SIGINT');
-    const text = await run(['tcpdump', '-nn', '-x', '-r', file]);
-    await h.sh(`rm ${file}`);
-    return text.replace(/\n\s+0x[0-9a-f]+:|(?<=[0-9a-f]{4}) (?=[0-9a-f]{4})/g, '');
-  };
-}
-
-/** VNIs of datagrams in the clear: behind the headers of IPv4 and UDP, and VXLAN's flags. */
-function vnisIn(text: string): ReadonlySet<number> {
-  const packets = text.matchAll(/\s(45[0-9a-f]{68})/g);
-  return new Set([...packets].map(([, packet = '']) => Number.parseInt(packet.slice(64, 70), 16)));
-}
-
-async function states(h: Host): Promise<readonly string[]> {
-  const text = await h.net('ip', 'xfrm', 'state');
-  return [...text.matchAll(/spi (0x[0-9a-f]+)/g)].map(([, spi = '']) => spi);
-}
-
 /** What the host sends by. */
 async function cipherOf(h: Host): Promise<string> {
   const text = await h.net('ip', 'xfrm', 'state', 'list', 'src', h.address);
   return ['gcm', 'cbc'].filter((one) => text.includes(`${one}(aes)`)).join();
-}
-
-/** Packets that IPsec refused, by the reason (Documentation/networking/xfrm_proc.rst). */
-async function refused(h: Host): Promise<string> {
-  const text = await h.net('cat', '/proc/net/xfrm_stat');
-  return text.replace(/^.*\s0\n/gm, '');
-}
-
-async function macOf(h: Host): Promise<string> {
-  return /ether ([0-9a-f:]{17})/.exec(await h.net('ip', 'link', 'show', 'eth0'))?.[1] ?? '';
 }
 
 /** Datagrams that were dropped because they were in the clear. */
@@ -118,7 +67,7 @@ t.test('an encrypted network', async (t) => {
   t.teardown(() => rm(folder, { recursive: true }));
   await writeFile(keys, `${SECRET}\n`, { mode: 0o600 });
   const lab = await openLab(t);
-  const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys] };
+  const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys, '--overlay-rekey', WEEK] };
   const [h1, h2, stranger] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings), lab.peer()]);
   await h1.sh('mkdir -p /run/cnm/netns');
   const before = await snapshot(h1);
@@ -138,7 +87,9 @@ t.test('an encrypted network', async (t) => {
     const seen = await capture(h2, 'some.pcap', 'ip');
     t.equal((await ping(`-c1 -p ${MARKER}`)).code, 0);
     t.equal((await ping('-c1 -M do -s 1380')).code, 0, 'a full packet of 1408 bytes');
+    await h1.net('ping', '-n', '-c1', '-p', CONTROL, h2.address);
     const text = await seen();
+    t.match(text, CONTROL.repeat(2), 'what is in the clear is found');
     t.match(text, `${h1.address} > ${h2.address}: ESP(`);
     t.match(text, `${h2.address} > ${h1.address}: ESP(`);
     t.notMatch(text, `.${PORT}: `, 'no VXLAN');
@@ -264,14 +215,13 @@ t.test('an encrypted network', async (t) => {
   await t.test('a file of keys that cannot be used: refused in words, and nothing changes', async (t) => {
     const was = await states(h1);
     const refusal = async () => (await ask(h1, 'POST', '/overlay/rotate')).text;
-    await chmod(keys, 0o644);
+    await h1.sh(`chmod 644 ${keys}`);
     t.match(await refusal(), /others may read .*chmod 600/);
-    await chmod(keys, 0o600);
-    await writeFile(keys, 'short\n');
+    await h1.sh(`chmod 600 ${keys}; echo short > ${keys}`);
     t.match(await refusal(), /has fewer than 32 characters/);
-    await rm(keys);
+    await h1.sh(`rm ${keys}`);
     t.match(await refusal(), /cannot be read: ENOENT/);
-    await writeFile(keys, `${NEWER}\n`, { mode: 0o600 });
+    await h1.sh(`echo ${NEWER} > ${keys}; chmod 600 ${keys}`);
     t.same(await states(h1), was);
   });
 
