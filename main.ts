@@ -168,7 +168,11 @@ async function assemble(
   });
   held.push(() => dns.close());
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
-  const overlay = overlayService(cnm, createOverlayCheck({ cnm, kernel, log, host: settings }), keys);
+  const overlay = overlayService(
+    cnm,
+    createOverlayCheck({ cnm, kernel, log, host: settings, encryption }),
+    keys,
+  );
   held.push(() => overlay.close());
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
   held.push(() => dhcp.close());

@@ -18,6 +18,11 @@ export async function call(h: CnmHost, method: string, path: string, body?: obje
   return reply.body;
 }
 
+/** On a loaded machine the daemon answers before it has compared its records with the kernel, that it is not ready. */
+export async function ready(h: CnmHost): Promise<void> {
+  await until('the daemon to be ready', 120_000, () => call(h, 'GET', '/networks').catch(() => undefined));
+}
+
 /** A sandbox `box` on the network `net`. */
 export async function start(h: CnmHost, ip?: string): Promise<EndpointView> {
   const { path } = (await call(h, 'POST', '/sandboxes', { name: 'box' })) as { path: string };

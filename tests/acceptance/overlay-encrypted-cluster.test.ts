@@ -12,7 +12,7 @@ import { EtcdHost } from '../cluster/etcd-host.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { call, capture, inBox, macOf, refused, start, states } from './encrypted.ts';
+import { call, capture, inBox, macOf, ready, refused, start, states } from './encrypted.ts';
 
 const PORT = 4789;
 /** From one peer: two ciphers of four periods; and one to send with. */
@@ -25,6 +25,7 @@ async function put(h: CnmHost): Promise<EndpointView> {
     ...{ name: 'net', driver: 'cnm-overlay', subnets: ['10.71.0.0/24'] },
     ...{ options: { encrypted: 'true' }, ipamOptions: { space: 'cnm-global' } },
   };
+  await ready(h);
   // Until etcd has answered there is no secret.
   await until('the network to be made', 60_000, () =>
     call(h, 'POST', '/networks', network).catch(() => undefined),
@@ -79,6 +80,7 @@ t.test('an encrypted network of a cluster', async (t) => {
     const before = await states(h1);
     await h1.cnmd.kill('SIGKILL');
     await h1.cnmd.start();
+    await ready(h1);
     await until('the daemon to have compared', 30_000, async () => {
       const { healthy } = (await call(h1, 'GET', '/drift')) as { readonly healthy: boolean };
       return healthy || undefined;

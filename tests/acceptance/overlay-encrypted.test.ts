@@ -16,7 +16,7 @@ import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-import { ask, call, capture, inBox, macOf, refused, start, states, vnisIn } from './encrypted.ts';
+import { ask, call, capture, inBox, macOf, ready, refused, start, states, vnisIn } from './encrypted.ts';
 
 const SECRET = 'a'.repeat(64);
 const NEWER = 'b'.repeat(64);
@@ -69,6 +69,7 @@ t.test('an encrypted network', async (t) => {
   const lab = await openLab(t);
   const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys, '--overlay-rekey', WEEK] };
   const [h1, h2, stranger] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings), lab.peer()]);
+  await ready(h1);
   await h1.sh('mkdir -p /run/cnm/netns');
   const before = await snapshot(h1);
   const macs = [await macOf(h1), await macOf(h2)];
@@ -177,6 +178,7 @@ t.test('an encrypted network', async (t) => {
     await h2.cnmd.kill('SIGKILL');
     await cut;
     await h2.cnmd.start();
+    await ready(h2);
     await until('the old one to go', 30_000, async () => (await states(h2)).length === STATES || undefined);
 
     // Another secret: received everywhere before it is sent with.

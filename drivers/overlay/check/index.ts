@@ -88,7 +88,8 @@ async function check(
       const { here } = tunnel;
       if (here === undefined) return [];
       const forwarding = forwardingOf(here, facts);
-      return [segment(station, { tunnel, here, own, forwarding })];
+      const keys = station.keys(tunnel);
+      return [segment(station, { tunnel, here, own, forwarding, ...(keys && { keys }) })];
     }),
   );
   const ownFindings = segments.length === 0 ? [NOT_HERE] : findingsBelow(network, host, facts);

@@ -6,11 +6,13 @@
  */
 import { familyOf, type Ip, ip } from '../../../address/ip.ts';
 import type { Cnm } from '../../../cnm/cnm.ts';
+import type { Encryption } from '../../../cnm/driver.ts';
 import type { Log } from '../../../cnm/log.ts';
 import type { NetworkRecord } from '../../../cnm/model.ts';
 import type { Kernel, ProbeSocket, ProbeSocketOptions } from '../../../kernel/kernel.ts';
 import { bridgeMac } from '../names.ts';
 import { CHECKSUM, PACKET_OVERHEAD, PROBE_PORT, probeDatagram, probeFrame } from './frame.ts';
+import { keysSaid, type KeysSaid } from './keys.ts';
 import { echoRequest, parseIcmp, type Unreachable } from './icmp.ts';
 import {
   type Answer,
@@ -29,6 +31,8 @@ export interface StationParts {
   readonly cnm: Pick<Cnm, 'networks' | 'endpoints' | 'watch'> & Partial<Pick<Cnm, 'remotes'>>;
   readonly kernel: ProbeKernel;
   readonly log: Log;
+  /** What encrypted networks are encrypted with. */
+  readonly encryption?: () => Encryption | undefined;
 }
 
 export type Heard =
@@ -92,6 +96,12 @@ export class Station {
     return this.#networks()
       .filter(({ id }) => network === undefined || id === network)
       .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)));
+  }
+
+  /** What may be said of the tunnel's keys. */
+  keys({ encrypted }: Tunnel): KeysSaid | undefined {
+    const encryption = encrypted ? this.#parts.encryption?.() : undefined;
+    return encryption && keysSaid(encryption);
   }
 
   /** Everything that comes in, until the returned function is called. */
@@ -253,7 +263,7 @@ export class Station {
       from: mouth?.local ?? ask.from,
       heard,
       clock: Date.now(),
-      ...(tunnel && { side: sideOf(tunnel, listed.includes(tunnel)) }),
+      ...(tunnel && { side: sideOf(tunnel, listed.includes(tunnel), this.keys(tunnel)) }),
     };
     const isPeer = tunnel !== undefined && listed.includes(tunnel);
     let failed: string | undefined;
@@ -289,7 +299,11 @@ export class Station {
 }
 
 /** A stranger is told that he is none of the network's hosts, and no more. */
-function sideOf({ here, pools, ranges, encrypted }: Tunnel, listed: boolean): Side {
+function sideOf(
+  { here, pools, ranges, encrypted }: Tunnel,
+  listed: boolean,
+  keys: KeysSaid | undefined,
+): Side {
   if (!listed) return { present: here !== undefined, listed, pools: [], ranges: [], encrypted };
   return {
     present: here !== undefined,
@@ -298,6 +312,7 @@ function sideOf({ here, pools, ranges, encrypted }: Tunnel, listed: boolean): Si
     pools: [...pools].slice(0, 8),
     ranges: [...ranges].slice(0, 8),
     encrypted,
+    ...(keys && { keys: { ...keys, prints: [...keys.prints] } }),
   };
 }
 
