@@ -20,6 +20,7 @@ import { otherHosts } from './daemon/other-hosts.ts';
 import { type Overlay, overlayService } from './daemon/overlay.ts';
 import { openKeys } from './daemon/keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
+import { PublishedNetworks } from './daemon/published.ts';
 import { whenReady } from './daemon/readiness.ts';
 import { noticeText, start } from './daemon/start.ts';
 import { createUpkeep, type Pace, type Upkeep } from './daemon/upkeep.ts';
@@ -28,7 +29,8 @@ import { type CheckReport, createOverlayCheck } from './drivers/overlay/check/in
 import { createDns, type Dns } from './dns/service.ts';
 import { adminApp } from './inspect/admin-api.ts';
 import { ownVersion } from './inspect/cli/own-version.ts';
-import { reclaimLeases } from './inspect/standalone.ts';
+import { standaloneDoor } from './inspect/published.ts';
+import { reclaimLeases, Standalone } from './inspect/standalone.ts';
 import { hostId } from './ipam/cluster/identity.ts';
 import type { Ipam } from './ipam/ipam.ts';
 import { type Kernel, KernelError } from './kernel/kernel.ts';
@@ -36,6 +38,7 @@ import { openKernel } from './kernel/linux.ts';
 import { pluginApp } from './plugin-api/app.ts';
 import { engineClient } from './plugin-api/engine-client.ts';
 import { engineNames } from './plugin-api/engine-names.ts';
+import { engineDoor } from './plugin-api/engine-networks.ts';
 import { listenUnix } from './plugin-api/listen.ts';
 import { openStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
@@ -101,6 +104,8 @@ interface Parts {
   readonly dns: Dns;
   readonly overlay: Overlay<CheckReport>;
   readonly dhcp: Dhcp;
+  readonly standalone: Standalone;
+  readonly published: PublishedNetworks | undefined;
 }
 
 /** Reads the records. Touches nothing in the kernel. */
@@ -136,11 +141,14 @@ async function assemble(
   if (membership !== undefined) held.push(() => membership.store.close());
   const keys = await openKeys(configuration, { store, membership, log });
   const encryption = () => keys?.current();
+  // Written down when it is first asked for; a state without any records is to be known as one.
+  const id = membership === undefined ? '' : await hostId(store);
   const control =
     membership &&
     openControl({
-      ...{ store: membership.store, log, kernel, cnm: () => cnm, ipam: () => ipam },
-      host: { id: await hostId(store), name: membership.name, boot: membership.boot },
+      ...{ store: membership.store, records: store, log, kernel, cnm: () => cnm, ipam: () => ipam },
+      host: { id, name: membership.name, boot: membership.boot },
+      pace: { ttl: configuration.clusterLease },
     });
   if (control !== undefined) held.push(() => control.close());
   const cnm = createCnm({
@@ -168,17 +176,42 @@ async function assemble(
   });
   held.push(() => dns.close());
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
-  const overlay = overlayService(
-    cnm,
-    createOverlayCheck({ cnm, kernel, log, host: settings, encryption }),
-    keys,
-  );
+  const overlay = overlayService({
+    ...{ cnm, kernel, log, keys },
+    checks: createOverlayCheck({ cnm, kernel, log, host: settings, encryption }),
+  });
   held.push(() => overlay.close());
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
   held.push(() => dhcp.close());
+  const standalone = new Standalone({ cnm, ipam, log });
+  const published = publishedNetworks(configuration, { membership, control, id, log, cnm, ipam, standalone });
+  if (published !== undefined) held.push(() => published.close());
   const upkeep = createUpkeep({ cnm, kernel, engine, log, leases: reclaimer, pace });
   held.push(() => upkeep.stop());
-  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay };
+  return { log, store, kernel, cnm, ipam, engine, upkeep, dns, dhcp, overlay, standalone, published };
+}
+
+function publishedNetworks(
+  { dockerSocket }: Configuration,
+  {
+    membership,
+    control,
+    id,
+    standalone,
+    ...parts
+  }: Pick<Parts, 'log' | 'cnm' | 'ipam' | 'standalone'> & {
+    readonly membership: Awaited<ReturnType<typeof joinCluster>>;
+    readonly control: ReturnType<typeof openControl> | undefined;
+    readonly id: string;
+  },
+): PublishedNetworks | undefined {
+  if (membership === undefined || control === undefined) return undefined;
+  return new PublishedNetworks({
+    ...parts,
+    ...{ store: membership.store, plane: control, host: { id, name: membership.name } },
+    engine: engineDoor({ socket: dockerSocket, log: parts.log }),
+    standalone: standaloneDoor(standalone, parts.ipam),
+  });
 }
 
 /**
@@ -187,7 +220,7 @@ async function assemble(
  */
 async function listen(
   configuration: Configuration,
-  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp, overlay }: Parts,
+  { cnm, ipam, kernel, engine, log, store, upkeep, dns, dhcp, overlay, standalone, published }: Parts,
   ready: Promise<void>,
   held: Held,
 ): Promise<void> {
@@ -206,7 +239,8 @@ async function listen(
         ];
   const stopping = new AbortController();
   const admin = adminApp({
-    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay },
+    ...{ cnm, ipam, kernel, engine, log, runDir, dns, overlay, standalone },
+    ...(published !== undefined && { published }),
     lease: (network, endpoint) => dhcp.lease(network, endpoint),
     version: ownVersion(),
     namespaces: () => namespacesOf(configuration),

@@ -41,6 +41,7 @@ const TERMS = {
 function plane(member: string, id: string) {
   return clusterPlane({
     store: openEtcd({ members: [member] }),
+    records: memoryStore(),
     host: { id, name: id, boot: id },
     shared: () => [POOL],
     own: () => [],

@@ -1,7 +1,7 @@
 /**
  * `npm run bench [-- NAME…]`: measures cnm-bridge against its peers, side by side in one run, and prints the table that
- * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam, ipam-cluster, dns, macvlan, overlay, overlay-vtep
- * (default: all). Needs root and a
+ * stands in docs/benchmarks.md. Names: docker-20.10, docker-28.5, handlers, bulk, throughput, ports, ipam, ipam-cluster, dns, macvlan, overlay, overlay-vtep,
+ * overlay-start (default: all). Needs root and a
  * quiet machine; everything happens in the lab's namespaces.
  */
 import { cpus, release } from 'node:os';
@@ -15,6 +15,7 @@ import { ipamClusterBench } from './ipam-cluster.ts';
 import { ipamBench } from './ipam.ts';
 import { macvlanBench } from './macvlan.ts';
 import { overlayBench, overlayVtepBench } from './overlay.ts';
+import { overlayStartBench } from './overlay-start.ts';
 import { portsBench } from './ports.ts';
 import { type Figures, type Row, row, table } from './side-by-side.ts';
 import { throughputBench } from './throughput.ts';
@@ -32,6 +33,7 @@ const benches: Readonly<Record<string, (lab: Lab) => Promise<readonly Row[]>>> =
   macvlan: macvlanBench,
   overlay: overlayBench,
   'overlay-vtep': overlayVtepBench,
+  'overlay-start': overlayStartBench,
 };
 
 /** In a process of its own, in a namespace of its own: it makes thousands of links. */

@@ -68,7 +68,7 @@ export interface Cnm {
   /** A node of the swarm has come, or has gone: networks that are on its nodes follow. */
   addNode(node: SwarmNode): Promise<void>;
   removeNode(address: Ip): Promise<void>;
-  /** Brings networks that follow their hosts to what they are to be now: at the start, what a crash cut off. */
+  /** Brings networks that follow their hosts, and the ways to them, to what they are to be now: at the start, what a crash cut off. */
   followHosts(): Promise<void>;
   nodes(): readonly SwarmNode[];
   allocations(): readonly Allocation[];

@@ -70,8 +70,12 @@ export type Remote = RemoteHost | RemoteEndpoint;
 /** An endpoint of this host, as the others are told of it. */
 export type OwnEndpoint = Omit<RemoteEndpoint, 'kind' | 'host' | 'at'>;
 
-/** All that there is, in the place of what was known; or what has changed. Ids of `gone` are those of hosts or endpoints. */
+/**
+ * What a daemon before this one was told last, and may be old; all that there is, in the place of what was known; or what has changed. Ids
+ * of `gone` are those of hosts or endpoints.
+ */
 export type RemoteNews =
+  | { readonly what: 'remembered'; readonly remotes: readonly Remote[] }
   | { readonly what: 'all'; readonly remotes: readonly Remote[] }
   | { readonly what: 'changes'; readonly put: readonly Remote[]; readonly gone: readonly string[] };
 
@@ -87,7 +91,7 @@ export interface ControlPlane {
   leave(agreement: Agreement): void;
   /**
    * This host has endpoints on the network from now on: it is told of the others', until the session is closed. `listener` is called at
-   * any time, also before this returns, with `all` first; it must not throw.
+   * any time, also before this returns, with `all` first, or `remembered` and then `all`; it must not throw.
    */
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session;
   /** A number that is greater than that of any endpoint which this host has heard of. */
@@ -109,6 +113,8 @@ export interface Session {
 export interface Sharing {
   /** Undefined: its hosts need no records. @throws CnmError `option-invalid` or `address-invalid`. */
   terms(network: NetworkSpec): Terms | undefined;
+  /** Names of options that were given for this host alone: another host cannot have the network with them. */
+  ownOptions(network: Pick<NetworkSpec, 'options'>): readonly string[];
   /** From what was planned for this host (`Driver.presence`). */
   place(network: NetworkWithPresence): Place;
   /**

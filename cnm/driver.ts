@@ -94,6 +94,18 @@ export interface Driver {
   follow?(network: NetworkWithPresence, host: HostSettings): Plan;
 
   /**
+   * How large a packet may be now on the links of a network that has a presence, in bytes, by what the network below takes; `others`: hosts that
+   * the control plane tells of. All links whose steps have an MTU, in the presence and of its endpoints, get it (resize.ts). Undefined: they
+   * stay as they are, and so always where the driver has none of this. Pure, never throws.
+   */
+  mtu?(
+    network: NetworkWithPresence,
+    facts: Facts,
+    host: HostSettings,
+    others: readonly Ip[],
+  ): number | undefined;
+
+  /**
    * The options of a network of a swarm, with what must be the same on all nodes chosen, on the manager, for all of them. Given back to it in
    * a later call, its answer is the answer. `taken`: what was chosen for other networks. Absent = a network's options are enough.
    * @throws CnmError `option-invalid`, `address-invalid` or `network-conflict`.

@@ -20,6 +20,7 @@ import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
 import { followHosts, followRemotes } from './presence.ts';
+import { resizeNetworks } from './resize.ts';
 import * as sandboxes from './sandboxes.ts';
 import { SpentKeys } from './spent-keys.ts';
 import { Swarm } from './swarm.ts';
@@ -90,6 +91,10 @@ export function createCnm(options: CnmOptions): Cnm {
   records.watch(({ what, ...change }) => {
     if (what === 'remote' && 'network' in change) followRemotes(context, change.network);
   });
+  const follow = async () => {
+    await followHosts(context);
+    await resizeNetworks(context);
+  };
   return {
     drivers,
     createNetwork: (spec) => gate.pass(() => networks.createNetwork(context, spec)),
@@ -113,13 +118,13 @@ export function createCnm(options: CnmOptions): Cnm {
     freeNetwork: (id) => gate.pass(() => swarm.free(id)),
     addNode: (node) =>
       gate.pass(async () => {
-        if (await swarm.add(node)) await followHosts(context);
+        if (await swarm.add(node)) await follow();
       }),
     removeNode: (address) =>
       gate.pass(async () => {
-        if (await swarm.remove(address)) await followHosts(context);
+        if (await swarm.remove(address)) await follow();
       }),
-    followHosts: () => gate.pass(() => followHosts(context)),
+    followHosts: () => gate.pass(follow),
     nodes: () => swarm.nodes(),
     allocations: () => swarm.allocations(),
     networks: () => records.networks(),

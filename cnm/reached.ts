@@ -36,8 +36,9 @@ export class Reached {
   readonly #introduced = new Map<EndpointId, Introduction>();
   readonly #first: PromiseWithResolvers<void> = Promise.withResolvers();
   #session: Session | undefined;
-  /** All records are known. */
+  /** All records are known; or those that were, once: entries are made then, and none is taken for stale. */
   #known = false;
+  #remembered = false;
   #looked = false;
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -121,9 +122,9 @@ export class Reached {
       const kept = new Set(news.remotes.map(({ id }) => id));
       for (const id of this.#remotes.keys()) if (!kept.has(id)) this.#forget(id);
       this.#known = true;
-    }
+    } else if (news.what === 'remembered') this.#remembered = true;
     for (const id of news.what === 'changes' ? news.gone : []) this.#forget(id);
-    for (const remote of news.what === 'all' ? news.remotes : news.put) this.#learn(remote);
+    for (const remote of news.what === 'changes' ? news.put : news.remotes) this.#learn(remote);
     this.#work();
   }
 
@@ -143,19 +144,23 @@ export class Reached {
 
   /** One batch at a time, each with all that has come since the last one. */
   #work(): void {
-    if (this.#running !== undefined || !this.#known || this.#closed) return;
+    if (this.#running !== undefined || !(this.#known || this.#remembered) || this.#closed) return;
     this.#running = this.#settle().finally(() => {
       this.#running = undefined;
-      if (!this.#claims.isSettled && this.#retry === undefined) this.#work();
+      if (this.#isOpen() && this.#retry === undefined) this.#work();
     });
+  }
+
+  #isOpen(): boolean {
+    return !this.#claims.isSettled || (this.#known && !this.#looked);
   }
 
   async #settle(): Promise<void> {
     // What comes within one turn of the event loop is one batch.
     await Promise.resolve();
     try {
-      if (!this.#looked) await this.#look();
-      while (!this.#claims.isSettled && !this.#isClosed()) await this.#apply();
+      while (this.#isOpen() && !this.#isClosed())
+        await (this.#known && !this.#looked ? this.#look() : this.#apply());
       this.#first.resolve();
     } catch (error) {
       this.#again(error);

@@ -14,6 +14,7 @@ import type { ClusterMembership } from '../ipam/index.ts';
 export async function joinCluster({
   cluster: members,
   clusterTls,
+  clusterLease,
   advertise,
 }: Configuration): Promise<ClusterMembership | undefined> {
   if (members === undefined) return undefined;
@@ -23,7 +24,8 @@ export async function joinCluster({
   // A container that starts waits for it: dockerd gives a plugin's call some 15 s in all.
   const store = openEtcd({ members, deadline: 3000, ...tls });
   const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return { store, name: hostname(), boot, ...(advertise !== undefined && { advertise }) };
+  const pace = { ttl: clusterLease };
+  return { store, name: hostname(), boot, pace, ...(advertise !== undefined && { advertise }) };
 }
 
 /**

@@ -21,8 +21,10 @@ t.test('nothing given: the defaults of a service', (t) => {
     addressRest: 60_000,
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
+    defaultSpace: 'cnm-local',
     overlayRekey: 3_600_000,
     dnsListen: [],
+    clusterLease: 15,
     scope: 'local',
     logLevel: 'info',
     logFormat: 'text',
@@ -46,6 +48,9 @@ t.test('where the host may ask for names', (t) => {
     overlayKeys: '/etc/cnm/keys',
     overlayRekey: 3_600_000,
   });
+  t.equal(run([]).clusterLease, 15);
+  t.equal(run(['--cluster-lease', '3']).clusterLease, 3);
+  t.throws(() => run(['--cluster-lease', '2']), /--cluster-lease: '2' must be .* from 3 to/);
   t.throws(
     () => run(['--overlay-rekey', '9']),
     /--overlay-rekey: '9' must be a whole number of seconds from 10 to/,
@@ -73,6 +78,8 @@ t.test('a cluster: members with their ports, and where this host is', (t) => {
   t.strictSame(given.cluster, ['10.0.0.1:2379', 'etcd-2.example:23790', '[fd00::1]:2379']);
   t.equal(given.advertise, '192.0.2.10');
   t.strictSame(run([], { CNM_CLUSTER: 'etcd://h' }).cluster, ['h:2379']);
+  t.equal(given.defaultSpace, 'cnm-local');
+  t.equal(run(['--default-space', 'cnm-global'], {}).defaultSpace, 'cnm-global');
   t.equal(run([], { DRIVER: 'bridge', ADVERTISE: '2001:DB8::1' }).advertise, '2001:db8::1');
   t.end();
 });
@@ -117,6 +124,11 @@ t.test('a bad value names the flag and what would be right', (t) => {
     [['--log-format', 'xml'], {}, /^--log-format: 'xml' .*json/],
     [[], { DRIVER: 'bridge', LOG_LEVEL: 'loud' }, /^LOG_LEVEL: 'loud'/],
     [['--cluster', 'http://h:2379'], {}, /^--cluster: 'http:\/\/h:2379' is no etcd; it must be as etcd:/],
+    [
+      ['--default-space', 'global'],
+      {},
+      /^--default-space: 'global' is unknown; it must be one of cnm-local, cnm-global/,
+    ],
     [['--cluster', 'etcdx://h'], {}, /^--cluster: 'etcdx:\/\/h' is no etcd/],
     [['--cluster', 'etcd://h', '--cluster-ca', '/ca'], {}, /^--cluster-ca: it is for --cluster etcds:/],
     [['--cluster-key', '/k'], {}, /^--cluster-key: it is for --cluster etcds:/],

@@ -1,19 +1,23 @@
 /** The control plane as the daemon runs it. */
-import { clusterPlane, type ClusterPlane } from '../cnm/cluster/index.ts';
+import { clusterPlane, type ClusterPlane, type Pace } from '../cnm/cluster/index.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { ClusterStore } from '../store/cluster.ts';
+import type { Store } from '../store/store.ts';
 import { isThere } from './echo.ts';
 
 export interface ControlParts {
   readonly store: ClusterStore;
+  /** This host's own. */
+  readonly records: Store;
   readonly host: { readonly id: string; readonly name: string; readonly boot: string };
   /** Both are made after this, and asked only then. */
   readonly cnm: () => Cnm;
   readonly ipam: () => Ipam;
   readonly kernel: Pick<Kernel, 'probeSocket'>;
+  readonly pace: Pick<Pace, 'ttl'>;
   readonly log: Log;
 }
 

@@ -30,14 +30,14 @@ export async function openIpam(
   configuration: Configuration,
   { store, kernel, cnm, log, pace, membership }: IpamParts,
 ): Promise<{ readonly ipam: Ipam; readonly leases: NonNullable<UpkeepParts['leases']> }> {
-  const { defaultPools, addressRest, resolvConf } = configuration;
+  const { defaultPools, addressRest, defaultSpace, resolvConf } = configuration;
   const strangers = createStrangers(() => ipam);
   const hostPools = async () => [
     ...hostPrefixes(await kernel.facts({ firewall: false }), contents(resolvConf)),
     ...strangers.prefixes(),
   ];
   const cluster = membership === undefined ? {} : { cluster: membership };
-  const given = { store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest };
+  const given = { store, log, hostPrefixes: hostPools, defaultPools, rest: addressRest, defaultSpace };
   const ipam = await createIpam({ ...given, ...cluster });
   const live = async () => {
     const netns = namespacesOf(configuration);

@@ -15,12 +15,13 @@ export interface KeysParts {
 
 /** Undefined: there are none, and no network can be encrypted. @throws ConfigurationError when the file cannot be used */
 export async function openKeys(
-  { overlayKeys: file, overlayRekey: period, drivers }: Configuration,
+  { overlayKeys: file, overlayRekey: period, drivers, clusterLease: ttl }: Configuration,
   { store, membership, log }: KeysParts,
 ): Promise<Keys | undefined> {
   if (!drivers.includes('overlay')) return undefined;
   if (file !== undefined) return new OverlayKeys({ file, period, log });
   if (membership === undefined) return undefined;
   const { store: cluster, name, boot } = membership;
-  return new ClusterKeys({ cluster, store, period, log, host: { id: await hostId(store), name, boot } });
+  const host = { id: await hostId(store), name, boot };
+  return new ClusterKeys({ cluster, store, period, log, host, pace: { ttl } });
 }

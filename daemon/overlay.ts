@@ -1,13 +1,15 @@
-/** What of overlay networks is neither the driver's planning nor the kernel's: the test of the ways between hosts, and the keys. */
+/** What of overlay networks is neither the driver's planning nor the kernel's: the network below, the test of the ways between hosts, and the keys. */
 import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
+import { type BelowParts, followBelow } from './overlay-below.ts';
 import type { Keys, Rotation } from './overlay-keys.ts';
 
 /** The driver's own part (drivers/overlay/check). */
 export interface Checks<Report> {
   start(): void;
   check(network: NetworkRecord): Promise<Report>;
+  readonly below: BelowParts['wrong'];
   close(): void;
 }
 
@@ -20,14 +22,19 @@ export interface Overlay<Report = unknown> {
   close(): Promise<void>;
 }
 
-export function overlayService<Report>(
-  cnm: Pick<Cnm, 'renewKeys'>,
-  checks: Checks<Report>,
-  keys: Keys | undefined,
-): Overlay<Report> {
+export interface OverlayParts<Report> extends Omit<BelowParts, 'cnm' | 'wrong'> {
+  readonly cnm: BelowParts['cnm'] & Pick<Cnm, 'renewKeys'>;
+  readonly checks: Checks<Report>;
+  readonly keys: Keys | undefined;
+}
+
+export function overlayService<Report>(parts: OverlayParts<Report>): Overlay<Report> {
+  const { cnm, checks, keys } = parts;
+  let below: ReturnType<typeof followBelow> | undefined;
   return {
     start() {
       checks.start();
+      below = followBelow({ ...parts, wrong: checks.below });
       keys?.start(cnm);
     },
     check: (network) => checks.check(network),
@@ -41,6 +48,7 @@ export function overlayService<Report>(
     },
     async close() {
       checks.close();
+      await below?.stop();
       await keys?.close();
     },
   };

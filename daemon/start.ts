@@ -16,6 +16,8 @@ export interface StartParts {
   readonly dns: Dns;
   readonly overlay: { start(): void };
   readonly dhcp: Dhcp;
+  /** Absent: this host is in no cluster. */
+  readonly published: { start(): void } | undefined;
   readonly version: string;
   /** Gives back the addresses of what a crash has cut off. */
   readonly reclaimLeases: () => Promise<unknown>;
@@ -31,6 +33,7 @@ export async function start({
   dns,
   overlay,
   dhcp,
+  published,
   version,
   reclaimLeases,
 }: StartParts): Promise<void> {
@@ -45,6 +48,7 @@ export async function start({
   await dhcp.start();
   await dns.start();
   overlay.start();
+  published?.start();
   upkeep.start();
   const counts = { networks: cnm.networks().length, endpoints: cnm.endpoints().length };
   log.info({ version, ...counts, ms: Math.round(performance.now() - began) }, 'ready');

@@ -8,6 +8,10 @@ export interface TogetherSettings {
   readonly cluster?: readonly string[];
   /** How those are reached; absent: in the clear. */
   readonly clusterTls?: ClusterTls;
+  /** Seconds after which this host, when nothing is heard of it, counts as away there. */
+  readonly clusterLease: number;
+  /** Of networks that say nothing of it. */
+  readonly defaultSpace: (typeof SPACES)[number];
   /** By which address other hosts reach this one; absent = each overlay network finds out. */
   readonly advertise?: Ip;
   /** With the secrets of encrypted networks; absent: there can be none. */
@@ -24,6 +28,8 @@ export interface ClusterTls {
   /** What this host shows, where etcd asks for it (`--client-cert-auth`). */
   readonly own?: { readonly cert: string; readonly key: string };
 }
+
+const SPACES = ['cnm-local', 'cnm-global'] as const;
 
 export const CLUSTER: readonly Setting[] = [
   {
@@ -44,7 +50,19 @@ export const CLUSTER: readonly Setting[] = [
     default: '',
     help: 'certificate (PEM) that this host shows to etcd, with --cluster-key',
   },
+  {
+    flag: 'default-space',
+    value: 'SPACE',
+    default: 'cnm-local',
+    help: 'where cnm-ipam takes subnets from for networks that say nothing of it: cnm-local, or cnm-global, which the cluster shares',
+  },
   { flag: 'cluster-key', value: 'PATH', default: '', help: 'its key (PEM), readable for root alone' },
+  {
+    flag: 'cluster-lease',
+    value: 'SECONDS',
+    default: '15',
+    help: 'after so long without a word from this host the others take it for away, and forget it when its machine does not answer either',
+  },
 ];
 
 export const OVERLAY: readonly Setting[] = [
@@ -74,6 +92,9 @@ export const OVERLAY: readonly Setting[] = [
   },
 ];
 
+/** etcd gives none shorter than one and a half of its election timeout, by default; and a daemon on a busy machine may be late. */
+const LEASE_LEAST_S = 3;
+
 /** Keys of two periods ahead must be everywhere, whatever clocks say. */
 const REKEY_LEAST_S = 10;
 
@@ -86,6 +107,8 @@ export function parseTogether(value: (flag: string) => Value, managed: boolean):
   return {
     ...(cluster !== undefined && { cluster }),
     ...(clusterTls !== undefined && { clusterTls }),
+    clusterLease: seconds(value('cluster-lease'), LEASE_LEAST_S),
+    defaultSpace: oneOf(value('default-space'), SPACES),
     ...(advertise !== undefined && { advertise }),
     ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
     overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,

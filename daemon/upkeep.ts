@@ -84,6 +84,7 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
   return {
     start() {
       unwatch = kernel.watch((change) => {
+        if (change.what === 'routes') return;
         log.debug(change, 'others changed something in the kernel');
         if (change.what !== 'links') firewallToo = true;
         repair.within(pace.repairAfter);

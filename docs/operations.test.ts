@@ -15,7 +15,7 @@ t.test('every path of the table is served, and none is missing from it', async (
     const answer = await double.raw(method, path.replace('REF', 'nope'), '{}');
     t.notMatch(answer.text, /There is no [A-Z]+ /, `${method} ${path}: ${answer.text}`);
   }
-  const source = ['admin-api', 'ipam-routes', 'overlay', 'dns']
+  const source = ['admin-api', 'ipam-routes', 'overlay', 'published', 'dns']
     .map((name) => readFileSync(join(import.meta.dirname, `../inspect/${name}.ts`), 'utf8'))
     .join('\n');
   const routes = [...source.matchAll(/\.(get|post|delete)\('/g)].length;

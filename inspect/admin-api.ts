@@ -17,6 +17,7 @@ import { ipamRoutes } from './ipam-routes.ts';
 import { metricsRoute } from './metrics.ts';
 import { Observatory, type ObservatoryOptions } from './observatory.ts';
 import { overlayRoutes, type OverlayService } from './overlay.ts';
+import { publishedRoutes, type PublishedService } from './published.ts';
 import {
   decodeCheck,
   decodeJoin,
@@ -47,6 +48,10 @@ export interface AdminOptions {
   /** What a DHCP server has given an endpoint. */
   readonly lease?: NonNullable<ObservatoryOptions['lease']>;
   readonly overlay?: OverlayService;
+  /** Absent: this host is in no cluster. */
+  readonly published?: PublishedService;
+  /** Where others make standalone networks too. */
+  readonly standalone?: Standalone;
   /** Ends answers that go on until the reader hangs up, so that nobody waits for them at the end. */
   readonly stopping?: AbortSignal;
 }
@@ -55,7 +60,7 @@ export interface AdminOptions {
 const BODY_LIMIT = '256kb';
 
 export function adminApp(options: AdminOptions): express.Express {
-  const standalone = new Standalone(options);
+  const standalone = options.standalone ?? new Standalone(options);
   const observatory = new Observatory({ ...options, standalone });
   const book = new AddressBook({ ...options, standalone, names: () => observatory.names() });
   const app = express();
@@ -74,8 +79,9 @@ export function adminApp(options: AdminOptions): express.Express {
       stopping: options.stopping,
     }),
   );
-  const findNetwork = (ref: string) => observatory.findNetwork(ref);
+  const findNetwork = (ref: string, patience?: number) => observatory.findNetwork(ref, patience);
   app.use('/v1', overlayRoutes({ overlay: options.overlay, findNetwork }));
+  app.use('/v1', publishedRoutes({ published: options.published, findNetwork }));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));
   app.use('/v1/endpoints', endpointRoutes(standalone, observatory));
   app.use('/v1/ipam', ipamRoutes(book));

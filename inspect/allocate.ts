@@ -44,7 +44,7 @@ export async function allocate(
 
 async function subnet(ipam: Ipam, owner: string, wanted: SubnetRequest, got: Allocating): Promise<Subnet> {
   const { v6, pool, range, options = {} } = wanted;
-  const space = options[SPACE] ?? ipam.localSpace;
+  const space = options[SPACE] ?? ipam.defaultSpace;
   const answer = await ipam.requestPool({
     space,
     v6,

@@ -93,7 +93,7 @@ export function endpointView(
     driver: network?.driver ?? '',
     options: endpoint.options,
     ports: portViews(endpoint, names),
-    ...insideOf(endpoint, path, path === undefined ? undefined : facts.netns.get(path), outside?.index),
+    ...insideOf(endpoint, path, path === undefined ? undefined : facts.netns.get(path), outside),
     ...(ends.outside !== undefined && { outsideName: ends.outside }),
     ...(outside && { outside }),
     ...(bridgeName !== undefined && { bridgeName }),
@@ -136,18 +136,25 @@ function insideOf(
   endpoint: EndpointRecord,
   path: string | undefined,
   netns: NetnsFacts | undefined,
-  outsideIndex: number | undefined,
+  outside: LinkView | undefined,
 ): Pick<EndpointView, 'inside' | 'insideNote' | 'routes'> {
   if (endpoint.attachment === undefined || path === undefined) return { routes: [] };
   if (netns === undefined) return { routes: [], insideNote: unseen(endpoint, path) };
-  const link = findInside(endpoint, netns, outsideIndex);
+  const link = findInside(endpoint, netns, outside?.index);
   if (link === undefined)
     return { routes: [], insideNote: `the namespace ${path} has no link of this endpoint` };
   const routes: readonly RouteView[] = netns.routes
     .filter((route) => route.link === link.name && route.via !== undefined)
     .map(({ to, via }) => ({ to, ...(via !== undefined && { via }) }));
   const inside = linkView(netns, link.name);
-  return { routes, ...(inside && { inside }) };
+  const insideNote = outside && tooLarge(link, outside);
+  return { routes, ...(inside && { inside }), ...(insideNote !== undefined && { insideNote }) };
+}
+
+/** The other end drops what is larger than itself, and tells nobody (is_skb_forwardable()). */
+function tooLarge({ name, mtu }: LinkFact, outside: LinkView): string | undefined {
+  if (mtu <= outside.mtu) return undefined;
+  return `it takes packets of ${mtu} bytes, the network ${outside.mtu}: larger ones are lost; set it there: ip link set ${name} mtu ${outside.mtu}`;
 }
 
 /** Docker's folder of namespaces may be in another mount namespace than the daemon: that is no fault of the endpoint. */

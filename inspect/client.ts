@@ -26,6 +26,7 @@ import type {
   PlanView,
   PoolSummary,
   PortView,
+  PublishedView,
   ReleaseView,
   RotationView,
   SandboxRequest,
@@ -72,6 +73,14 @@ export class Client {
 
   async checkNetwork(ref: string, ask: readonly string[]): Promise<CheckView> {
     return (await this.#call('POST', `${at('networks', ref)}/check`, { ask })) as CheckView;
+  }
+
+  async publishNetwork(ref: string, wait: number): Promise<PublishedView> {
+    return (await this.#call('POST', `${at('networks', ref)}/publish`, { wait })) as PublishedView;
+  }
+
+  async withdrawNetwork(name: string, wait: number): Promise<PublishedView> {
+    return (await this.#call('POST', `${at('published', name)}/withdraw`, { wait })) as PublishedView;
   }
 
   async checkOverlay(ref: string): Promise<OverlayCheckView> {

@@ -17,7 +17,7 @@ interface Subject {
 const SUBJECTS: readonly Subject[] = [
   {
     name: 'network',
-    summary: 'list, inspect, create and remove networks',
+    summary: 'list, inspect, create and remove networks, publish them on all hosts of a cluster',
     load: async () => (await import('./cli/network.ts')).networkCommands,
   },
   {

@@ -12,6 +12,7 @@ import { endpointLease } from './lease.ts';
 import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
+import { publishedAs, type PublishedService } from './published.ts';
 import { remotesView } from './remotes.ts';
 import type { Standalone } from './standalone.ts';
 import { endpointSummary, type Names, networkName, networkSummary, sandboxSummary } from './summaries.ts';
@@ -40,6 +41,7 @@ export interface ObservatoryOptions {
   readonly notices?: readonly string[];
   /** What a DHCP server has given an endpoint. */
   readonly lease?: (network: string, endpoint: string) => LeaseView | undefined;
+  readonly published?: PublishedService;
 }
 
 /** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
@@ -58,16 +60,26 @@ export class Observatory {
     const names = await this.names();
     return this.#cnm
       .networks()
-      .map((network) => networkSummary(network, this.#cnm.endpoints(network.id).length, names))
+      .map((network) => ({
+        ...networkSummary(network, this.#cnm.endpoints(network.id).length, names),
+        ...this.#published(network, names),
+      }))
       .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
   }
 
   async network(ref: string): Promise<NetworkView> {
     const network = await this.findNetwork(ref);
     const endpoints = this.#cnm.endpoints(network.id);
-    const view = networkView(network, endpoints, await this.#picture(endpoints, await this.names()));
+    const names = await this.names();
+    const view = networkView(network, endpoints, await this.#picture(endpoints, names));
     const remotes = remotesView(network, this.#cnm.remotes(network.id));
-    return { ...view, ...(remotes && { remotes }) };
+    return { ...view, ...this.#published(network, names), ...(remotes && { remotes }) };
+  }
+
+  #published(network: NetworkRecord, names: Names): Pick<NetworkSummary, 'published'> {
+    const { name } = networkName(network.id, names);
+    const published = publishedAs(name, network, this.#options.published?.all() ?? []);
+    return published === undefined ? {} : { published };
   }
 
   /** Sends frames on the network's wire. */
@@ -159,9 +171,12 @@ export class Observatory {
     return sandboxView(sandbox, members, picture);
   }
 
-  /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
-  async findNetwork(ref: string): Promise<NetworkRecord> {
-    return this.#resolveNetwork(ref, await this.names());
+  /**
+   * @param patience milliseconds, for an Engine to say what its networks are called
+   * @throws CnmError `network-unknown`, or `request-invalid` when several match.
+   */
+  async findNetwork(ref: string, patience?: number): Promise<NetworkRecord> {
+    return this.#resolveNetwork(ref, await this.names(patience));
   }
 
   /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
@@ -240,8 +255,8 @@ export class Observatory {
   }
 
   /** All that has a name; what the Engine knows, if it answers soon. */
-  async names(): Promise<Names> {
-    const engine = await this.#engineNetworks();
+  async names(patience = ENGINE_PATIENCE_MS): Promise<Names> {
+    const engine = await this.#engineNetworks(patience);
     return {
       networks: new Map(this.#cnm.networks().map((network) => [network.id, network])),
       sandboxes: new Map(this.#cnm.sandboxes().map((sandbox) => [sandbox.id, sandbox])),
@@ -251,13 +266,13 @@ export class Observatory {
   }
 
   /** Asked only when there is something of Docker's to name. Never an error. */
-  async #engineNetworks(): Promise<readonly EngineNetwork[]> {
+  async #engineNetworks(patience: number): Promise<readonly EngineNetwork[]> {
     const { engine } = this.#options;
     const known = this.#cnm.networks().some(({ origin }) => origin === 'docker');
     const given = this.#options.ipam.pools().some(({ owner }) => owner === undefined);
     if (engine === undefined || (!known && !given)) return [];
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, ENGINE_PATIENCE_MS, undefined);
+    const timer = setTimeout(resolve, patience, undefined);
     try {
       return (await Promise.race([engine.networks(), late])) ?? [];
     } catch {

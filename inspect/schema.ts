@@ -48,6 +48,14 @@ const publish = z.strictObject({ ports: portSpecs.min(1) });
 const sandbox = z.strictObject({ name, dnsSearch: texts, dnsOptions: texts });
 const leave = z.strictObject({ network: name });
 
+/** Seconds; a command that waits longer than this is one that hangs. */
+const wait = z.strictObject({ wait: z.number().min(0).max(600).default(30) });
+
+/** How long an answer may be waited for, in milliseconds. */
+export function decodeWait(body: unknown): number {
+  return decode(wait, body ?? {}).wait * 1000;
+}
+
 const forget = z.strictObject({ host: z.string() });
 
 const address = text.transform((value, context) => {

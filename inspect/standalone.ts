@@ -50,11 +50,11 @@ export class Standalone {
   }
 
   /** @throws CnmError; then every address is free again. */
-  async createNetwork(request: NetworkRequest): Promise<NetworkRecord> {
+  async createNetwork(request: NetworkRequest, id = newId()): Promise<NetworkRecord> {
     this.#checkNetwork(request);
     this.#creating.add(request.name);
     try {
-      return await this.#withAddresses(request, async (spec) => {
+      return await this.#withAddresses(request, id, async (spec) => {
         await this.#cnm.createNetwork(spec);
         return this.#recorded(spec.id);
       });
@@ -66,7 +66,10 @@ export class Standalone {
   /** The plan that createNetwork would apply. Nothing stays. */
   async dryRun(request: NetworkRequest): Promise<{ readonly spec: NetworkSpec; readonly plan: Plan }> {
     this.#checkNetwork(request);
-    return this.#withAddresses(request, async (spec) => ({ spec, plan: await this.#cnm.dryRun(spec) }));
+    return this.#withAddresses(request, newId(), async (spec) => ({
+      spec,
+      plan: await this.#cnm.dryRun(spec),
+    }));
   }
 
   /** @throws CnmError `request-invalid` for a network of Docker's: only Docker can delete it without confusion. */
@@ -102,7 +105,7 @@ export class Standalone {
     const ports = readPorts(request.ports ?? []);
     checkWayIn(network, ports);
     return this.#tracked(async () => {
-      const id = randomBytes(32).toString('hex');
+      const id = newId();
       const leases = await this.#endpointAddresses(network, sandbox.name, request);
       try {
         const joined = await this.#cnm.joinSandbox(sandbox.id, {
@@ -175,9 +178,12 @@ export class Standalone {
     return leaks;
   }
 
-  async #withAddresses<T>(request: NetworkRequest, use: (spec: NetworkSpec) => Promise<T>): Promise<T> {
+  async #withAddresses<T>(
+    request: NetworkRequest,
+    id: string,
+    use: (spec: NetworkSpec) => Promise<T>,
+  ): Promise<T> {
     return this.#tracked(async () => {
-      const id = randomBytes(32).toString('hex');
       const plan = await allocate(this.#ipam, this.#log, id, this.#subnets(request));
       try {
         return await use(specOf(id, request, plan));
@@ -322,6 +328,10 @@ export class Standalone {
  */
 export function reclaimLeases(options: StandaloneOptions): Promise<readonly LeakView[]> {
   return new Standalone(options).reclaim();
+}
+
+function newId(): string {
+  return randomBytes(32).toString('hex');
 }
 
 interface Lease {

@@ -40,6 +40,30 @@ export interface NetworkSummary extends Named {
   readonly internal: boolean;
   readonly subnets: readonly SubnetView[];
   readonly endpoints: number;
+  /** It is to be on all hosts of the cluster. */
+  readonly published?: PublishedView;
+}
+
+/** What the hosts of the cluster say of a network that is to be on all of them, or is to be so no longer (`withdrawn`). */
+export interface PublishedView {
+  readonly name: string;
+  readonly state: 'published' | 'withdrawn';
+  /** The host where that was said. */
+  readonly by: string;
+  readonly hosts: readonly HostOutcomeView[];
+  /** Each host that there is has it, or does not have it any more. */
+  readonly complete: boolean;
+}
+
+export interface HostOutcomeView {
+  readonly id: string;
+  readonly host: string;
+  /**
+   * `ok` made, `exists` there already, `refused`, `waiting` for its Docker Engine; withdrawn: `removed` or never there, `own` not made by
+   * publishing and left, `kept` in use; `unheard`: the host has not answered.
+   */
+  readonly outcome: 'ok' | 'exists' | 'refused' | 'waiting' | 'removed' | 'own' | 'kept' | 'unheard';
+  readonly message?: string;
 }
 
 export interface SubnetView {
@@ -98,7 +122,7 @@ export interface EndpointView extends EndpointSummary {
   readonly ports: readonly PortView[];
   /** The link inside the namespace; absent when it is not joined, not there, or not visible. */
   readonly inside?: LinkView;
-  /** Why `inside` is absent although the endpoint is joined. */
+  /** Why `inside` is absent although the endpoint is joined; or what is wrong with it. */
   readonly insideNote?: string;
   readonly routes: readonly RouteView[];
   /** The end that stays outside: in the daemon's namespace, or in the network's own. */

@@ -44,6 +44,8 @@ export interface IpamOptions {
   /** Milliseconds for which a freed address rests, in pools that say nothing of it. Default 60 s. */
   readonly rest?: number;
   readonly now?: () => number;
+  /** Of networks that say nothing of it. Default: the local one. */
+  readonly defaultSpace?: typeof LOCAL_SPACE | typeof GLOBAL_SPACE;
   /** With others, the global space is in the cluster's store. */
   readonly cluster?: ClusterMembership;
 }
@@ -69,6 +71,7 @@ const ULA = 'ipam/ula';
 class DurableIpam implements Ipam {
   readonly localSpace = LOCAL_SPACE;
   readonly globalSpace = GLOBAL_SPACE;
+  readonly defaultSpace: string;
   readonly #options: IpamOptions;
   readonly #spaces: ReadonlyMap<string, AddressSpace>;
   readonly #releasing = new Map<Lease, Promise<void>>();
@@ -79,6 +82,7 @@ class DurableIpam implements Ipam {
   constructor(options: IpamOptions, spaces: ReadonlyMap<string, AddressSpace>, hostId: string) {
     this.#options = options;
     this.#spaces = spaces;
+    this.defaultSpace = options.defaultSpace ?? LOCAL_SPACE;
     if (options.cluster === undefined) return;
     this.#cluster = this.#openCluster(options.cluster, hostId);
     this.cluster = clusterView(this.#cluster);

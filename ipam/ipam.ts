@@ -44,6 +44,8 @@ export interface AddressRequest {
 export interface Ipam {
   readonly localSpace: string;
   readonly globalSpace: string;
+  /** Of networks that say nothing of it: one of the two. */
+  readonly defaultSpace: string;
   requestPool(request: PoolRequest): Promise<PoolAnswer>;
   releasePool(poolId: string): Promise<void>;
   /** The address with the pool's prefix length. */

@@ -18,13 +18,19 @@ const listed: EngineNetwork = {
   subnets: [{ pool: POOL, aux: [ip('10.1.0.9')] }],
 };
 
+type Space = 'cnm-local' | 'cnm-global';
+
 /** A pool of Docker's with a gateway, an auxiliary address and `more`; and a clock. */
-async function host(more: readonly string[] = [], owner?: string) {
+async function host(
+  more: readonly string[] = [],
+  owner?: string,
+  defaultSpace: Space = 'cnm-local',
+  space = defaultSpace,
+) {
   let time = 0;
-  const ipam = await createIpam({ store: memoryStore() });
+  const ipam = await createIpam({ store: memoryStore(), defaultSpace });
   const records = { networks: [] as NetworkRecord[], endpoints: [] as EndpointRecord[] };
   const cnm = { networks: () => records.networks, endpoints: () => records.endpoints };
-  const space = ipam.localSpace;
   const request = { space, pool: POOL, v6: false, options: {}, ...(owner !== undefined && { owner }) };
   const { poolId } = await ipam.requestPool(request);
   await ipam.requestAddress(poolId, { gateway: true, serial: false });
@@ -83,6 +89,18 @@ t.test('a pool that a network of ours has stays, though Docker does not list it 
   await h.look([]);
   t.same(await h.look([], 100), []);
 });
+
+t.test(
+  'a pool of the other space is a swarm manager’s, but where networks of this host are in it',
+  async (t) => {
+    const managers = await host([], undefined, 'cnm-local', 'cnm-global');
+    await managers.look([]);
+    t.same(await managers.look([], 100), []);
+    const h = await host([], undefined, 'cnm-global');
+    await h.look([]);
+    t.same(await h.look([], 60), ['pool cnm-global/10.1.0.0/24']);
+  },
+);
 
 t.test("standalone networks' pools are not Docker's to forget", async (t) => {
   const h = await host([], 'a2'.repeat(32));

@@ -74,7 +74,8 @@ function lostOf(
   return ipam
     .pools()
     .filter(({ space, owner, options }) => {
-      return owner === undefined && (space === ipam.localSpace || options[SPACE] !== undefined);
+      const ofThisHost = [ipam.localSpace, ipam.defaultSpace].includes(space) || options[SPACE] !== undefined;
+      return owner === undefined && ofThisHost;
     })
     .flatMap((pool) => (alive.has(pool.pool) ? lostLeases(ipam, pool, spokenFor) : [lostPool(ipam, pool)]));
 }

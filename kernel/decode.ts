@@ -242,6 +242,8 @@ export interface KernelRoute {
   readonly to: Prefix;
   readonly via?: Ip;
   readonly index?: number;
+  /** RTAX_MTU */
+  readonly mtu?: number;
   readonly table: number;
   readonly ours: boolean;
 }
@@ -252,12 +254,14 @@ export function decodeRoute(message: NetlinkMessage): KernelRoute | undefined {
   if (data.type !== 'UNICAST') return undefined;
   const any = data.family === AF_INET6 ? Buffer.alloc(16) : Buffer.alloc(4);
   const via = attrs.gateway && ipFromBytes(attrs.gateway);
+  const mtu = attrs.metrics?.mtu?.readUInt32LE() ?? 0;
   return {
     to: prefixOf(ipFromBytes(attrs.dst ?? any), data.dstLen ?? 0),
     table: attrs.table ?? data.table ?? 0,
     ours: Number(data.protocol) === ROUTE_PROTOCOL,
     ...(via !== undefined && { via }),
     ...(attrs.oif !== undefined && { index: attrs.oif }),
+    ...(mtu > 0 && { mtu }),
   };
 }
 

@@ -26,6 +26,8 @@ function command(step: Step): string {
         step.hairpin === true ? 'hairpin on' : undefined,
         step.suppress === true ? 'neigh_suppress on' : undefined,
       );
+    case 'link.mtu':
+      return `ip link set ${step.link} mtu ${step.mtu}`;
     case 'link.up':
       return `ip link set ${step.link} up`;
     case 'link.promisc':

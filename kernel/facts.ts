@@ -74,6 +74,8 @@ export interface RouteFact {
   readonly to: Prefix;
   readonly via?: Ip;
   readonly link?: string;
+  /** RTAX_MTU: bytes, less than the link takes; absent: what the link takes. */
+  readonly mtu?: number;
   /** RTA_TABLE: 254 = main. */
   readonly table: number;
   readonly ours: boolean;

@@ -36,6 +36,7 @@ import type {
   LinkAdd,
   LinkMaster,
   LinkMove,
+  LinkMtu,
   Mark,
   NetnsAdd,
   NetnsPath,
@@ -73,6 +74,8 @@ export function doStep(state: FakeState, step: Step): Undo {
       return linkAdd(state, step);
     case 'link.master':
       return linkMaster(state, step);
+    case 'link.mtu':
+      return linkMtu(linkAt(state, step.netns, step.link), step);
     case 'link.up':
       return linkUp(linkAt(state, step.netns, step.link), state.ports);
     case 'link.promisc':
@@ -171,6 +174,7 @@ export function undoStep(state: FakeState, step: Step): void {
       undoIpsecStep(state.ipsec, step);
       return;
     case 'conntrack.forget':
+    case 'link.mtu':
     case 'neigh.announce':
     case 'neigh.probe':
       return;
@@ -308,6 +312,17 @@ function linkMaster(state: FakeState, step: LinkMaster): Undo {
     else delete link.port;
     if (before === undefined) delete link.master;
     else link.master = before;
+  };
+}
+
+function linkMtu(link: FakeLink, step: LinkMtu): Undo {
+  if (!sameMark(link.mark, step.mark)) throw new KernelError(`link set ${step.link}`, 'EPERM');
+  checkMtu(step.link, step.mtu);
+  const before = link.mtu;
+  if (before === step.mtu) return undefined;
+  link.mtu = step.mtu;
+  return () => {
+    link.mtu = before;
   };
 }
 

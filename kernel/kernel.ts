@@ -8,7 +8,8 @@ import type { NetnsPath, Plan, Step } from './step.ts';
 
 /** A change in the kernel that nobody here asked for: who listens looks at the facts again. */
 export interface KernelChange {
-  readonly what: 'links' | 'firewall' | 'resync';
+  /** `routes`: those of the daemon's namespace, of which there may be many, and none of ours; `resync`: anything. */
+  readonly what: 'links' | 'routes' | 'firewall' | 'resync';
 }
 
 export interface SocketAddress {

@@ -20,6 +20,7 @@ function laneOf(step: Step): string | undefined {
       // Whoever makes a TAP device does not choose its index: it has to be looked up.
       return step.link.kind === 'tun' ? undefined : `netns ${step.netns ?? ''}`;
     case 'link.master':
+    case 'link.mtu':
     case 'link.up':
     case 'addr.add':
     case 'route.add':

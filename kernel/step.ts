@@ -104,6 +104,19 @@ export interface LinkMaster {
   readonly suppress?: boolean;
 }
 
+/**
+ * Another size for a link of ours that is there already, wherever it has gone: the end of a veth pair in a container. ENODEV where it is not, EPERM
+ * where it does not bear the mark. It has no inverse, for the link goes as it is, and is always satisfied: it is done once.
+ */
+export interface LinkMtu {
+  readonly do: 'link.mtu';
+  readonly netns?: NetnsPath;
+  readonly link: string;
+  readonly mark: Mark;
+  /** Bytes. */
+  readonly mtu: number;
+}
+
 /** A VLAN whose parent is down cannot be up: that is success, for the kernel takes it up with its parent (vlan_device_event()). */
 export interface LinkUp {
   readonly do: 'link.up';
@@ -412,6 +425,7 @@ export interface NetnsAdd {
 export type Step =
   | LinkAdd
   | LinkMaster
+  | LinkMtu
   | LinkUp
   | LinkPromisc
   | LinkMove

@@ -53,6 +53,11 @@ const SETTINGS: readonly Setting[] = [
     value: '',
   },
   {
+    name: 'DEFAULT_SPACE',
+    description: 'cnm-local or cnm-global: the address space of networks that say nothing of it.',
+    value: 'cnm-local',
+  },
+  {
     name: 'ADVERTISE',
     description: 'Address at which the other hosts of a cluster reach this one.',
     value: '',

@@ -18,7 +18,7 @@ const CAPABILITIES = { RequiresMACAddress: false, RequiresRequestReplay: false }
 
 function greetings(ipam: Ipam, edge: Edge): Record<string, Call> {
   const spaces: wire.AddressSpacesReply = {
-    LocalDefaultAddressSpace: ipam.localSpace,
+    LocalDefaultAddressSpace: ipam.defaultSpace,
     GlobalDefaultAddressSpace: ipam.globalSpace,
   };
   return {

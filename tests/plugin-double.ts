@@ -179,6 +179,7 @@ export function memoryIpam(): Ipam {
   return {
     localSpace: 'cnm-local',
     globalSpace: 'cnm-global',
+    defaultSpace: 'cnm-local',
     requestPool(request: PoolRequest) {
       const pool = request.pool ?? prefix(request.v6 ? 'fd00:1::/64' : '10.200.0.0/24');
       const poolId = `${request.space}/${pool}`;

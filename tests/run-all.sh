@@ -5,7 +5,11 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
 
 output=$(mktemp "${TMPDIR:-/tmp}/cnm-tests.XXXXXX")
-trap 'rm -f "$output"' EXIT
+# Every process of the run is TypeScript that Node would strip of its types and compile anew: a third of all the time. Node keeps it here
+# (module.enableCompileCache()).
+NODE_COMPILE_CACHE=$(mktemp -d "${TMPDIR:-/tmp}/cnm-compiled.XXXXXX")
+export NODE_COMPILE_CACHE
+trap 'rm -rf "$output" "$NODE_COMPILE_CACHE"' EXIT
 passed=0 failed=0
 
 # A part that ends with an error but counted no failure has one: it could not even start. One that counts nothing has tested nothing.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The root tests: every tests/**/*.test.ts but tests/layout*.test.ts, which needs no root.
 #   tests/run-lab.sh [FILE …]
-# Two files at a time, each with a time limit. A file can ask for something else in a comment of its own:
+# One file more than there are processors at a time, for they wait half of theirs, each with a time limit. A file can ask for something else in a comment of its own:
 #   // lab: alone           while nothing else runs (it measures time, or loads the machine)
 #   // lab: timeout 1200    seconds instead of 600 (1800 in the virtual machine)
 #   // lab: vm sctp 8021q   in a virtual machine with Debian's own kernel (tests/lab/vm.sh), with these modules, where this kernel lacks them;
@@ -97,6 +97,8 @@ fi
 
 results=$(mktemp -d "${TMPDIR:-/tmp}/cnm-lab-results.XXXXXX")
 trap 'rm -rf "$results"' EXIT
+# See run-all.sh, from which it usually comes.
+export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$results/compiled}"
 # The managed plugin's image, built once by the first test that wants it.
 export CNM_LAB_PLUGIN="$results/plugin"
 
@@ -108,7 +110,7 @@ for file in "${files[@]}"; do
 done
 # The virtual machine beside them: they wait half of their time, and it computes all of its own.
 [ ${#vm[@]} -eq 0 ] || { run_vm "$results" "${vm[@]}" & }
-[ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P 2 -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
+[ ${#together[@]} -eq 0 ] || printf '%s\0' "${together[@]}" | xargs -0 -P "$(($(nproc) + 1))" -I{} bash "$PWD/tests/run-lab.sh" --one {} "$results"
 wait
 for file in "${alone[@]}"; do bash "$PWD/tests/run-lab.sh" --one "$file" "$results"; done
 

@@ -1,18 +1,20 @@
 /** The control plane through a cluster store: hosts as leases, networks and endpoints as records that all hosts watch. */
 import type { Ip } from '../../address/ip.ts';
 import type { Prefix } from '../../address/prefix.ts';
-import type { ClusterStore } from '../../store/cluster.ts';
+import type { ClusterLease, ClusterStore } from '../../store/cluster.ts';
 import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
 import type { Log } from '../log.ts';
 import { Queues } from '../queue.ts';
 import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
 import { Membership } from './membership.ts';
 import { Networks, type OwnNetwork } from './networks.ts';
-import type { DoubtPace } from './others.ts';
+import type { DoubtPace, OthersParts } from './others.ts';
 import { ClusterSession } from './session.ts';
 
 export interface ClusterPlaneOptions {
   readonly store: ClusterStore;
+  /** As OthersParts.records. */
+  readonly records: OthersParts['records'];
   /** `id`: of this host's records, kept with them; `name` for people; `boot`: another one at every boot of the machine. */
   readonly host: { readonly id: string; readonly name: string; readonly boot: string };
   /** As NetworksParts.shared. */
@@ -38,6 +40,8 @@ export const CLUSTER = 'cluster';
 export interface ClusterPlane extends ControlPlane {
   /** Why this host is not in the cluster; empty when it is. */
   readonly trouble: string;
+  /** With which what this host says of itself is to go; undefined while it is not in the cluster. */
+  readonly lease: ClusterLease | undefined;
   start(): void;
 }
 
@@ -85,6 +89,10 @@ class Plane implements ClusterPlane {
     return this.#membership.trouble;
   }
 
+  get lease(): ClusterLease | undefined {
+    return this.#membership.entered ? this.#membership.lease : undefined;
+  }
+
   agree(terms: Terms, how: 'join' | 'look'): Promise<Agreement> {
     const id = networkId(terms.name);
     return this.#queues.run(id, async () => {
@@ -106,11 +114,11 @@ class Plane implements ClusterPlane {
   }
 
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session {
-    const { store, host, log, isThere } = this.#options;
+    const { store, records, host, log, isThere } = this.#options;
     const session = new ClusterSession({
-      ...{ store, me: host, agreement, place, log, isThere },
+      ...{ store, records, me: host, agreement, place, log, isThere },
       ...{ retry: this.#pace.retry, pace: this.#pace },
-      lease: () => (this.#membership.entered ? this.#membership.lease : undefined),
+      lease: () => this.lease,
       onGeneration: (heard) => {
         this.#generation = Math.max(this.#generation, heard);
       },

@@ -6,6 +6,7 @@ import type { Ip } from '../../address/ip.ts';
 import type { ClusterEntry, WatchChange, WatchEvent } from '../../store/cluster.ts';
 import type { Remote, RemoteNews } from '../control.ts';
 import type { Log } from '../log.ts';
+import { Heard, type HeardParts } from './heard.ts';
 import { decodeRemote } from './keys.ts';
 
 export interface OthersParts {
@@ -18,6 +19,10 @@ export interface OthersParts {
   readonly onGeneration: (generation: number) => void;
   /** Whether a machine answers at an address. */
   readonly isThere: (address: Ip) => Promise<boolean>;
+  /** That the store knows for certain: what the host has not said on this network is not so. */
+  readonly saysAll: (host: string) => Promise<boolean>;
+  /** This host's own, where it is kept what was heard. */
+  readonly records: HeardParts['records'];
   readonly pace: DoubtPace;
   readonly log: Log;
 }
@@ -47,15 +52,27 @@ export class Others {
   readonly #remotes = new Map<string, Remote>();
   /** By host. */
   readonly #doubts = new Map<string, Doubt>();
+  readonly #heard: Heard;
   readonly #closed = new AbortController();
 
   constructor(parts: OthersParts) {
     this.#parts = parts;
+    this.#heard = new Heard(parts);
   }
 
-  close(): void {
+  /** What was heard by a daemon before this one is told. */
+  start(): void {
+    for (const [key, remote] of this.#heard.load()) this.#remotes.set(key, remote);
+    if (this.#remotes.size > 0)
+      this.#parts.listener({ what: 'remembered', remotes: [...this.#remotes.values()] });
+  }
+
+  /** As Session.close. */
+  close(left: boolean): void {
     this.#closed.abort();
     this.#doubts.clear();
+    if (left) this.#heard.clear();
+    else this.#heard.flush();
   }
 
   hear(event: WatchEvent): void {
@@ -78,7 +95,7 @@ export class Others {
       }
       this.#heardAgain(host, key, 'put' in change);
       const remote = 'put' in change ? this.#learn(change.put) : undefined;
-      if (remote === undefined) this.#remotes.delete(key);
+      if (remote === undefined) this.#forget(key);
       if (former !== undefined && former.id !== remote?.id) gone.add(former.id);
       if (remote === undefined) put.delete(former?.id ?? '');
       else put.set(remote.id, remote);
@@ -97,17 +114,23 @@ export class Others {
     );
   }
 
+  /** A host that said nothing of leaving, and of which there is nothing, is as one whose lease has ended. */
   #replace(entries: readonly ClusterEntry[]): void {
     const former = new Map(this.#remotes);
     this.#remotes.clear();
     for (const entry of entries) this.#learn(entry);
-    for (const [host, { keys }] of this.#doubts) {
-      if (this.#remotes.has(`${this.#parts.prefix}${host}`)) this.#doubts.delete(host);
-      else
-        for (const key of keys) {
-          const remote = former.get(key);
-          if (remote !== undefined) this.#remotes.set(key, remote);
-        }
+    const isHere = new Set(hostsIn(this.#remotes));
+    const wasHere = new Set(hostsIn(former));
+    for (const [key, remote] of former) {
+      const host = this.#hostOf(key);
+      const doubt = this.#doubts.get(host);
+      if (this.#remotes.has(key)) this.#heardAgain(host, key, true);
+      else if (doubt?.keys.has(key) === true) this.#remotes.set(key, remote);
+      else if (isHere.has(host) || !wasHere.has(host)) this.#forget(key);
+      else {
+        this.#remotes.set(key, remote);
+        this.#doubt(host, key, remote);
+      }
     }
     this.#parts.listener({ what: 'all', remotes: [...this.#remotes.values()] });
   }
@@ -116,8 +139,15 @@ export class Others {
   #learn({ key, value }: ClusterEntry): Remote | undefined {
     const remote = this.#hostOf(key) === this.#parts.me ? undefined : decodeRemote(this.#short(key), value);
     if (remote?.kind === 'endpoint') this.#parts.onGeneration(remote.generation);
-    if (remote !== undefined) this.#remotes.set(key, remote);
+    if (remote === undefined) return undefined;
+    this.#remotes.set(key, remote);
+    this.#heard.note(key, remote);
     return remote;
+  }
+
+  #forget(key: string): void {
+    this.#remotes.delete(key);
+    this.#heard.note(key, undefined);
   }
 
   #tell(put: ReadonlyMap<string, Remote>, gone: Set<string>): void {
@@ -152,13 +182,17 @@ export class Others {
   }
 
   async #resolve(host: string, doubt: Doubt): Promise<void> {
-    const { isThere, pace, log } = this.#parts;
+    const { isThere, saysAll, pace, log } = this.#parts;
     let unanswered = 0;
     let told = false;
     while (this.#doubts.get(host) === doubt && unanswered < QUESTIONS) {
       if (doubt.isBack) {
         await this.#pause(pace.back);
         break;
+      }
+      if (this.#isTaken(host, doubt.at) || (await saysAll(host))) {
+        doubt.isBack = true;
+        continue;
       }
       if (await isThere(doubt.at)) unanswered = 0;
       else unanswered += 1;
@@ -177,10 +211,17 @@ export class Others {
     const gone = new Set<string>();
     for (const key of doubt.keys) {
       const remote = this.#remotes.get(key);
-      this.#remotes.delete(key);
+      this.#forget(key);
       if (remote !== undefined) gone.add(remote.id);
     }
     this.#tell(new Map(), gone);
+  }
+
+  /** It is another host's now: whoever answers there is not the one that is looked for. */
+  #isTaken(host: string, address: Ip): boolean {
+    return [...this.#remotes.values()].some(
+      (one) => one.kind === 'host' && one.id !== host && one.at === address,
+    );
   }
 
   #pause(milliseconds: number): Promise<void> {
@@ -197,4 +238,8 @@ export class Others {
       );
     });
   }
+}
+
+function hostsIn(remotes: ReadonlyMap<string, Remote>): readonly string[] {
+  return [...remotes.values()].flatMap(({ kind, id }) => (kind === 'host' ? [id] : []));
 }

@@ -2,158 +2,9 @@
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
-import { ip } from '../../address/ip.ts';
-import { mac } from '../../address/mac.ts';
-import { prefix } from '../../address/prefix.ts';
-import { FakeCluster, type FakeClient } from '../../store/cluster-fake.ts';
-import type { Agreement, OwnEndpoint, Remote, RemoteNews, Session, Terms } from '../control.ts';
-import { silent } from '../log.ts';
-import { type ClusterPlane, clusterPlane } from './index.ts';
-
-const POOL = prefix('10.1.0.0/24');
-const terms = (name: string, more: Partial<Terms> = {}): Terms => ({
-  name,
-  equal: { subnets: POOL, port: '4789' },
-  subnets: [],
-  numbers: { count: 1 },
-  ...more,
-});
-
-/** A host: its daemon may end and begin again, what it was told is compared with what the others have. */
-class Host {
-  readonly number: number;
-  /** Addresses at which a machine answers, although its host may be out of the cluster. */
-  readonly answers = new Set<string>();
-  readonly #server: FakeCluster;
-  /** What the records of this host are to say, whether its daemon runs or not. */
-  readonly networks = new Map<string, { agreement: Agreement; endpoints: Map<string, OwnEndpoint> }>();
-  readonly told = new Map<string, Map<string, Remote>>();
-  readonly #sessions = new Map<string, Session>();
-  client: FakeClient;
-  plane: ClusterPlane;
-
-  constructor(server: FakeCluster, number: number) {
-    this.#server = server;
-    this.number = number;
-    this.client = server.client();
-    this.plane = this.#start();
-  }
-
-  #start(): ClusterPlane {
-    const plane = clusterPlane({
-      store: this.client,
-      host: { id: `host${this.number}`, name: `h${this.number}`, boot: `boot${this.number}` },
-      shared: () => [POOL],
-      own: () =>
-        [...this.networks.values()].map(({ agreement }) => ({ agreement, terms: terms(agreement.name) })),
-      log: silent,
-      isThere: (address) => Promise.resolve(this.answers.has(address)),
-      pace: { ttl: 10, retry: 1, ask: 1, askAgain: 2, back: 2 },
-    });
-    plane.start();
-    return plane;
-  }
-
-  async restart(): Promise<void> {
-    // kill -9: nothing is said, and what was under way is cut off.
-    await this.client.close();
-    this.#sessions.clear();
-    this.told.clear();
-    this.client = this.#server.client();
-    this.plane = this.#start();
-    for (const name of this.networks.keys()) this.#enter(name);
-  }
-
-  async join(name: string): Promise<void> {
-    if (this.networks.has(name)) return;
-    const agreement = await this.plane.agree(terms(name), 'join');
-    this.networks.set(name, { agreement, endpoints: new Map() });
-    this.#enter(name);
-  }
-
-  leave(name: string): void {
-    const network = this.networks.get(name);
-    if (network === undefined) return;
-    this.networks.delete(name);
-    this.told.delete(name);
-    this.#sessions.get(name)?.close(true);
-    this.#sessions.delete(name);
-    this.plane.leave(network.agreement);
-  }
-
-  put(name: string, id: string, address: string): void {
-    const network = this.networks.get(name);
-    if (network === undefined) return;
-    const generation = network.endpoints.get(id)?.generation ?? this.plane.generation();
-    const endpoint: OwnEndpoint = {
-      ...{ id, mac: mac('02:42:0a:01:00:02'), addresses: [prefix(address)] },
-      ...{ generation, names: [id], ports: [] },
-    };
-    network.endpoints.set(id, endpoint);
-    this.#sessions.get(name)?.put(endpoint);
-  }
-
-  drop(name: string, id: string): void {
-    this.networks.get(name)?.endpoints.delete(id);
-    this.#sessions.get(name)?.drop(id);
-  }
-
-  #enter(name: string): void {
-    const network = this.networks.get(name);
-    if (network === undefined) return;
-    const place = { at: ip(`192.0.2.${this.number}`), details: { vtep: 'kernel' } };
-    const session = this.plane.enter(network.agreement, place, (news) => {
-      this.#hear(name, news);
-    });
-    this.#sessions.set(name, session);
-    for (const endpoint of network.endpoints.values()) session.put(endpoint);
-  }
-
-  #hear(name: string, news: RemoteNews): void {
-    const known =
-      news.what === 'all' ? new Map<string, Remote>() : (this.told.get(name) ?? new Map<string, Remote>());
-    for (const id of news.what === 'changes' ? news.gone : []) known.delete(id);
-    for (const remote of news.what === 'all' ? news.remotes : news.put) known.set(remote.id, remote);
-    if (this.networks.has(name)) this.told.set(name, known);
-  }
-
-  /** Ids of what it knows of a network, hosts and endpoints. */
-  view(name: string): string {
-    return [...(this.told.get(name)?.values() ?? [])]
-      .map((one) => `${one.id}@${one.at}`)
-      .sort()
-      .join(' ');
-  }
-}
-
-function wanted(hosts: readonly Host[], me: Host, name: string): string {
-  return hosts
-    .filter((host) => host !== me && host.networks.has(name))
-    .flatMap((host) =>
-      [`host${host.number}`, ...(host.networks.get(name)?.endpoints.keys() ?? [])].map(
-        (id) => `${id}@192.0.2.${host.number}`,
-      ),
-    )
-    .sort()
-    .join(' ');
-}
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = Date.now() + 15_000;
-  while (!holds()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await setImmediate();
-  }
-}
-
-async function converge(hosts: readonly Host[], names: readonly string[]): Promise<void> {
-  for (const host of hosts)
-    for (const name of names.filter((one) => host.networks.has(one)))
-      await until(
-        `${host.number} on ${name} to be told of "${wanted(hosts, host, name)}", not "${host.view(name)}"`,
-        () => host.view(name) === wanted(hosts, host, name),
-      );
-}
+import { FakeCluster } from '../../store/cluster-fake.ts';
+import { converge, Host, POOL, terms, until } from '../../tests/plane-double.ts';
+import type { Terms } from '../control.ts';
 
 t.test('the first host decides, the next ones have the same, and who differs is shown both', async (t) => {
   const server = new FakeCluster();
@@ -265,6 +116,75 @@ t.test(
     for (const host of hosts) await host.plane.close();
   },
 );
+
+t.test(
+  'a daemon that starts believes a host that is in doubt, too, and knows it before the store answers',
+  async (t) => {
+    const server = new FakeCluster();
+    const hosts = [1, 2, 3].map((number) => new Host(server, number));
+    const [one, two, three] = hosts;
+    if (one === undefined || two === undefined || three === undefined) return;
+    for (const host of hosts) {
+      await host.join('n');
+      host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+    }
+    await converge(hosts, ['n']);
+    one.answers.add('192.0.2.2');
+    const known = one.view('n');
+    await one.remembered();
+    two.client.cut();
+    server.advance(11_000);
+    await until('three to forget it', () => !three.view('n').includes('e2'));
+    await one.restart();
+    t.equal(one.view('n'), known, 'at once');
+    await until('one to be in the cluster', () => three.view('n').includes('e1'));
+    three.put('n', 'next', '10.1.0.30/24');
+    await until('one to hear of it', () => one.view('n').includes('next'));
+    t.match(one.view('n'), 'e2@192.0.2.2', 'and when the store has answered');
+    two.leave('n');
+    two.client.heal();
+    await converge(hosts, ['n']);
+    t.notMatch(
+      one.view('n'),
+      '192.0.2.2',
+      'it is back, and has nothing of the network: so its silence counts',
+    );
+    one.leave('n');
+    await until('nothing to be remembered', () => one.heard === 0);
+    for (const host of hosts) await host.plane.close();
+  },
+);
+
+t.test('while a host did not hear, another one was cut off, and one left', async () => {
+  const server = new FakeCluster();
+  const hosts = [1, 2, 3, 4].map((number) => new Host(server, number));
+  const [one, two, three, four] = hosts;
+  if (one === undefined || two === undefined || three === undefined || four === undefined) return;
+  for (const host of hosts) {
+    await host.join('n');
+    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+  }
+  await converge(hosts, ['n']);
+  for (const number of [2, 3]) one.answers.add(`192.0.2.${number}`);
+  one.client.cut();
+  two.client.cut();
+  three.leave('n');
+  server.advance(11_000);
+  await until('four to know', () => four.view('n') === '');
+  server.compact();
+  one.client.heal();
+  await until(
+    'one to have heard',
+    () => one.view('n') === 'e2@192.0.2.2 e4@192.0.2.4 host2@192.0.2.2 host4@192.0.2.4',
+  );
+  four.leave('n');
+  two.answers.clear();
+  // Another machine has its address.
+  await four.restart(2);
+  await four.join('n');
+  await until('one to forget it', () => one.view('n') === 'host4@192.0.2.2');
+  for (const host of hosts) await host.plane.close();
+});
 
 t.test('the store lost everything: all hosts write what they have, and know each other again', async (t) => {
   const server = new FakeCluster();

@@ -10,9 +10,18 @@ import type {
 } from '../../store/cluster.ts';
 import type { Agreement, OwnEndpoint, Place, Session } from '../control.ts';
 import { Others, type OthersParts } from './others.ts';
-import { endpointKey, type EndpointRecord, onNetwork, placeKey, type PlaceRecord } from './keys.ts';
+import {
+  decodeNetwork,
+  endpointKey,
+  type EndpointRecord,
+  hostKey,
+  networkKey,
+  onNetwork,
+  placeKey,
+  type PlaceRecord,
+} from './keys.ts';
 
-export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me'> {
+export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me' | 'saysAll'> {
   readonly store: ClusterStore;
   readonly me: { readonly id: string; readonly name: string };
   readonly agreement: Agreement;
@@ -42,11 +51,13 @@ export class ClusterSession implements Session {
     const { agreement, me, place } = parts;
     this.#parts = parts;
     this.#prefix = onNetwork(agreement.id);
-    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id });
+    const saysAll = (host: string) => this.#saysAll(host);
+    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, saysAll });
     this.#put(placeKey(agreement.id, me.id), { name: me.name, at: place.at, details: place.details });
   }
 
   start(): void {
+    this.#others.start();
     this.#watch = this.#parts.store.watch(this.#prefix, (event) => {
       this.#hear(event);
     });
@@ -64,7 +75,7 @@ export class ClusterSession implements Session {
 
   close(left: boolean): void {
     this.#watch?.close();
-    this.#others.close();
+    this.#others.close(left);
     if (left) this.#leave();
     else this.end();
   }
@@ -142,6 +153,18 @@ export class ClusterSession implements Session {
       if (done.reason === 'closed') return;
       await this.#pause();
     }
+  }
+
+  /** It is in the cluster, and would have written what it has; or it has not got the network any more. */
+  async #saysAll(host: string): Promise<boolean> {
+    const { store, agreement } = this.#parts;
+    const [member, network] = await Promise.all([
+      store.get(hostKey(host)),
+      store.get(networkKey(agreement.id)),
+    ]);
+    if (!member.ok || !network.ok) return false;
+    const record = decodeNetwork(network.entry?.value);
+    return member.entry !== undefined || (record !== undefined && record.hosts[host] === undefined);
   }
 
   #isClosed(): boolean {

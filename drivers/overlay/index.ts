@@ -5,7 +5,8 @@ import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './chec
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
 import { segmentsOf } from './segments.ts';
-import { placeOf, remotePlan, termsOf } from './sharing.ts';
+import { ownOptions, placeOf, remotePlan, termsOf } from './sharing.ts';
+import { mtuNow } from './underlay.ts';
 
 export const overlay: Driver = {
   name: 'cnm-overlay',
@@ -22,9 +23,10 @@ export const overlay: Driver = {
   },
   presence: presencePlan,
   follow: followNodes,
+  mtu: mtuNow,
   allocate: allocateOptions,
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
-  sharing: { terms: termsOf, place: placeOf, remote: remotePlan },
+  sharing: { terms: termsOf, ownOptions, place: placeOf, remote: remotePlan },
 };

@@ -6,7 +6,7 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkSpec, NetworkWithPresence } from '../../cnm/model.ts';
 import type { LinkAdd, NetnsPath, Plan, Step } from '../../kernel/step.ts';
 import { netnsNameOf } from './names.ts';
-import { givenOptions, parseOptions } from './options.ts';
+import { givenOptions, OPTION, parseOptions } from './options.ts';
 import { ANY_MAC } from './plan.ts';
 import { type Segment, segmentOf, segmentsOf, subnetsOf } from './segments.ts';
 
@@ -31,6 +31,13 @@ export function termsOf(network: NetworkSpec): Terms | undefined {
       ...(given.vnis !== undefined && { given: given.vnis }),
     },
   };
+}
+
+/** Each host has an address of its own, and its own part of the subnets where they are parted. */
+export function ownOptions({ options }: Pick<NetworkSpec, 'options'>): readonly string[] {
+  return [OPTION.advertise, ...(options[OPTION.ranges] === 'any' ? [] : [OPTION.ranges])].filter(
+    (name) => name in options,
+  );
 }
 
 export function placeOf({ presence = [], id }: NetworkWithPresence): Place {

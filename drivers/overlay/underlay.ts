@@ -3,8 +3,9 @@ import { familyOf, ip, type Ip } from '../../address/ip.ts';
 import { addressOf, contains, familyOfPrefix, lengthOf } from '../../address/prefix.ts';
 import type { HostSettings } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
-import type { NetnsFacts, RouteFact } from '../../kernel/facts.ts';
-import { OPTION, type OverlayOptions, SWARM } from './options.ts';
+import type { NetworkWithPresence } from '../../cnm/model.ts';
+import type { Facts, NetnsFacts, RouteFact } from '../../kernel/facts.ts';
+import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
 
 export interface Underlay {
   /** The tunnel's source address. */
@@ -42,12 +43,16 @@ const DEFAULT_MTU = 1500;
 /** RFC 791 section 3.2; RFC 8200 section 5, below which Linux has no IPv6 on a link. */
 const LEAST = { 4: 68, 6: 1280 } as const;
 
-/** @throws CnmError `option-invalid`, naming the peer without a route, the address that is not here, or the MTU. */
+/**
+ * @param others further hosts, which nobody listed: the way to them counts as far as there is one
+ * @throws CnmError `option-invalid`, naming the peer without a route, the address that is not here, or the MTU.
+ */
 export function underlayOf(
   options: OverlayOptions,
   host: NetnsFacts,
   settings: HostSettings,
   inner: 4 | 6,
+  others: readonly Ip[] = [],
 ): Underlay {
   const own = new Set(host.addresses.map(({ prefix }) => addressOf(prefix)));
   const peers = options.peers === SWARM ? nodesOf(settings, own) : options.peers;
@@ -59,7 +64,8 @@ export function underlayOf(
       'option-invalid',
       `advertise cannot be ${local}: this host has no such address (it has ${[...own].filter((one) => familyOf(one) === familyOf(local)).join(', ')})`,
     );
-  const below = options.underlayMtu ?? mtuBelow(links, local, host);
+  const known = others.flatMap((other) => (own.has(other) ? [] : (wayTo(other, host) ?? [])));
+  const below = options.underlayMtu ?? mtuBelow([...links, ...known], local, host);
   const mtu = inside(below, familyOf(local), options.encrypted);
   if (mtu < LEAST[inner])
     throw new CnmError(
@@ -125,11 +131,15 @@ function defaultWay({ routes }: NetnsFacts): RouteFact | undefined {
 }
 
 /** The longest prefix of the main table wins; rules and other tables are the administrator's, who can say `advertise` and the MTU. */
-function linkTo(peer: Ip, { routes }: NetnsFacts): RouteFact {
+function wayTo(peer: Ip, { routes }: NetnsFacts): RouteFact | undefined {
   const fitting = routes.filter(
     ({ to, table }) => table === MAIN_TABLE && familyOfPrefix(to) === familyOf(peer) && contains(to, peer),
   );
-  const [best] = fitting.sort((a, b) => lengthOf(b.to) - lengthOf(a.to));
+  return fitting.sort((a, b) => lengthOf(b.to) - lengthOf(a.to))[0];
+}
+
+function linkTo(peer: Ip, host: NetnsFacts): RouteFact {
+  const best = wayTo(peer, host);
   if (best !== undefined) return best;
   throw new CnmError(
     'option-invalid',
@@ -137,10 +147,29 @@ function linkTo(peer: Ip, { routes }: NetnsFacts): RouteFact {
   );
 }
 
-/** The narrowest way; with no other host in the list, the link of our own address. */
+/** The narrowest way; with no other host known, the link of our own address. A route may have an MTU of its own. */
 function mtuBelow(ways: readonly RouteFact[], local: Ip, { links, addresses }: NetnsFacts): number {
   const ours = addresses.filter(({ prefix }) => addressOf(prefix) === local);
-  const names = ways.length > 0 ? ways.map(({ link }) => link) : ours.map(({ link }) => link);
-  const mtus = names.map((name) => (name === undefined ? undefined : links.get(name)?.mtu) ?? DEFAULT_MTU);
+  const all: readonly Pick<RouteFact, 'link' | 'mtu'>[] = ways.length > 0 ? ways : ours;
+  const mtus = all.map(({ link, mtu = Infinity }) =>
+    Math.min(mtu, (link === undefined ? undefined : links.get(link)?.mtu) ?? DEFAULT_MTU),
+  );
   return Math.min(...mtus, ...(mtus.length === 0 ? [DEFAULT_MTU] : []));
+}
+
+/** What a network that is here already could have now; undefined: the user said it, or there is no telling, as while a link is down. */
+export function mtuNow(
+  network: NetworkWithPresence,
+  { host }: Facts,
+  settings: HostSettings,
+  others: readonly Ip[],
+): number | undefined {
+  const options = parseOptions(network);
+  if (options.underlayMtu !== undefined) return undefined;
+  try {
+    return underlayOf(options, host, settings, network.ipv6.length > 0 ? 6 : 4, others).mtu;
+  } catch (error) {
+    if (error instanceof CnmError) return undefined;
+    throw error;
+  }
 }

@@ -3,7 +3,8 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { checkReport } from '../render/check.ts';
 import { networkTable, planText } from '../render/list.ts';
 import { networkDrawing } from '../render/object.ts';
-import type { NetworkRequest, NetworkView } from '../views.ts';
+import { publishedText } from '../render/published.ts';
+import type { NetworkRequest, NetworkView, PublishedView } from '../views.ts';
 import { client, collect, type Common, common, forEach, pairs, type Terminal } from './terminal.ts';
 
 interface CreateOptions extends Common {
@@ -31,6 +32,7 @@ export function networkCommands(network: Command, own: Terminal): void {
   );
   createCommand(network, own);
   checkCommand(network, own);
+  publishCommands(network, own);
   common(network.command('rm <network...>').description('remove standalone networks')).action(
     async (refs: readonly string[], options: Common) => {
       const removed: string[] = [];
@@ -67,6 +69,38 @@ function checkCommand(network: Command, own: Terminal): void {
     else own.print(checkReport(view, own.paint));
     own.status = view.findings.some(({ result }) => result === 'failed') ? FAILED : 0;
   });
+}
+
+/** Exit status 3 unless it is on every host, or on none any more. */
+function publishCommands(network: Command, own: Terminal): void {
+  const told = async (view: PublishedView, options: Common): Promise<void> => {
+    if (options.json) own.json(view);
+    else own.print(publishedText(view, own.paint));
+    own.status = view.complete ? 0 : FAILED;
+    return Promise.resolve();
+  };
+  const wait = ['--wait <seconds>', 'how long to wait for what the hosts say', seconds, 30] as const;
+  const publish = network
+    .command('publish <network>')
+    .description('make a network on all hosts of the cluster, as it is here (exit status 3: not on all)')
+    .option(...wait);
+  common(publish).action(async (ref: string, options: Common & { readonly wait: number }) =>
+    told(await client(options).publishNetwork(ref, options.wait), options),
+  );
+  const unpublish = network
+    .command('unpublish <name>')
+    .description(
+      'remove it from the hosts that made it so, where nothing is on it (exit status 3: not from all)',
+    )
+    .option(...wait);
+  common(unpublish).action(async (name: string, options: Common & { readonly wait: number }) =>
+    told(await client(options).withdrawNetwork(name, options.wait), options),
+  );
+}
+
+function seconds(text: string): number {
+  if (/^\d{1,3}$/.test(text) && Number(text) <= 600) return Number(text);
+  throw new InvalidArgumentError('It must be a whole number from 0 to 600.');
 }
 
 /** Flags and meaning as `docker network create` has them. */

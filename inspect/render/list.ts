@@ -11,7 +11,11 @@ export function networkTable(networks: readonly NetworkSummary[], paint: Paint):
     network.origin,
     network.subnets.map((subnet) => subnet.pool).join(' ') || '-',
     String(network.endpoints),
-    network.internal ? `${network.state}, internal` : network.state,
+    [
+      network.state,
+      ...(network.internal ? ['internal'] : []),
+      ...(network.published ? ['published'] : []),
+    ].join(', '),
   ]);
   return table(['ID', 'NAME', 'DRIVER', 'MADE BY', 'SUBNETS', 'ENDPOINTS', 'STATE'], rows, paint);
 }

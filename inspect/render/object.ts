@@ -11,6 +11,7 @@ import type {
 import { differenceLines } from './doctor.ts';
 import { publishedRuns } from './ports.ts';
 import { presenceDrawing } from './presence.ts';
+import { publishedDrawing } from './published.ts';
 import { remotesDrawing } from './remotes.ts';
 import { fields } from './table.ts';
 import { called, linkLine, type Paint, printable, short, subnetLine } from './text.ts';
@@ -40,6 +41,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       ? [`  ${root}`, ...drawBranches(branches(), '  ')]
       : presenceDrawing(network.presence, branches, paint)),
     ...remotesDrawing(network.remotes, paint),
+    ...publishedDrawing(network.published, paint),
     ...publishedLines(network.members, paint),
     ...ruleLines(network.rules, paint),
     ...trouble([...network.differences, ...network.members.flatMap((member) => member.differences)], paint),

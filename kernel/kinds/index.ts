@@ -6,6 +6,7 @@ import { fdbAdd, fdbPort, neighbourAdd } from './entry.ts';
 import { forwardAccept, nftElement } from './firewall.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
+import { linkMtu } from './mtu.ts';
 import { netnsAdd, sysctlSet } from './netns.ts';
 import { neighbourAnnounce } from './neighbour.ts';
 import { neighbourProbe } from './probe.ts';
@@ -17,6 +18,7 @@ import { encryptedGuard, xfrmPolicyAdd, xfrmStateAdd } from './xfrm.ts';
 const KINDS = {
   'link.add': linkAdd,
   'link.master': linkMaster,
+  'link.mtu': linkMtu,
   'link.up': linkUp,
   'link.promisc': linkPromisc,
   'link.move': linkMove,

@@ -32,7 +32,7 @@ export class CrashDaemon {
     const [node = '', , ...rest] = new Service(this.#host, { drivers: this.#drivers }).argv();
     await this.#host.sh(`rm -f ${CONTROL}`);
     const running = this.#host.spawn([node, CRASH_DAEMON, ...rest], {
-      env: { ...COMPILED, CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },
+      env: { CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },
     });
     this.#running = running;
     await until('the daemon to be ready', 20_000, async () => {
@@ -88,9 +88,6 @@ export class CrashDaemon {
     return this.#log + (this.#running?.stdout ?? '') + (this.#running?.stderr ?? '');
   }
 }
-
-/** Node keeps the compiled sources from one start to the next: hundreds of starts cost a third of the time. */
-export const COMPILED = { NODE_COMPILE_CACHE: '/tmp/node-compile-cache' } as const;
 
 /** Everything about networks that a host holds: in the kernel, in the store, and what the daemon answers about it. */
 export interface Holdings {

@@ -366,6 +366,12 @@ t.test('the watch hears of others, and of what was lost', async (t) => {
       [],
       'not of ours',
     );
+    t.same(
+      await after(() => {
+        ip('route add unreachable 198.18.0.0/15');
+      }),
+      ['routes'],
+    );
     t.match(
       await after(() => {
         sh('nft add table inet stranger');

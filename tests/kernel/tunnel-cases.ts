@@ -278,6 +278,30 @@ export const TUNNEL_CASES: Readonly<Record<string, Case>> = {
     return seen;
   },
 
+  async 'another size for the end that has gone into a container'(world) {
+    const path = world.foreignPath('docker');
+    const netns = world.path('ov');
+    world.addNetns(path);
+    await world.kernel.apply(presence(netns));
+    await world.kernel.apply([veth(netns)]);
+    world.moveAway('inner', path, 'eth0');
+    const inside: Step = { do: 'link.mtu', netns: path, link: 'eth0', mark: MARK, mtu: 1300 };
+    const seen: unknown[] = [];
+    for (const step of [inside, inside, { ...inside, mtu: 1400 }]) seen.push(await applied(world, [step]));
+    for (const plan of [
+      [{ ...inside, mtu: 1200 }, IMPOSSIBLE],
+      [{ ...inside, mark: { network: NETWORK } }],
+      [{ ...inside, link: 'inner' }],
+      [{ ...inside, mtu: 60 }],
+    ])
+      seen.push(await errnoOf(world.kernel.apply(plan)), await state(world, [inside]));
+    await world.kernel.revert([inside]);
+    const { netns: ends } = await world.kernel.facts({ netns: [path, netns] });
+    seen.push([...ends.values()].map(({ links }) => [...links.values()].map(({ name, mtu }) => [name, mtu])));
+    await world.kernel.revert([veth(netns)]);
+    return seen;
+  },
+
   async 'neighbours suppressed at a port, and not any more'(world) {
     const netns = world.path('ov');
     const plan = presence(netns);

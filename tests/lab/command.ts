@@ -37,7 +37,7 @@ function environment(extra: Readonly<Record<string, string>> = {}): Record<strin
     // What bash reads from here is a socket, by which it takes itself for one that rshd started, and runs ~/.bashrc, whatever
     // that waits for (bash's shell.c, run_startup_files). Not when it is told that another shell stands above it.
     SHLVL: '1',
-    // Where compiling takes longer than all the rest of a start, it was done before (vm.sh).
+    // What Node compiled in one start is there for the next (run-all.sh, vm.sh).
     ...(compiled !== undefined && { NODE_COMPILE_CACHE: compiled }),
     ...extra,
   };

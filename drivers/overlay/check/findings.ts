@@ -330,7 +330,7 @@ function clock({ peer, clockAhead = 0 }: Evidence): readonly Finding[] {
   ];
 }
 
-/** The host, not a peer: the links were made when the way below was another. */
+/** The host, not a peer: the links could not follow the way below (cnm/resize.ts). */
 export function changedBelow(mtu: number, now: number): readonly Finding[] {
   if (mtu === now) return [];
   return [
@@ -338,8 +338,8 @@ export function changedBelow(mtu: number, now: number): readonly Finding[] {
       'mtu-changed',
       `The network's links here have an MTU of ${mtu}, and the network below would give ${now} by now`,
       now < mtu
-        ? `larger packets are cut below or lost: stop and start the network's containers on this host`
-        : `nothing, or stop and start the network's containers on all hosts to use it`,
+        ? `larger packets are cut below or lost: see why in the log of cnmd, which has them follow it`
+        : `nothing is lost; see why in the log of cnmd, which has them follow it`,
     ),
   ];
 }

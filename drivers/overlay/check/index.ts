@@ -6,7 +6,7 @@ import type { HostSettings } from '../../../cnm/driver.ts';
 import type { NetworkRecord } from '../../../cnm/model.ts';
 import type { Facts } from '../../../kernel/facts.ts';
 import type { Kernel } from '../../../kernel/kernel.ts';
-import { findingsBelow, watchBelow } from './below.ts';
+import { findingsBelow } from './below.ts';
 import { type Finding, findings, type Ground } from './findings.ts';
 import { Station, type StationParts } from './station.ts';
 import { type Pace, Survey } from './survey.ts';
@@ -17,6 +17,8 @@ export interface OverlayCheck {
   start(): void;
   /** Some seconds; all peers at once. @throws CnmError `request-invalid` for a network of another driver. */
   check(network: NetworkRecord): Promise<CheckReport>;
+  /** What is wrong with the way below a network, which it may be of any driver. */
+  below(network: NetworkRecord, facts: Facts): Finding | undefined;
   close(): void;
 }
 
@@ -45,7 +47,7 @@ export interface PeerReport {
 }
 
 export interface OverlayCheckParts extends StationParts {
-  readonly kernel: StationParts['kernel'] & Pick<Kernel, 'facts' | 'watch'>;
+  readonly kernel: StationParts['kernel'] & Pick<Kernel, 'facts'>;
   readonly host: HostSettings;
 }
 
@@ -57,26 +59,37 @@ const PACE: Pace = {
 
 export function createOverlayCheck(parts: OverlayCheckParts): OverlayCheck {
   const station = new Station(parts);
-  let unwatch = () => {};
   return {
     start: () => {
       station.start();
-      unwatch = watchBelow(parts);
     },
     check: (network) => check(parts, station, network),
+    below: (network, facts) => (network.driver === DRIVER ? below(parts, network, facts) : [])[0],
     close: () => {
-      unwatch();
       station.close();
     },
   };
 }
 
+const DRIVER = 'cnm-overlay';
+
+function below({ cnm, host }: OverlayCheckParts, network: NetworkRecord, facts: Facts): readonly Finding[] {
+  const others = cnm.remotes?.(network.id) ?? [];
+  return findingsBelow(
+    network,
+    host,
+    facts,
+    others.flatMap((one) => (one.kind === 'host' ? [one.at] : [])),
+  );
+}
+
 async function check(
-  { kernel, cnm, host }: OverlayCheckParts,
+  parts: OverlayCheckParts,
   station: Station,
   network: NetworkRecord,
 ): Promise<CheckReport> {
-  if (network.driver !== 'cnm-overlay')
+  const { kernel, cnm } = parts;
+  if (network.driver !== DRIVER)
     throw new CnmError(
       'request-invalid',
       `Network ${network.name ?? network.id.slice(0, 12)} is of driver ${network.driver}: only networks of cnm-overlay reach other hosts`,
@@ -92,7 +105,7 @@ async function check(
       return [segment(station, { tunnel, here, own, forwarding, ...(keys && { keys }) })];
     }),
   );
-  const ownFindings = segments.length === 0 ? [NOT_HERE] : findingsBelow(network, host, facts);
+  const ownFindings = segments.length === 0 ? [NOT_HERE] : below(parts, network, facts);
   const all = [...ownFindings, ...segments.flatMap(({ peers }) => peers.flatMap((one) => one.findings))];
   return {
     network: network.id,
