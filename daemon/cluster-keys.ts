@@ -34,6 +34,10 @@ export class ClusterKeys implements Keys {
     return secrets.length === 0 ? undefined : { secrets, period, sending: period, lasts: this.#parts.period };
   }
 
+  get until(): string {
+    return this.#renewal.next;
+  }
+
   /** Only then can this host say that it receives with a secret. */
   start(cnm: Keyed): void {
     this.#cnm = cnm;

@@ -12,6 +12,8 @@ import { type Keyed, KeyRenewal, type KeyRenewalParts } from './key-renewal.ts';
 export interface Keys {
   /** As of now; undefined: there are none yet. */
   current(): Encryption | undefined;
+  /** When the next ones come by themselves. */
+  readonly until: string;
   /** To be called when the records are true. */
   start(cnm: Keyed): void;
   /** Other keys from now on. @throws CnmError */
@@ -55,6 +57,10 @@ export class OverlayKeys implements Keys {
     const { period } = this.#renewal;
     const sending = Math.max(period, this.#sending);
     return { secrets: this.#secrets, period, sending, lasts: this.#parts.period };
+  }
+
+  get until(): string {
+    return this.#renewal.next;
   }
 
   start(cnm: Keyed): void {

@@ -19,6 +19,8 @@ export interface Overlay<Report = unknown> {
   check(network: NetworkRecord): Promise<Report>;
   /** @throws CnmError `option-invalid` where there are no keys, or none further ahead */
   rotate(): Promise<Rotation>;
+  /** When the next keys come by themselves; undefined: there are none. */
+  until(): string | undefined;
   close(): Promise<void>;
 }
 
@@ -42,10 +44,11 @@ export function overlayService<Report>(parts: OverlayParts<Report>): Overlay<Rep
       if (keys === undefined)
         throw new CnmError(
           'option-invalid',
-          'This daemon has no keys to rotate: start cnmd with --overlay-keys FILE on all hosts',
+          'This daemon has no keys to rotate: start cnmd with --overlay-keys FILE on all hosts, or with --cluster',
         );
       return keys.rotate(cnm);
     },
+    until: () => keys?.until,
     async close() {
       checks.close();
       await below?.stop();
