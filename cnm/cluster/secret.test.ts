@@ -73,7 +73,7 @@ function world(count: number) {
   const wrong: string[] = [];
   const hosts: Host[] = [];
   const check = () => {
-    const there = hosts.filter(({ id }) => server.entry(`overlay/secret/has/${id}`) !== undefined);
+    const there = hosts.filter(({ id }) => server.entry(`secret/has/${id}`) !== undefined);
     for (const one of there)
       for (const other of there)
         if (!other.kernel.includes(one.kernel[0] ?? '')) wrong.push(`${other.id} cannot read ${one.id}`);
@@ -116,7 +116,7 @@ t.test('one is made for all, and replaced for all, by whichever host is asked', 
   t.not(hosts[1]?.kernel[0], first, 'who was asked sends with it by now');
   const second = await agree(hosts, [first]);
   t.same(
-    server.entries('overlay/secret/has/').map(({ value }) => value),
+    server.entries('secret/has/').map(({ value }) => value),
     [
       { has: 2, sends: 2 },
       { has: 2, sends: 2 },
@@ -136,11 +136,11 @@ t.test(
     const [one, two, three] = hosts;
     if (one === undefined || two === undefined || three === undefined) return;
     const first = await agree(hosts);
-    await until('all to say so', () => server.entries('overlay/secret/has/').length === 3);
+    await until('all to say so', () => server.entries('secret/has/').length === 3);
     three.sever();
     const rotation = one.secret.rotate();
     const having = () =>
-      server.entries('overlay/secret/has/').filter(({ value }) => JSON.stringify(value).includes('"has":2'));
+      server.entries('secret/has/').filter(({ value }) => JSON.stringify(value).includes('"has":2'));
     await until('two hosts to have it', () => having().length === 2);
     t.equal(one.kernel[0], first, 'it is not sent with');
     const told = { why: '' };
@@ -167,12 +167,12 @@ t.test(
 t.test('an old one is replaced by itself; a cluster that has lost it is given it back', async (t) => {
   const { server, clock, hosts, wrong, close } = world(2);
   const first = await agree(hosts);
-  await until('all to say so', () => server.entries('overlay/secret/has/').length === 2);
+  await until('all to say so', () => server.entries('secret/has/').length === 2);
   clock.now += LIFE + 1;
   const second = await agree(hosts, [first]);
-  server.transact([], [{ delete: 'overlay/secret/now' }]);
+  server.transact([], [{ delete: 'secret/now' }]);
   await until('it to be there again', () =>
-    JSON.stringify(server.entry('overlay/secret/now')?.value ?? '').includes(second),
+    JSON.stringify(server.entry('secret/now')?.value ?? '').includes(second),
   );
   for (const host of hosts) host.sever();
   await hosts[0]?.restart();

@@ -15,7 +15,7 @@ import type { Log } from '../log.ts';
 import { messageOf } from '../records.ts';
 import { Membership } from './membership.ts';
 
-const PREFIX = 'overlay/secret/';
+const PREFIX = 'secret/';
 const NOW = `${PREFIX}now`;
 const HOSTS = `${PREFIX}host/`;
 const HAS = `${PREFIX}has/`;
@@ -23,7 +23,7 @@ const HAS = `${PREFIX}has/`;
 const KNOWN = 'overlay/secret';
 const SECRET_BYTES = 32;
 
-/** What is in the cluster store under overlay/secret/now. */
+/** What is in the cluster store under secret/now. */
 export interface SecretRecord {
   /** By their numbers, which only grow; the newest is the last. One, or two while the newer one takes the place of the older one. */
   readonly secrets: readonly { readonly number: number; readonly text: string }[];
@@ -33,7 +33,7 @@ export interface SecretRecord {
   readonly made: number;
 }
 
-/** Under overlay/secret/has/HOST: the newest that the host receives with, and the one that it sends with. */
+/** Under secret/has/HOST: the newest that the host receives with, and the one that it sends with. */
 interface Having {
   readonly has: number;
   readonly sends: number;

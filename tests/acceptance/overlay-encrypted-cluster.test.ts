@@ -71,7 +71,7 @@ t.test('an encrypted network of a cluster', async (t) => {
         ) || undefined
       );
     });
-    const secrets = await etcd.entries('/cnm/overlay/secret/now');
+    const secrets = await etcd.entries('/cnm/secret/now');
     t.match(secrets, [{ value: { sends: 2, secrets: [{ number: 2 }] } }]);
   });
 
