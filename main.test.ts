@@ -188,6 +188,12 @@ t.test('at the start, what belongs to nothing is removed, but not when records m
   ).ready;
   t.ok((await linkNames(empty)).includes('cnm-lost'), 'kept: the state directory may be a wrong one');
 
+  const fresh = await kernelWithOrphan();
+  await (
+    await start(t, configure(t), { kernel: fresh, store: memoryStore({ 'ipam/host': '0123456789ab' }) })
+  ).ready;
+  t.ok((await linkNames(fresh)).includes('cnm-lost'), 'its id in a cluster tells nothing of what it has');
+
   const salvaged: StoreNotice = { kind: 'damaged', keptAs: '/x', salvaged: 1, message: 'set aside' };
   const doubtful = await kernelWithOrphan();
   const store = { ...known, notices: [salvaged] };

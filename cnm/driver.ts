@@ -197,7 +197,7 @@ export interface Publishing {
    * @throws CnmError `option-invalid` for a host address that cannot be served.
    */
   requests(
-    network: NetworkSpec,
+    network: NetworkWithPresence,
     endpoint: EndpointSpec,
     ports: readonly PortBinding[],
   ): readonly PublishRequest[];
@@ -210,7 +210,7 @@ export interface Publishing {
 export interface PublishRequest {
   readonly proto: number;
   readonly port: number;
-  readonly targets: readonly { readonly hostIp?: Ip; readonly ip: Ip }[];
+  readonly targets: readonly Pick<PublishedPort, 'ip' | 'via' | 'hostIp'>[];
   readonly from: number;
   readonly to: number;
 }

@@ -126,6 +126,8 @@ export interface PublishedPort {
   readonly proto: number;
   readonly ip: Ip;
   readonly port: number;
+  /** By which address the host knows the container, where `ip` is none of the host's world. */
+  readonly via?: Ip;
   readonly hostIp?: Ip;
   readonly hostPort?: number;
 }

@@ -104,10 +104,10 @@ export function choosePorts(
   return ordered.flatMap((request) => {
     const { proto, port, targets } = request;
     const onHost = targets.flatMap(({ hostIp }) => (hostIp === undefined ? [] : [hostIp]));
-    if (onHost.length === 0) return targets.map(({ ip }) => ({ proto, ip, port }));
+    if (onHost.length === 0) return targets.map((target) => ({ proto, port, ...target }));
     const hostPort = firstFree(request, onHost, taken, ephemeral, start);
     for (const hostIp of onHost) taken.add(proto, hostIp, hostPort, ITSELF);
-    return targets.map(({ ip, hostIp }) => ({ proto, ip, port, ...(hostIp && { hostIp, hostPort }) }));
+    return targets.map((target) => ({ proto, port, ...target, ...(target.hostIp && { hostPort }) }));
   });
 }
 

@@ -5,7 +5,7 @@ import type { NetworkRecord } from '../cnm/model.ts';
 import { type BelowParts, followBelow } from './overlay-below.ts';
 import type { Keys, Rotation } from './overlay-keys.ts';
 
-/** The driver's own part (drivers/overlay/check). */
+/** overlay-check/, which knows the driver. */
 export interface Checks<Report> {
   start(): void;
   check(network: NetworkRecord): Promise<Report>;

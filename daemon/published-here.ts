@@ -99,6 +99,7 @@ export class PublishedHere {
     const options = { ...network.ipam.options, ...(isGlobal === true && { [SPACE]: globalSpace }) };
     return {
       ...network,
+      ...(record !== undefined && { kind: record.driver }),
       ...(identity !== undefined && { identity }),
       ipam: { ...network.ipam, options },
     };
@@ -106,7 +107,7 @@ export class PublishedHere {
 
   async #look(network: PublishedNetwork): Promise<{ here: Here | undefined; ability: Ability }> {
     const { cnm, engine, standalone } = this.#parts;
-    const drivers = cnm.drivers.map(({ name }) => name);
+    const drivers = cnm.drivers.flatMap(({ name, sharing }) => (sharing === undefined ? [] : [name]));
     const own = cnm.networks().find(({ name, origin }) => origin === 'cnm' && name === network.name);
     if (own !== undefined) {
       const used = cnm.endpoints(own.id).map((one) => one.name ?? one.id.slice(0, 12));

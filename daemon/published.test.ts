@@ -54,6 +54,10 @@ class Engine implements EngineDoor {
     if (this.loses) throw new EngineSilence('the answer was lost');
   }
 
+  close(): void {
+    this.answers = false;
+  }
+
   remove(id: string): Promise<void> {
     if ((this.users.get(id) ?? []).length > 0)
       return Promise.reject(new EngineRefusal('has active endpoints'));
@@ -102,7 +106,9 @@ class Host {
   /** kill -9: what was under way ends where it was. */
   async restart(): Promise<void> {
     await this.client.close();
+    const { answers } = this.engine;
     await this.published.close();
+    this.engine.answers = answers;
     this.client = this.#server.client();
     [this.#plane, this.published] = this.#start();
   }

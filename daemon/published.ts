@@ -122,6 +122,8 @@ export class PublishedNetworks {
 
   async close(): Promise<void> {
     this.#mirror.close();
+    // It may wait for a call of its own to our plugin, whose socket is closed by now.
+    this.#parts.engine.close();
     await this.#chore.stop();
   }
 

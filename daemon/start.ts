@@ -2,6 +2,7 @@
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { Dns } from '../dns/service.ts';
+import { HOST } from '../ipam/cluster/identity.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Store, StoreNotice } from '../store/store.ts';
 import type { Dhcp } from './dhcp.ts';
@@ -56,10 +57,13 @@ export async function start({
 
 /**
  * Whether what no record tells of can be taken for an orphan. It may well be a running container's when a damaged file was
- * set aside, or when there are no records at all: the state directory is then a wrong one, or that of the other form.
+ * set aside, or when there are no records at all (but the host's own id, which a cluster makes first): the state directory is then a
+ * wrong one, or that of the other form.
  */
 function isComplete(store: Store): boolean {
-  return !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').length > 0;
+  return (
+    !store.notices.some((notice) => notice.kind === 'damaged') && store.list('').some(([key]) => key !== HOST)
+  );
 }
 
 async function tellOfOrphans(cnm: Cnm, log: Log): Promise<void> {

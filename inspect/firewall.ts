@@ -21,7 +21,7 @@ export function networkFirewall(
   endpoints: readonly EndpointRecord[],
   { facts, counters, names }: FirewallPicture,
 ): NetworkFirewallView {
-  const bridge = deviceOf(network.plan) ?? '';
+  const bridge = deviceOf(planOf(network)) ?? '';
   const holds = holder(facts);
   return {
     ...networkName(network.id, names),
@@ -35,6 +35,11 @@ export function networkFirewall(
     accepts: acceptsOf(network, bridge, facts),
     ports: endpoints.flatMap((one) => portViews(one, names)).map((port) => counted(port, counters)),
   };
+}
+
+/** All that the host holds of it; of an overlay network its uplink is what a bridge is of others. */
+export function planOf({ plan, presence = [] }: NetworkRecord): Plan {
+  return [...plan, ...presence];
 }
 
 type Holds = (set: NftSetName, key: string) => string | undefined;
@@ -84,14 +89,14 @@ function before(bridge: string, set: NftSetName, { elements }: Facts): readonly 
 }
 
 function acceptsOf(
-  { id, plan }: NetworkRecord,
+  network: NetworkRecord,
   bridge: string,
   { accepts, acceptChain }: Facts,
 ): NetworkFirewallView['accepts'] {
-  if (!plan.some((step) => step.do === 'forward.accept')) return [];
+  if (!planOf(network).some((step) => step.do === 'forward.accept')) return [];
   return ([4, 6] as const).map((family) => {
     const there = accepts.some(
-      (rule) => rule.family === family && rule.bridge === bridge && id.startsWith(rule.network),
+      (rule) => rule.family === family && rule.bridge === bridge && network.id.startsWith(rule.network),
     );
     const chain = family === 4 ? acceptChain.v4 : acceptChain.v6;
     return { family, state: there ? 'there' : chain ? 'missing' : 'no chain' };
@@ -108,13 +113,13 @@ export function rulesetOf(
   endpoints: readonly EndpointRecord[],
 ): string {
   const plans: Plan = [
-    network.plan,
+    planOf(network),
     ...endpoints.flatMap((one) => [one.plan, one.external?.plan ?? []]),
   ].flat();
   const own = new Set(
     plans.flatMap((step) => (step.do === 'nft.element' ? [`${step.set} ${step.key.join(' . ')}`] : [])),
   );
-  const bridge = deviceOf(network.plan);
+  const bridge = deviceOf(planOf(network));
   return text.replace(
     /^(\t(?:set|map) (\S+) \{\n[^}]*?)\t\telements = \{ ([^]*?) \}\n(\t\}\n)/gm,
     (_, head: string, set: string, elements: string, end: string) => {

@@ -9,7 +9,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
 import { differenceView, doctorView, orphanView } from './doctor.ts';
 import { endpointLease } from './lease.ts';
-import { networkFirewall, rulesetOf } from './firewall.ts';
+import { networkFirewall, planOf, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
 import { publishedAs, type PublishedService } from './published.ts';
@@ -141,7 +141,7 @@ export class Observatory {
   async firewall(ref: string | undefined): Promise<FirewallView> {
     const names = await this.names();
     const asked = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
-    const networks = asked.filter(({ plan }) => plan.some((step) => step.do === 'nft.element'));
+    const networks = asked.filter((network) => planOf(network).some((step) => step.do === 'nft.element'));
     const facts = await this.#options.kernel.facts();
     const picture = { facts, counters: this.#options.kernel.counters(), names };
     return {

@@ -24,19 +24,20 @@ export function portViews(endpoint: EndpointRecord, names: Names): readonly Port
     ports.set(key, { port, hosts });
   }
   return [...ports.values()]
-    .map(({ port: { proto, ip, port }, hosts }) => ({
+    .map(({ port: { proto, ip, port, via }, hosts }) => ({
       ...whose,
       // A driver publishes nothing else: it would have refused the request.
       proto: protocolName(proto) as TransportProtocol,
       ip,
       port,
+      ...(via && { via }),
       hosts,
     }))
     .sort((a, b) => a.port - b.port || a.proto.localeCompare(b.proto) || compareIp(a.ip, b.ip));
 }
 
 export function counted(port: PortView, counters: ReadonlyMap<string, PacketCount>): CountedPortView {
-  return { ...port, count: counters.get(keyOf(port)) ?? null };
+  return { ...port, count: counters.get(keyOf({ ...port, ip: port.via ?? port.ip })) ?? null };
 }
 
 /** The key of the element in open4 or open6. */

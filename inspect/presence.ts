@@ -1,11 +1,11 @@
 /** What this host holds of a network in a namespace of its own, as the kernel has it now. From its stored plan and facts. Pure. */
 import type { NetworkRecord } from '../cnm/model.ts';
-import type { NetnsFacts } from '../kernel/facts.ts';
+import type { Facts, NetnsFacts } from '../kernel/facts.ts';
 import type { VtepCounters } from '../kernel/kernel.ts';
-import type { LinkAdd, NetnsPath, Plan, VtepRun } from '../kernel/step.ts';
+import type { LinkAdd, NetnsPath, Plan, UplinkTranslate, VtepRun } from '../kernel/step.ts';
 import { vtepName } from '../kernel/vtep-name.ts';
 import { linkView, type Picture } from './chain.ts';
-import type { PresenceView, SegmentView, TunnelView } from './views.ts';
+import type { PresenceView, SegmentView, TunnelView, UplinkView } from './views.ts';
 
 /** The namespace that a network has on this host; undefined where it has none. */
 export function presenceNetns({ presence = [] }: Pick<NetworkRecord, 'presence'>): NetnsPath | undefined {
@@ -26,6 +26,26 @@ export function presenceView(
     netns,
     exists: facts.netns.has(netns),
     segments: bridges.map(({ name }) => segmentView(name, plan, facts.netns.get(netns), vteps)),
+    ...uplinkView(plan, facts),
+  };
+}
+
+function uplinkView(plan: Plan, facts: Facts): { readonly uplink?: UplinkView } {
+  const translate = plan.find((step): step is UplinkTranslate => step.do === 'uplink.translate');
+  const pair = plan.find((step) => step.do === 'link.add' && step.name === translate?.link);
+  if (translate === undefined || pair?.do !== 'link.add' || pair.link.kind !== 'veth') return {};
+  const held = facts.netns.get(translate.netns);
+  const link = held && linkView(held, pair.name);
+  const hostName = pair.link.peer.name;
+  const hostLink = linkView(facts.host, hostName);
+  return {
+    uplink: {
+      name: pair.name,
+      ...(link && { link }),
+      hostName,
+      ...(hostLink && { hostLink }),
+      pairs: translate.pairs,
+    },
   };
 }
 

@@ -88,7 +88,7 @@ function describe(network: NetworkRecord, pools: readonly PoolView[]): NetworkDe
   const poolOf = (index: number) => pools.find(({ poolId }) => poolId === network.pools?.[index]);
   const first = poolOf(0);
   return {
-    ...{ name, owner: 'cnm', driver, internal, options, labels: {} },
+    ...{ name, owner: 'cnm', driver, kind: driver, internal, options, labels: {} },
     ...(agreement !== undefined && { identity: agreement.name }),
     ...{ attachable: false, ipv4: enableIpv4, ipv6: enableIpv6 },
     ipam: {

@@ -144,6 +144,8 @@ export interface PortView {
   /** The container's address and port. */
   readonly ip: Ip;
   readonly port: number;
+  /** By which address the host knows the container, where that is another. */
+  readonly via?: Ip;
   /** Where it is published on the host; empty on a routed network, where the container's own address and port is the published one. */
   readonly hosts: readonly { readonly ip: Ip; readonly port: number }[];
 }
@@ -197,6 +199,19 @@ export interface PresenceView {
   /** False when the namespace file is not a namespace (any more). */
   readonly exists: boolean;
   readonly segments: readonly SegmentView[];
+  /** The way out of its own; absent: it has none. */
+  readonly uplink?: UplinkView;
+}
+
+/** A pair between the network's namespace and the host's. */
+export interface UplinkView {
+  readonly name: string;
+  readonly link?: LinkView;
+  /** The end on the host. */
+  readonly hostName: string;
+  readonly hostLink?: LinkView;
+  /** The network's subnets, and what the host knows them by. */
+  readonly pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[];
 }
 
 /** One layer 2 of the network: a bridge, and the tunnels to the other hosts. */
@@ -510,34 +525,9 @@ export interface DnsQueryRequest {
   readonly from?: string | undefined;
 }
 
-/** What a network's driver finds when it tests the ways to the other hosts. */
-export interface OverlayCheckView {
-  readonly network: string;
-  /** No errors and no warnings. */
-  readonly healthy: boolean;
-  /** Of this host alone. */
-  readonly findings: readonly CheckFinding[];
-  readonly segments: readonly {
-    readonly vni: number;
-    readonly port: number;
-    readonly local: string;
-    readonly mtu: number;
-    readonly peers: readonly {
-      readonly peer: string;
-      /** Milliseconds. */
-      readonly clockAhead?: number;
-      readonly findings: readonly CheckFinding[];
-    }[];
-  }[];
-}
-
-export interface CheckFinding {
-  /** As in drivers/overlay/README.md. */
-  readonly code: string;
-  readonly severity: 'error' | 'warning' | 'note';
-  readonly what: string;
-  readonly todo: string;
-}
+/** What the test of the ways to the other hosts finds. */
+export type { CheckReport as OverlayCheckView } from '../drivers/overlay/check/report.ts';
+export type { Finding as CheckFinding } from '../drivers/overlay/check/findings.ts';
 
 /** What encrypted overlay networks send with since keys were rotated. */
 export interface RotationView {

@@ -29,7 +29,7 @@ import type { AddressRequest, ClusterView, Ipam, PoolAnswer, PoolRequest, PoolVi
 import { deleteFormer, deleteLease, putFormer, putLease } from './lease.ts';
 import type { FormerLease, Lease } from './lease.ts';
 import { loadSpaces } from './load.ts';
-import { SPACE, poolOptions } from './options.ts';
+import { SPACE, poolOptions, sharedName } from './options.ts';
 import { GLOBAL_SPACE, LOCAL_SPACE, SPACES, deletePool, parsePoolId, putPool } from './pool.ts';
 import type { AddressSpace, Pool, Range } from './pool.ts';
 import { viewOf } from './view.ts';
@@ -99,11 +99,14 @@ class DurableIpam implements Ipam {
     const explicit = explicitPool(request);
     const candidates = explicit === undefined ? await this.#candidates(request, space.name) : [];
     const host = explicit === undefined ? await this.#options.hostPrefixes?.() : undefined;
+    const cluster = this.#clusterOf(space.name);
+    const name = explicit === undefined ? sharedName(request.options, cluster !== undefined) : undefined;
     for (;;) {
-      const pool = explicit ?? this.#choosePool(request, space.name, candidates, host ?? []);
+      const named = name === undefined ? undefined : cluster?.named(name, request.v6 ? 6 : 4);
+      const pool = explicit ?? named ?? this.#choosePool(request, space.name, candidates, host ?? []);
       const range = this.#addRange(request, space, pool);
       try {
-        await this.#clusterOf(space.name)?.join(range.parent, explicit === undefined);
+        await cluster?.join(range.parent, explicit === undefined && named === undefined, name);
       } catch (error) {
         this.#removeRange(range, space);
         // Another host was quicker: the next one.

@@ -23,6 +23,8 @@ export const DEFAULTS: PoolOptions = { reserved: [], sticky: true, serial: false
 const SERIAL = 'com.docker.network.ipam.serial';
 /** Which address space the pool is in: Docker always names the local one for a driver of local scope. */
 export const SPACE = 'space';
+/** By which hosts of a cluster have one chosen subnet together. */
+const NAME = 'name';
 const REST_MAX_S = 7 * 24 * 3600;
 
 /**
@@ -36,14 +38,30 @@ export function poolOptions(pool: Prefix, given: Readonly<Record<string, string>
     else if (key === 'rest') options = { ...options, rest: seconds(key, value) * 1000 };
     else if (key === 'sticky') options = { ...options, sticky: flag(key, value) };
     else if (key === 'serial' || key === SERIAL) options = { ...options, serial: flag(key, value) };
-    else if (key !== SPACE && !key.startsWith('com.docker.')) {
+    else if (key !== SPACE && key !== NAME && !key.startsWith('com.docker.')) {
       throw new CnmError(
         'option-invalid',
-        `The IPAM option ${JSON.stringify(key)} is not known: it must be reserved, rest, sticky, serial or space`,
+        `The IPAM option ${JSON.stringify(key)} is not known: it must be name, reserved, rest, sticky, serial or space`,
       );
     }
   }
   return options;
+}
+
+/**
+ * The name under which a subnet is chosen once for all hosts.
+ * @throws CnmError `option-invalid` for one that cannot be, and where no other host would hear of it.
+ */
+export function sharedName(given: Readonly<Record<string, string>>, inCluster: boolean): string | undefined {
+  const { [NAME]: name } = given;
+  if (name === undefined) return undefined;
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/.test(name))
+    throw refused(NAME, name, 'a name of letters, digits and _.-, at most 128');
+  if (inCluster) return name;
+  throw new CnmError(
+    'option-invalid',
+    `The IPAM option ${NAME} is for subnets that hosts share: with cnmd --cluster, in the address space cnm-global`,
+  );
 }
 
 function flag(key: string, value: string): boolean {

@@ -314,6 +314,14 @@ const POSTROUTING: Chain = {
       rule: 'ct status dnat iif 0 fib saddr type != local oifname @bridges masquerade',
     },
     {
+      why: 'A client whose address is one of a network’s behind an uplink too, where subnets are nobody’s but the network’s: answered there, it would hear nothing. It gets the host’s end of the uplink.',
+      rule: 'ip saddr . oifname @alike4 masquerade',
+    },
+    {
+      why: 'The same for IPv6.',
+      rule: 'ip6 saddr . oifname @alike6 masquerade',
+    },
+    {
       why: 'The host that asks for a published port at 127.0.0.1: no answer could come back to that.',
       rule: 'ip saddr 127.0.0.0/8 oifname @bridges masquerade',
     },

@@ -80,6 +80,8 @@ function command(step: Step): string {
       );
     case 'encrypted.guard':
       return `nft add element inet cnm_encrypted networks { ${step.port} . ${step.vni} : ${hex(step.mark)} }`;
+    case 'uplink.translate':
+      return `nft translate ${step.pairs.map(({ inside, outside }) => `${inside} as ${outside}`).join(', ')} on ${step.link}`;
     case 'netns.add':
       return `ip netns add ${step.path}`;
   }

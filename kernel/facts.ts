@@ -90,6 +90,8 @@ export interface NetnsFacts {
   readonly sysctls: ReadonlyMap<string, string>;
   /** Permanent ones, as the steps that make them, by entryName(). Read only where plans make entries, or the links that have them. */
   readonly entries?: ReadonlyMap<string, EntryStep>;
+  /** The translation that is loaded here, by translationName(). Read only where plans ask about it, with the firewall. */
+  readonly translation?: string;
 }
 
 export interface AcceptRule {

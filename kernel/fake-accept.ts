@@ -1,8 +1,10 @@
-/** The accept rules in DOCKER-USER of a fake host. */
+/** The accept rules in DOCKER-USER of a fake host, and the translations of its namespaces. */
 import type { AcceptRule } from './facts.ts';
+import type { FakeNetns } from './fake-host.ts';
 import type { FakeState, Undo } from './fake-steps.ts';
 import { checkName } from './link-name.ts';
-import type { ForwardAccept, Mark } from './step.ts';
+import type { ForwardAccept, Mark, UplinkTranslate } from './step.ts';
+import { translationName } from './translation.ts';
 
 export function forwardAccept(state: FakeState, step: ForwardAccept): Undo {
   checkName(step.bridge);
@@ -29,4 +31,13 @@ export function isAccept(rule: AcceptRule, bridge: string, network: string): boo
 
 export function shortId(mark: Mark): string {
   return mark.network.slice(0, 12);
+}
+
+export function translate(netns: FakeNetns, step: UplinkTranslate): Undo {
+  const name = translationName(step);
+  if (netns.translation === name) return undefined;
+  netns.translation = name;
+  return () => {
+    delete netns.translation;
+  };
 }

@@ -16,7 +16,8 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
   const netns = new Map<NetnsPath, NetnsFacts>();
   for (const path of paths) {
     const one = state.netns.get(path);
-    if (one !== undefined) netns.set(path, netnsFacts(one, steps, [], query.entries));
+    if (one !== undefined)
+      netns.set(path, withTranslation(netnsFacts(one, steps, [], query.entries), one, steps, firewall));
   }
   return {
     host: netnsFacts(state.host, steps, query.sysctls ?? [], query.entries),
@@ -36,6 +37,16 @@ export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
     guards: new Set(state.ipsec.guards.keys()),
     noEsp: state.ipsec.missing,
   };
+}
+
+function withTranslation(
+  facts: NetnsFacts,
+  { path, translation }: FakeNetns,
+  steps: readonly Step[],
+  firewall: boolean,
+): NetnsFacts {
+  const asks = steps.some((step) => step.do === 'uplink.translate' && step.netns === path);
+  return firewall && asks && translation !== undefined ? { ...facts, translation } : facts;
 }
 
 function netnsOf(step: Step): NetnsPath[] {

@@ -60,6 +60,8 @@ export interface FakeNetns {
   readonly links: Map<string, FakeLink>;
   readonly routes: FakeRoute[];
   readonly sysctls: Map<string, string>;
+  /** By translationName(). */
+  translation?: string;
   readonly nextIndex: () => number;
 }
 

@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
 import type { AcceptRule } from './facts.ts';
-import { forwardAccept, isAccept, shortId } from './fake-accept.ts';
+import { adjust, otherEnd } from './fake-adjust.ts';
+import { forwardAccept, isAccept, shortId, translate } from './fake-accept.ts';
 import {
   addLink,
   checkMac,
@@ -31,13 +32,13 @@ import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
 import { endsOf } from './kinds/link.ts';
 import { checkName } from './link-name.ts';
+import { sameMark } from './mark.ts';
 import type {
   AddrAdd,
   LinkAdd,
   LinkMaster,
   LinkMove,
   LinkMtu,
-  Mark,
   NetnsAdd,
   NetnsPath,
   NftElement,
@@ -115,6 +116,8 @@ export function doStep(state: FakeState, step: Step): Undo {
     case 'xfrm.policy.add':
     case 'encrypted.guard':
       return ipsecStep(state.ipsec, step);
+    case 'uplink.translate':
+      return translate(netnsAt(state, step.netns), step);
     case 'netns.add':
       return netnsAdd(state, step);
   }
@@ -173,6 +176,9 @@ export function undoStep(state: FakeState, step: Step): void {
     case 'encrypted.guard':
       undoIpsecStep(state.ipsec, step);
       return;
+    case 'uplink.translate':
+      delete state.netns.get(step.netns)?.translation;
+      return;
     case 'conntrack.forget':
     case 'link.mtu':
     case 'neigh.announce':
@@ -220,14 +226,10 @@ function linkAt(state: FakeState, path: NetnsPath | undefined, name: string): Fa
   return link;
 }
 
-function sameMark(a: Mark | undefined, b: Mark): boolean {
-  return a?.network === b.network && a.endpoint === b.endpoint;
-}
-
 function linkAdd(state: FakeState, step: LinkAdd): Undo {
   const netns = netnsAt(state, step.netns);
   const present = netns.links.get(step.name);
-  if (present !== undefined) return adjust(present, step);
+  if (present !== undefined) return adjust(present, step, otherEnd(state, step));
   const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
   const there = peer?.home === true ? state.host : netns;
   const parent = parentFor(netns, step);
@@ -266,28 +268,6 @@ function linkAdd(state: FakeState, step: LinkAdd): Undo {
 
 function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
   return [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
-}
-
-/** A link of ours that is there already gets the MTU and MAC that the step asks for. */
-function adjust(link: FakeLink, step: LinkAdd): Undo {
-  const isIt =
-    link.kind === step.link.kind &&
-    isVlanOf(link, step.link) &&
-    (step.link.kind !== 'vxlan' || isDeepStrictEqual(link.vxlan, tunnelOf(step.link)));
-  if (!sameMark(link.mark, step.mark) || !isIt) {
-    throw new KernelError(`link add ${step.name}`, 'EEXIST');
-  }
-  const before = { mtu: link.mtu, mac: link.mac };
-  checkMtu(link.name, step.mtu ?? link.mtu);
-  checkMac(link.name, step.mac);
-  link.mtu = step.mtu ?? link.mtu;
-  if (step.mac !== undefined) link.mac = step.mac;
-  if (link.mtu === before.mtu && link.mac === before.mac) return undefined;
-  return () => {
-    link.mtu = before.mtu;
-    if (before.mac === undefined) delete link.mac;
-    else link.mac = before.mac;
-  };
 }
 
 function undoLinkAdd(state: FakeState, step: LinkAdd): void {

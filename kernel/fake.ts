@@ -425,6 +425,7 @@ function netnsSnapshot(netns: FakeNetns): unknown {
     ),
     routes: sorted(netns.routes.map((route) => ({ ...route, link: route.link?.name }))),
     sysctls: sorted([...netns.sysctls]),
+    translation: netns.translation,
   };
 }
 

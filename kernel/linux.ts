@@ -56,6 +56,7 @@ import type { NetnsPath, Plan, Step } from './step.ts';
 import { loadSyscalls } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 import { makeProcSysWritable, readSysctl } from './sysctl.ts';
+import { Translations } from './translations.ts';
 import { Vteps } from './vteps.ts';
 
 /** What the kernel says of its work; `cnm/log.ts` has the same shape. */
@@ -121,6 +122,7 @@ class LinuxKernel implements Kernel {
   readonly #vteps: Vteps;
   readonly #ipsec: Ipsec;
   readonly #guards: Guards;
+  readonly #translations: Translations;
   #datagrams: Datagrams | undefined;
   #monitor: Monitor | undefined;
   #stopFirewallWatch: (() => void) | undefined;
@@ -146,6 +148,7 @@ class LinuxKernel implements Kernel {
     });
     this.#ipsec = new Ipsec(ground.sys);
     this.#guards = new Guards(own);
+    this.#translations = new Translations(ground.sys, own);
     this.#reaper = new Reaper(openNetlinkSocket(ground.sys, NETLINK_ROUTE));
   }
 
@@ -174,6 +177,7 @@ class LinuxKernel implements Kernel {
       vteps: this.#vteps,
       xfrm: () => this.#ipsec.socket(),
       guards: this.#guards,
+      translations: this.#translations,
       quietly: <T>(act: () => T): T => (this.#monitor === undefined ? act() : this.#monitor.quietly(act)),
     };
     try {
@@ -207,7 +211,7 @@ class LinuxKernel implements Kernel {
         this.#ground.home,
         askers,
       ),
-      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps, askers))),
+      netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps, askers, firewall))),
       ourNetns: listNetns(this.#options.netnsDir),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
@@ -237,15 +241,17 @@ class LinuxKernel implements Kernel {
     path: NetnsPath,
     steps: readonly Step[],
     askers: readonly Step[],
+    firewall: boolean,
   ): readonly [NetnsPath, NetnsFacts][] {
     const { sys } = this.#ground;
     if (!holdsNetns(path)) return [];
     const socket = openNetlinkSocket(sys, NETLINK_ROUTE, path);
     try {
       const sysctls = withNetns(sys, path, () => readSysctls(sysctlsOf(steps, path)));
-      return [
-        [path, withEntries(dumpNetns(socket, sysctls), socket, askers, path, this.#vteps.entries(path))],
-      ];
+      const facts = withEntries(dumpNetns(socket, sysctls), socket, askers, path, this.#vteps.entries(path));
+      const asks = steps.some((step) => step.do === 'uplink.translate' && step.netns === path);
+      const translation = firewall && asks ? this.#translations.held(path) : undefined;
+      return [[path, { ...facts, ...(translation !== undefined && { translation }) }]];
     } finally {
       socket.close();
     }

@@ -29,6 +29,7 @@ import type { NetnsPath, Step } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 import { writeSysctl } from './sysctl.ts';
 import { createTap } from './tap.ts';
+import type { Translations } from './translations.ts';
 import type { Vteps } from './vteps.ts';
 
 /** What operations are performed with. */
@@ -47,6 +48,7 @@ export interface Means {
   readonly vteps: Pick<Vteps, 'start' | 'stop' | 'stopIn' | 'place'>;
   readonly xfrm: () => Pick<NetlinkSocket, 'transact'>;
   readonly guards: Pick<Guards, 'add' | 'remove'>;
+  readonly translations: Pick<Translations, 'load' | 'drop'>;
 }
 
 export interface Task {
@@ -154,6 +156,11 @@ async function performBatch(batch: Batch, means: Means): Promise<Performed> {
         return one(
           task,
           (await means.guards[operation.verb](operation.guard)) === true ? 'inverse' : undefined,
+        );
+      case 'translation':
+        return one(
+          task,
+          (await means.translations[operation.verb](operation.translation)) === true ? 'inverse' : undefined,
         );
       case 'place':
         return await changePlaces(batch, means);

@@ -46,7 +46,10 @@ class Gone {
       case 'ingress.redirect':
         return this.#links.has(placeOf(undefined, step.link));
       case 'link.add':
+        // The kernel ends a namespace some time later: an end at home would still be there, with its routes.
+        return this.#inNetns(step.netns) && endsOf(step).every(({ netns }) => this.#inNetns(netns));
       case 'sysctl.set':
+      case 'uplink.translate':
         return this.#inNetns(step.netns);
       default:
         return false;

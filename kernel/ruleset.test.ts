@@ -35,7 +35,7 @@ t.test('every set is looked up, and only what is there', (t) => {
   const used = new Set(rules.flatMap((rule) => [...rule.matchAll(/@(\w+)/g)].map(([, name]) => name)));
   t.same([...used].sort(), [...SET_NAMES].sort());
   for (const name of SET_NAMES) {
-    const ranges = /_range$|^guarded|^inside/.test(name);
+    const ranges = /_range$|^guarded|^inside|^alike/.test(name);
     t.equal(SETS[name].interval === true, ranges, `${name}: hashed, unless it holds ranges`);
   }
   t.end();

@@ -46,6 +46,7 @@ function laneOf(step: Step): string | undefined {
     case 'forward.accept':
     case 'vtep.run':
     case 'encrypted.guard':
+    case 'uplink.translate':
     case 'netns.add':
       return undefined;
     case 'xfrm.state.add':

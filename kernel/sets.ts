@@ -45,6 +45,8 @@ export const SETS: Readonly<Record<NftSetName, SetType>> = {
   gates: { key: ['ifname'] },
   inside4: { key: ['ipv4_addr', 'ifname'], interval: true },
   inside6: { key: ['ipv6_addr', 'ifname'], interval: true },
+  alike4: { key: ['ipv4_addr', 'ifname'], interval: true },
+  alike6: { key: ['ipv6_addr', 'ifname'], interval: true },
   dns4: { key: ['ifname', 'ipv4_addr'] },
   dns6: { key: ['ifname', 'ipv6_addr'] },
 };

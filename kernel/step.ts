@@ -211,6 +211,7 @@ export interface NftElement {
  * - `gates`: both ends of every gate, by which what that policy lets in comes back to be translated.
  * - `dns4`, `dns6`: pairs (bridge . gateway address) where the resolver of the suite answers, and what comes for port 53 goes to it.
  * - `inside4`, `inside6`: pairs (subnet . bridge) of networks with a gate: who comes by it from the network that it leads to.
+ * - `alike4`, `alike6`: pairs (subnet . uplink) of networks that the host does not route: who comes from such an address gets the host's.
  */
 export type NftSetName =
   | 'bridges'
@@ -230,6 +231,7 @@ export type NftSetName =
   | `guarded${Family}`
   | 'gates'
   | `inside${Family}`
+  | `alike${Family}`
   | `dns${Family}`;
 
 type Family = 4 | 6;
@@ -416,6 +418,19 @@ export interface EncryptedGuard {
   readonly mark: number;
 }
 
+/**
+ * What comes in by `link`, a link of ours in `netns`, for an address of `outside` goes to that of `inside` in its place, and what goes out by it
+ * comes from there: one for one, for whoever has the addresses. Nothing else is let in. Segments of TCP that begin there fit the route's MTU. Of the
+ * namespace alone, where it is the whole of our table (translation.ts).
+ */
+export interface UplinkTranslate {
+  readonly do: 'uplink.translate';
+  readonly netns: NetnsPath;
+  readonly link: string;
+  /** Both prefixes of a pair are of one length. */
+  readonly pairs: readonly { readonly inside: Prefix; readonly outside: Prefix }[];
+}
+
 /** A network namespace held by a bind mount at `path`, with `lo` up. */
 export interface NetnsAdd {
   readonly do: 'netns.add';
@@ -447,6 +462,7 @@ export type Step =
   | XfrmStateAdd
   | XfrmPolicyAdd
   | EncryptedGuard
+  | UplinkTranslate
   | NetnsAdd;
 
 export type StepKind = Step['do'];

@@ -172,6 +172,10 @@ t.test('what the Engine says against it, and who is on a network', async (t) => 
   await door.remove('gone');
   t.same(await door.containers({ id: 'aa', name: 'uber-net' }), ['web', 'c2c2c2c2c2c2']);
   const nobody = engineDoor({ socket: '/nonexistent/docker.sock', log: silent });
+  const silence = await engine(t, '1.51', {});
+  const asked = silence.door.containers({ id: 'aa', name: 'n' });
+  silence.door.close();
+  await t.rejects(asked, { name: 'EngineSilence' }, 'nothing is waited for at the end');
   t.equal(await nobody.networks(), undefined);
   await t.rejects(
     nobody.create(whole),

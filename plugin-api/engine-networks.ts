@@ -17,8 +17,17 @@ const REPLY_MAX = 64 * 2 ** 20;
 /** First version of the API that knows networks without IPv4 (Engine 28). */
 const WITHOUT_IPV4 = [1, 48] as const;
 
-export function engineDoor(options: EngineOptions): EngineDoor {
+interface Options extends EngineOptions {
+  readonly ended: AbortSignal;
+}
+
+export function engineDoor(given: EngineOptions): EngineDoor {
+  const ended = new AbortController();
+  const options: Options = { ...given, ended: ended.signal };
   return {
+    close() {
+      ended.abort();
+    },
     async networks() {
       try {
         const base = await apiBase(options);
@@ -164,7 +173,7 @@ function createBody(network: NetworkDescription, base: string): object {
 }
 
 /** The reply's JSON. @throws EngineRefusal with the Engine's message, or EngineSilence. */
-async function call(options: EngineOptions, method: string, path: string, body?: object): Promise<unknown> {
+async function call(options: Options, method: string, path: string, body?: object): Promise<unknown> {
   const { status, text } = await exchange(options, method, path, body).catch((error: unknown) => {
     const why = error instanceof Error ? error.message : String(error);
     throw new EngineSilence(`the Docker Engine at ${options.socket} did not answer: ${why}`, {
@@ -186,13 +195,13 @@ function messageOf(text: string): string {
 }
 
 function exchange(
-  { socket, timeout = PATIENCE }: EngineOptions,
+  { socket, ended, timeout = PATIENCE }: Options,
   method: string,
   path: string,
   body: object | undefined,
 ): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(timeout);
+    const signal = AbortSignal.any([ended, AbortSignal.timeout(timeout)]);
     const headers = body === undefined ? {} : { 'Content-Type': 'application/json' };
     const asked = request({ socketPath: socket, method, path, agent: false, headers, signal }, (response) => {
       const chunks: Buffer[] = [];

@@ -50,7 +50,10 @@ const RULES: Readonly<Record<string, Rule>> = {
     builtins: [...PURE, 'node:dgram', 'node:net', 'node:fs', 'node:fs/promises', 'node:events'],
   },
   'plugin-api/': edge(['express', 'zod', 'prom-client']),
-  'inspect/': edge(['express', 'zod', 'prom-client', 'commander', 'picocolors'], ['type:dns/']),
+  'inspect/': edge(
+    ['express', 'zod', 'prom-client', 'commander', 'picocolors'],
+    ['type:dns/', 'type:drivers/overlay/check/'],
+  ),
   // Runs the person's own command in a namespace that `kernel/` made; nothing of the daemon's goes this way.
   'inspect/cli/exec.ts': {
     ours: ['inspect/'],
@@ -62,6 +65,12 @@ const RULES: Readonly<Record<string, Rule>> = {
     ours: ['address/', 'cnm/', 'kernel/', 'ipam/', 'type:store/', 'type:dns/'],
     packages: [],
     builtins: [...PURE, 'node:http', 'node:net', 'node:fs'],
+  },
+  // It acts on what the driver makes of messages and facts.
+  'daemon/overlay-check/': {
+    ours: ['address/', 'cnm/', 'type:kernel/', 'daemon/', 'drivers/overlay/'],
+    packages: [],
+    builtins: PURE,
   },
   // This host's way to etcd.
   'daemon/cluster.ts': {
@@ -291,6 +300,11 @@ t.test('the check finds what it is there to find', (t) => {
     ['inspect/dns.ts', "import packet from 'dns-packet';", false],
     ['main.ts', "import { openKernel } from './kernel/linux.ts'; import { pino } from 'pino';", true],
     ['main.ts', "import express from 'express';", false],
+    ['daemon/overlay-check/x.ts', "import { x } from '../../drivers/overlay/check/frame.ts';", true],
+    ['daemon/overlay.ts', "import { x } from '../drivers/overlay/check/frame.ts';", false],
+    ['inspect/x.ts', "import type { X } from '../drivers/overlay/check/report.ts';", true],
+    ['inspect/x.ts', "import { x } from '../drivers/overlay/check/report.ts';", false],
+    ['inspect/x.ts', "import type { X } from '../drivers/overlay/plan.ts';", false],
     ['daemon/upkeep.ts', "import { pino } from 'pino';", false],
     ['daemon/upkeep.ts', "import { openKernel } from '../kernel/linux.ts';", false],
     ['daemon/upkeep.test.ts', "import t from 'tap'; import { x } from './upkeep.ts';", true],

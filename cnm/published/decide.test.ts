@@ -16,6 +16,7 @@ const UBER: NetworkDescription = {
   owner: 'docker',
   identity: '10.0.0.0/24',
   driver: 'cnm-overlay',
+  kind: 'cnm-overlay',
   internal: false,
   attachable: true,
   ipv4: true,
@@ -30,7 +31,7 @@ const UBER: NetworkDescription = {
 };
 const on: PublishedNetwork = { ...UBER, state: 'published', by: 'h1' };
 const off: PublishedNetwork = { ...on, state: 'withdrawn' };
-const able: Ability = { drivers: ['cnm-bridge', 'cnm-overlay'], withoutIpv4: true };
+const able: Ability = { drivers: ['cnm-overlay'], withoutIpv4: true };
 const here = (more: Partial<Here> = {}, network: Partial<NetworkDescription> = {}): Here => ({
   ...{ id: 'aa', made: false, used: [] },
   ...more,
@@ -48,7 +49,7 @@ t.test('what a host does', (t) => {
     ['there by somebody else', decide(on, here(), able), { outcome: 'exists' }],
     [
       "under a managed plugin's name",
-      decide(on, here({}, { driver: 'cnm-overlay:latest' }), able),
+      decide(on, here({}, { driver: 'uber:latest' }), able),
       { outcome: 'exists' },
     ],
     [
@@ -67,7 +68,7 @@ t.test('what a host does', (t) => {
     ],
     [
       'of another driver',
-      decide(on, here({}, { driver: 'bridge', identity: undefined, options: {} }), able),
+      decide(on, here({}, { driver: 'bridge', kind: undefined, identity: undefined, options: {} }), able),
       {
         outcome: 'refused',
         message:
@@ -86,8 +87,8 @@ t.test('what a host does', (t) => {
     ],
     [
       'no such driver',
-      decide(on, undefined, { ...able, drivers: ['cnm-bridge'] }),
-      { outcome: 'refused', message: 'cnmd does not serve cnm-overlay here, but cnm-bridge' },
+      decide(on, undefined, { ...able, drivers: [] }),
+      { outcome: 'refused', message: 'cnmd does not serve cnm-overlay here' },
     ],
     [
       'an Engine that would add IPv4',

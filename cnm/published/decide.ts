@@ -14,7 +14,7 @@ export interface Here {
 
 /** What a host can do. */
 export interface Ability {
-  /** Names of the network drivers that its daemon serves. */
+  /** Names of the network drivers that its daemon serves, and whose networks several hosts can have. */
   readonly drivers: readonly string[];
   /** False: its Engine makes every network with IPv4, whatever it is told (before 28). */
   readonly withoutIpv4: boolean;
@@ -58,10 +58,11 @@ function refused(message: string): Decision {
   return { do: 'nothing', outcome: 'refused', message };
 }
 
-function obstacleTo({ driver, ipv4, owner }: NetworkDescription, ability: Ability): string | undefined {
-  const name = untagged(driver);
+function obstacleTo(network: NetworkDescription, ability: Ability): string | undefined {
+  const { ipv4, owner } = network;
+  const name = kindOf(network);
   if (!ability.drivers.includes(name))
-    return `cnmd does not serve ${name} here, but ${ability.drivers.join(', ')}`;
+    return `cnmd does not serve ${name} here${ability.drivers.length > 0 ? `, but ${ability.drivers.join(', ')}` : ''}`;
   if (owner === 'docker' && !ipv4 && !ability.withoutIpv4)
     return 'the Docker Engine here cannot make a network without IPv4: 28 and newer can';
   return undefined;
@@ -69,7 +70,7 @@ function obstacleTo({ driver, ipv4, owner }: NetworkDescription, ability: Abilit
 
 /** By what the hosts of the cluster agreed on; where they agree on nothing, by all that makes up the network. */
 export function isSame(one: NetworkDescription, other: NetworkDescription): boolean {
-  if (untagged(one.driver) !== untagged(other.driver)) return false;
+  if (kindOf(one) !== kindOf(other)) return false;
   if (one.identity !== undefined || other.identity !== undefined) return one.identity === other.identity;
   return isDeepStrictEqual(one.options, other.options) && subnetsOf(one) === subnetsOf(other);
 }
@@ -77,7 +78,7 @@ export function isSame(one: NetworkDescription, other: NetworkDescription): bool
 /** For people: what is published, and what a host has under the name. */
 export function difference(there: NetworkDescription, here: NetworkDescription): string {
   const pairs = [
-    ['driver', untagged(there.driver), untagged(here.driver)],
+    ['driver', kindOf(there), kindOf(here)],
     ['subnets', subnetsOf(there), subnetsOf(here)],
     ['options', optionsOf(there), optionsOf(here)],
   ] as const;
@@ -102,9 +103,8 @@ function optionsOf({ options }: NetworkDescription): string {
     .join(' ');
 }
 
-/** Without what Docker puts behind the name of a managed plugin. */
-export function untagged(driver: string): string {
-  return driver.replace(/:[^:/]*$/, '');
+function kindOf({ kind, driver }: NetworkDescription): string {
+  return kind ?? driver;
 }
 
 /**

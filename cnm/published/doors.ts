@@ -24,6 +24,8 @@ export interface EngineDoor {
   create(network: NetworkDescription): Promise<void>;
   /** One that is not there is success. @throws as create */
   remove(id: string): Promise<void>;
+  /** Nothing is waited for any more: what is under way ends with EngineSilence. */
+  close(): void;
 }
 
 /** What the Engine said against it. */

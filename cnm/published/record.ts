@@ -52,8 +52,10 @@ const described = z.object({
   owner: z.enum(['docker', 'cnm']),
   /** `Agreement.name`, by which hosts know it for the same; absent: its options list its hosts. */
   identity: z.string().optional(),
-  /** As Docker calls it: with a managed plugin's tag. */
+  /** As Docker calls it: a managed plugin has a name that a person chose, and a tag. */
   driver: z.string(),
+  /** As we call it; absent: it is not one of ours. */
+  kind: z.string().optional(),
   internal: z.boolean(),
   attachable: z.boolean(),
   ipv4: z.boolean(),

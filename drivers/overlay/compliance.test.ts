@@ -72,6 +72,10 @@ const pools = (ipv4: readonly string[], ipv6: readonly string[] = []): NetworkSp
   ipv6: ipv6.map((pool) => ({ addressSpace: 'x', pool: prefix(pool), aux: {} })),
 });
 
+const gatewayless: Pick<NetworkSpec, 'ipv4'> = {
+  ipv4: network.ipv4.map(({ addressSpace, pool, aux }) => ({ addressSpace, pool, aux })),
+};
+
 const endpoints = [
   endpoint,
   { ...endpoint, id: 'e2'.repeat(32), address: prefix('10.2.0.3/24'), addressV6: prefix('fd00:2::3/64') },
@@ -84,6 +88,21 @@ t.test('with the kernel’s tunnel on one network, and one in user space on the 
     other,
     endpoints,
     refused: [],
+  });
+  t.end();
+});
+
+t.test('with a way out of its own, beside another with the same subnet', (t) => {
+  driverCompliance(t, overlay, {
+    kernel: host,
+    network: option('egress', 'gateway'),
+    other: { ...other, internal: false, options: { ...other.options, egress: 'gateway' } },
+    endpoints,
+    refused: [
+      { spec: { ...option('egress', 'gateway'), internal: true }, names: '--internal forbids' },
+      { spec: { ...option('egress', 'gateway'), ...gatewayless }, names: 'needs a gateway' },
+      { spec: option('egress', 'moon'), names: 'one of docker, gateway' },
+    ],
   });
   t.end();
 });

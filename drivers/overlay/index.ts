@@ -2,8 +2,10 @@
 import type { Driver } from '../../cnm/driver.ts';
 import { allocateOptions } from './allocate.ts';
 import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './checks.ts';
+import { assertEgressFits, hostSwitches } from './egress.ts';
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';
+import { publishing } from './publishing.ts';
 import { segmentsOf } from './segments.ts';
 import { ownOptions, placeOf, remotePlan, termsOf } from './sharing.ts';
 import { mtuNow } from './underlay.ts';
@@ -12,14 +14,14 @@ export const overlay: Driver = {
   name: 'cnm-overlay',
   scope: 'local',
   connectivityScope: 'global',
-  /** Nothing: a host holds nothing of a network that it has no endpoint on. */
+  /** Next to nothing: a host holds nothing of a network that it has no endpoint on. */
   network(spec, facts, others) {
     const options = parseOptions(spec);
-    segmentsOf(spec, options);
+    assertEgressFits(spec, options, segmentsOf(spec, options));
     assertSharedAddresses(spec);
     assertIpv6Enabled(spec, facts);
     assertVnisFree(spec, options, others, facts);
-    return [];
+    return hostSwitches(spec, options);
   },
   presence: presencePlan,
   follow: followNodes,
@@ -28,5 +30,6 @@ export const overlay: Driver = {
   mac: (network, endpoint) => macOf(endpoint, network),
   endpoint: endpointPlan,
   join: joinInfo,
+  publishing,
   sharing: { terms: termsOf, ownOptions, place: placeOf, remote: remotePlan },
 };

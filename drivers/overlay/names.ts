@@ -1,7 +1,7 @@
 /** Names of what the overlay driver makes: of links at most 15 bytes (IFNAMSIZ - 1), the same for the same id. */
-import { createHash } from 'node:crypto';
 import type { Ip } from '../../address/ip.ts';
 import { type Mac, macFromSeed } from '../../address/mac.ts';
+import { shortOf } from '../../cnm/short-name.ts';
 
 /** Of the file that holds the network's namespace, in the folder for ours: the 12 digits are those by which Docker shows the id. */
 export function netnsNameOf(networkId: string): string {
@@ -13,14 +13,17 @@ export function segmentNamesOf(number: number): { readonly bridge: string; reado
   return { bridge: `br${number}`, tunnel: `vx${number}` };
 }
 
+/** The end of the uplink in the network's namespace. */
+export const UPLINK = 'up0';
+
+/** The other end, in the host's: `cnmu` and ten characters of the network's id. */
+export function uplinkNameOf(networkId: string): string {
+  return `cnmu${shortOf(networkId)}`;
+}
+
 /** The two ends of an endpoint's veth pair: `h` stays in the network's namespace, `c` goes into the container. */
 export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
-  const digest = createHash('sha256').update(endpointId).digest('hex');
-  // Ten characters of the whole id's hash, 50 bits: ids that begin alike differ.
-  const short = BigInt(`0x${digest.slice(0, 14)}`)
-    .toString(36)
-    .padStart(10, '0')
-    .slice(-10);
+  const short = shortOf(endpointId);
   return { host: `veth${short}h`, container: `veth${short}c` };
 }
 

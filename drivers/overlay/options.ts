@@ -16,13 +16,14 @@ import {
 import { isVni, VNI_LIMIT, VXLAN_PORT } from './vxlan.ts';
 
 const VTEPS = ['kernel', 'userspace'] as const;
+const EGRESSES = ['docker', 'gateway'] as const;
 
 export interface OverlayOptions {
   /** One for each segment, in the order of its subnets. */
   readonly vnis: readonly number[];
   /**
-   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none: the cluster's records
-   * say where endpoints are.
+   * The hosts of the network, perhaps this one among them, all of one family; those that Swarm tells of; or none. With an agreement the
+   * cluster's records say where endpoints are, in a swarm too.
    */
   readonly peers: readonly Ip[] | typeof SWARM;
   /** UDP, of all its hosts. */
@@ -37,6 +38,8 @@ export interface OverlayOptions {
   /** Who puts frames into datagrams: Linux's own VXLAN device, or a thread of the daemon. */
   readonly vtep: (typeof VTEPS)[number];
   readonly encrypted: boolean;
+  /** The containers' way out: Docker's bridge for that, where there is Docker; or the router of each subnet on their host. */
+  readonly egress: (typeof EGRESSES)[number];
 }
 
 /** Of `peers`: the nodes of the swarm. */
@@ -54,6 +57,7 @@ export const OPTION = {
   ifacePrefix: 'com.docker.network.container_iface_prefix',
   vtep: 'vtep',
   encrypted: 'encrypted',
+  egress: 'egress',
 } as const;
 
 /** Known to Docker itself for every driver, and acted on by dockerd: accepted here, not ours to judge. */
@@ -68,14 +72,15 @@ const DOCKERS_OWN = new Set([
 export function parseOptions(network: Pick<NetworkSpec, 'options' | 'agreement'>): OverlayOptions {
   const { agreement } = network;
   const { given, ...options } = givenOptions(network.options);
-  if (given.peers !== undefined || agreement === undefined)
+  if (agreement === undefined)
     return {
       ...options,
       peers: needed(given.peers, NEEDED.peers),
       vnis: needed(given.vnis, NEEDED.vni),
       ranges: needed(given.ranges, NEEDED.ranges),
     };
-  return { ...options, vnis: agreement.numbers, peers: [], ranges: given.ranges ?? 'any' };
+  const peers = given.peers === SWARM ? SWARM : [];
+  return { ...options, vnis: agreement.numbers, peers, ranges: given.ranges ?? 'any' };
 }
 
 /** What the user wrote, before it is known what the network's hosts have agreed on. */
@@ -120,6 +125,7 @@ export function givenOptions(options: Readonly<Record<string, string>>): GivenOp
     // Docker's way is to give it no value: `--opt encrypted`.
     encrypted: of('encrypted') === '' || booleanValue(OPTION.encrypted, of('encrypted'), false),
     vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
+    egress: choiceValue(OPTION.egress, of('egress'), EGRESSES, 'docker'),
   };
 }
 

@@ -13,6 +13,7 @@ import type {
 } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
+import { gatewaysOf, uplinkRules, uplinkSteps } from './egress.ts';
 import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
 import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
@@ -37,9 +38,11 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
       : segments.flatMap(({ vni }) =>
           encryptionSteps({ vni, port, ...underlay, remotes: hostsOf(network, host, underlay) }, keys),
         )),
+    ...uplinkRules(network, options, segments),
     { do: 'netns.add', path: netns },
-    ...forwarding(network, netns, segments),
+    ...forwarding(network, netns, options.egress === 'gateway' || segments.length > 1),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),
+    ...uplinkSteps(network, options, segments, facts.host, { netns, mtu: underlay.mtu }),
   ];
 }
 
@@ -54,9 +57,9 @@ function hostsOf(
   return [...new Set(others)].sort();
 }
 
-/** Between the segments, in the namespace alone: the host's own switch is not touched. */
-function forwarding(network: NetworkSpec, netns: NetnsPath, segments: readonly Segment[]): readonly Step[] {
-  if (segments.length < 2) return [];
+/** Between the segments, or to the uplink, in the namespace alone. */
+function forwarding(network: NetworkSpec, netns: NetnsPath, routes: boolean): readonly Step[] {
+  if (!routes) return [];
   const on = (key: string): Step => ({ do: 'sysctl.set', netns, key, value: '1', keep: true });
   return [
     ...(network.ipv4.length > 0 ? [on('net.ipv4.ip_forward')] : []),
@@ -75,6 +78,7 @@ function segmentSteps(
   // Where the hosts tell each other of endpoints, nothing that a packet says is believed.
   const learning = network.agreement === undefined;
   const bound = learning ? {} : { learning };
+  const copies = copiesTo(network, remotes);
   const gateways = subnets.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
   return [
     {
@@ -113,11 +117,11 @@ function segmentSteps(
             vni,
             local,
             port: options.port,
-            peers: remotes,
+            peers: copies,
             ...bound,
           },
         ]
-      : replication(netns, tunnel, remotes)),
+      : replication(netns, tunnel, copies)),
     { do: 'link.up', netns, link: tunnel },
     { do: 'link.up', netns, link: bridge },
   ];
@@ -142,6 +146,7 @@ export function followNodes(network: NetworkWithPresence, host: HostSettings): P
     ...presence.flatMap((step) => (step.do === 'vtep.run' ? [step.local] : [])),
   ];
   const keys = host.encryption;
+  const copies = (local: Ip) => copiesTo(network, otherNodes(host, local));
   return presence.flatMap((step): Plan => {
     if (keys !== undefined && own !== undefined) {
       if (step.do === 'xfrm.state.add' || step.do === 'xfrm.policy.add') return [];
@@ -150,13 +155,16 @@ export function followNodes(network: NetworkWithPresence, host: HostSettings): P
     }
     if (!isSwarms) return [step];
     if (step.do === 'fdb.add') return [];
-    if (step.do === 'vtep.run') return [{ ...step, peers: otherNodes(host, step.local) }];
+    if (step.do === 'vtep.run') return [{ ...step, peers: copies(step.local) }];
     if (step.do !== 'link.up') return [step];
     const local = tunnels.get(step.link);
-    return local === undefined
-      ? [step]
-      : [...replication(step.netns, step.link, otherNodes(host, local)), step];
+    return local === undefined ? [step] : [...replication(step.netns, step.link, copies(local)), step];
   });
+}
+
+/** With an agreement a host gets copies when its record says that it is on the network. */
+function copiesTo({ agreement }: NetworkSpec, remotes: readonly Ip[]): readonly Ip[] {
+  return agreement === undefined ? remotes : [];
 }
 
 /** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
@@ -229,8 +237,8 @@ function presenceOf(
 }
 
 /**
- * No default gateway: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The other
- * segments are reached by the own one's gateway.
+ * No default gateway but with an uplink: Docker then gives the container docker_gwbridge as its way out, as it does with its own overlay. The
+ * other segments are reached by the own one's gateway.
  */
 export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo {
   const options = parseOptions(network);
@@ -239,6 +247,7 @@ export function joinInfo(network: NetworkSpec, endpoint: EndpointSpec): JoinInfo
   return {
     srcName: vethNamesOf(endpoint.id).container,
     dstPrefix: options.ifacePrefix,
+    ...gatewaysOf(options, own, endpoint),
     routes: segments.filter((segment) => segment !== own).flatMap((other) => routesTo(other, own, endpoint)),
     disableGatewayService: network.internal,
   };

@@ -105,6 +105,28 @@ t.test('entries for a host, and for an endpoint on its segment', async (t) => {
   t.notMatch(gateway.join(), 'neigh', 'a host’s own gateway is nobody else’s');
 });
 
+t.test('a network of a swarm: its hosts by records, its address by what Docker told', async (t) => {
+  const options = { peers: 'swarm', vni: '7001,7002', 'ip-range': 'any' };
+  t.match(overlay.sharing?.terms(spec({ options })), {
+    name: '0123456789abcdef'.repeat(4),
+    numbers: { given: [7001, 7002] },
+  });
+  for (const vtep of ['kernel', 'userspace']) {
+    const kernel = fakeKernel({
+      links: [{ name: 'eth1', addresses: [prefix('198.51.100.1/24')] }],
+      routes: [{ to: prefix('198.51.100.0/24'), link: 'eth1' }],
+    });
+    const network = spec({ options: { ...options, vtep } });
+    const host = { ...HOST, nodes: ['198.51.100.1', '198.51.100.2'].map((one) => ip(one)) };
+    const presence = overlay.presence?.(network, await kernel.facts(), host) ?? [];
+    const plan = presence.map(describe).join('\n');
+    t.match(plan, /id 7001 local 198\.51\.100\.1 .*nolearning/, vtep);
+    t.notMatch(plan, '198.51.100.2', 'a node that is not on it gets nothing');
+    const more = { ...host, nodes: [...host.nodes, ip('198.51.100.3')] };
+    t.same(overlay.follow?.({ ...network, presence }, more), presence, 'nor one that comes');
+  }
+});
+
 t.test('addresses that may be given twice are refused', async (t) => {
   const agreement = { plane: 'cluster', id: 'a1', name: 'x', numbers: [7001, 7002], shared: [] };
   await t.rejects(present(spec({ agreement })), {

@@ -6,19 +6,19 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkSpec, NetworkWithPresence } from '../../cnm/model.ts';
 import type { LinkAdd, NetnsPath, Plan, Step } from '../../kernel/step.ts';
 import { netnsNameOf } from './names.ts';
-import { givenOptions, OPTION, parseOptions } from './options.ts';
+import { givenOptions, OPTION, parseOptions, SWARM } from './options.ts';
 import { ANY_MAC } from './plan.ts';
 import { type Segment, segmentOf, segmentsOf, subnetsOf } from './segments.ts';
 
-/** Undefined: its options list its hosts. */
+/** Undefined: its options list its hosts. A swarm has one network under one id, which Docker gives all its nodes. */
 export function termsOf(network: NetworkSpec): Terms | undefined {
   const { given, name, port, encrypted } = givenOptions(network.options);
-  if (given.peers !== undefined) return undefined;
+  if (given.peers !== undefined && given.peers !== SWARM) return undefined;
   const { ipv4, ipv6 } = subnetsOf(network);
   const subnets = [...ipv4, ...ipv6].map(({ pool }) => pool);
   const pools = subnets.join(', ');
   return {
-    name: name ?? pools,
+    name: given.peers === SWARM ? network.id : (name ?? pools),
     equal: {
       subnets: pools,
       port: String(port),

@@ -1,11 +1,11 @@
 /** A network's own namespace on this host: its segments, each with its tunnel and its endpoints. Pure. */
-import type { PresenceView, SegmentView, TunnelView } from '../views.ts';
+import type { PresenceView, SegmentView, TunnelView, UplinkView } from '../views.ts';
 import { linkLine, type Paint } from './text.ts';
 import { type Branch, drawBranches } from './tree.ts';
 
 /** `members`: the branches of the endpoints on a bridge. */
 export function presenceDrawing(
-  { netns, exists, segments }: PresenceView,
+  { netns, exists, segments, uplink }: PresenceView,
   members: (bridge: string) => readonly Branch[],
   paint: Paint,
 ): readonly string[] {
@@ -16,7 +16,23 @@ export function presenceDrawing(
       ...members(segment.bridgeName),
     ],
   }));
-  return [`  namespace ${netns}${exists ? '' : paint.red('  missing')}`, ...drawBranches(branches, '  ')];
+  return [
+    `  namespace ${netns}${exists ? '' : paint.red('  missing')}`,
+    ...drawBranches([...branches, ...(uplink ? [uplinkBranch(uplink, paint)] : [])], '  '),
+  ];
+}
+
+function uplinkBranch({ name, link, hostName, hostLink, pairs }: UplinkView, paint: Paint): Branch {
+  const missing = paint.red('  missing');
+  return {
+    lines: [
+      `uplink ${link === undefined ? name + missing : linkLine(link)}`,
+      ...pairs.map(({ inside, outside }) => `${inside} is ${outside} on this host`),
+    ],
+    children: [
+      { lines: [`host ${hostLink === undefined ? hostName + missing : linkLine(hostLink)}`], children: [] },
+    ],
+  };
 }
 
 function bridgeLine({ bridge, bridgeName }: SegmentView, paint: Paint): string {

@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Store } from '../../store/store.ts';
 
-const HOST = 'ipam/host';
+/** Its key: a record that says nothing of what the host has. */
+export const HOST = 'ipam/host';
 
 /** Made when it is first needed. */
 export async function hostId(store: Store): Promise<string> {

@@ -73,16 +73,18 @@ export function decodeHost(value: unknown): HostRecord {
   };
 }
 
-/** The hosts that have the pool. */
 export interface PoolRecord {
+  /** That have the pool. */
   readonly hosts: readonly string[];
+  /** `--ipam-opt name`, of one that was chosen: who says the same gets the same. */
+  readonly name?: string;
 }
 
 /** What cannot be read has hosts that nobody knows: it stays. */
 export function decodePool(value: unknown): PoolRecord {
-  const { hosts } = (value ?? {}) as { readonly hosts?: unknown };
+  const { hosts, name } = (value ?? {}) as { readonly hosts?: unknown; readonly name?: unknown };
   return Array.isArray(hosts) && hosts.every((host) => typeof host === 'string')
-    ? { hosts }
+    ? { hosts, ...(typeof name === 'string' && { name }) }
     : { hosts: ['?'] };
 }
 

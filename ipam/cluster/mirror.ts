@@ -2,7 +2,7 @@
  * The cluster's records as this host last heard of them, in the order in which they changed. It may be behind, and never
  * decides anything: it says what to try, and a transaction says whether that was still so.
  */
-import { overlaps } from '../../address/prefix.ts';
+import { familyOfPrefix, overlaps } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterEntry, ClusterStore, ClusterWatch, Condition, WatchEvent } from '../../store/cluster.ts';
 import { IPAM, decodeAsk, decodeHost, decodePool, parseKey } from './keys.ts';
@@ -65,6 +65,11 @@ export class Mirror {
   /** Only those that have a record of their own. */
   get pools(): readonly PoolState[] {
     return [...this.#pools.values()].filter(({ record }) => record !== undefined);
+  }
+
+  /** The pool that was chosen under a name. */
+  named(name: string, family: 4 | 6): PoolState | undefined {
+    return this.pools.find(({ pool, record }) => record?.name === name && familyOfPrefix(pool) === family);
   }
 
   /** What is known of a pool, a record of its own or not. */

@@ -35,17 +35,29 @@ export class Settlement {
   /**
    * This host is among those that have the pool.
    * @param alone Unless others have it.
+   * @param name Under which it is had by whoever says it; unless another pool is had so.
    * @throws CnmError `pool-overlap`, ClusterProblem.
    */
-  async register(alone: boolean): Promise<void> {
+  async register(alone: boolean, name?: string): Promise<void> {
     const { me, mirror } = this.#records;
     const key = poolKey(this.#prefix);
     await this.#tries(async () => {
       const { record } = this.#state;
-      if (record?.hosts.includes(me) === true) return true;
+      if (record?.hosts.includes(me) === true && (name === undefined || record.name === name)) return true;
+      const namesake = name === undefined ? undefined : mirror.named(name, familyOfPrefix(this.#prefix));
+      if (namesake !== undefined && namesake.pool !== this.#prefix) throw this.#overlap(namesake);
+      const named = name === undefined ? {} : { name };
+      if (record?.hosts.includes(me) === true)
+        return this.#change(
+          [mirror.unchanged(ADDED), mirror.unchanged(key)],
+          [
+            { put: ADDED, value: this.#prefix },
+            { put: key, value: { ...record, ...named } },
+          ],
+        );
       if (record !== undefined && alone) throw this.#overlap(this.#state);
       if (record !== undefined) {
-        const put = { put: key, value: { hosts: [...record.hosts, me].sort() } };
+        const put = { put: key, value: { ...record, hosts: [...record.hosts, me].sort() } };
         return this.#change([mirror.unchanged(key)], [put]);
       }
       const other = mirror.overlapping(this.#prefix);
@@ -53,7 +65,7 @@ export class Settlement {
       const added = { put: ADDED, value: this.#prefix };
       return this.#change(
         [mirror.unchanged(ADDED), { key, is: 'absent' }],
-        [added, { put: key, value: { hosts: [me] } }],
+        [added, { put: key, value: { hosts: [me], ...named } }],
       );
     });
   }
@@ -119,7 +131,7 @@ export class Settlement {
       const { record } = this.#state;
       if (record?.hosts.includes(host) !== true) return true;
       const hosts = record.hosts.filter((one) => one !== host);
-      const change = hosts.length === 0 ? { delete: key } : { put: key, value: { hosts } };
+      const change = hosts.length === 0 ? { delete: key } : { put: key, value: { ...record, hosts } };
       return this.#change([this.#records.mirror.unchanged(key)], [change]);
     });
   }

@@ -178,6 +178,11 @@ export class ClusterSpace {
     return this.#holdings.get(pool)?.available ?? [];
   }
 
+  /** The pool that hosts chose under a name. */
+  named(name: string, family: 4 | 6): Prefix | undefined {
+    return this.#mirror.named(name, family)?.pool;
+  }
+
   /** What the pools of the cluster cover. */
   used(family: 4 | 6): Intervals {
     const found = new Intervals();
@@ -204,12 +209,13 @@ export class ClusterSpace {
   /**
    * The pool, which this host has from now on, is had with others.
    * @param alone Only if no other has it: it was chosen, not named.
+   * @param name Under which others have it, too.
    * @throws CnmError `pool-overlap`, `cluster-unreachable`.
    */
-  async join(pool: Pool, alone: boolean): Promise<void> {
+  async join(pool: Pool, alone: boolean, name?: string): Promise<void> {
     await this.ready();
     try {
-      await this.#settle(pool.prefix, alone);
+      await this.#settle(pool.prefix, alone, name);
     } catch (error) {
       throw unreachable(`The pool ${pool.prefix} cannot be had with the cluster`, error);
     }
@@ -291,7 +297,7 @@ export class ClusterSpace {
   }
 
   /** One at a time for a pool. @throws CnmError, ClusterProblem. */
-  #settle(prefix: Prefix, alone = false): Promise<void> {
+  #settle(prefix: Prefix, alone = false, name?: string): Promise<void> {
     return this.#queues.run(prefix, async () => {
       if (this.#closed || !this.#entered) return;
       const pool = this.#options.own.pool(prefix);
@@ -306,7 +312,7 @@ export class ClusterSpace {
         this.#conflicts.delete(prefix);
         return;
       }
-      await settlement.register(alone);
+      await settlement.register(alone, name);
       const holding = this.#holdingOf(pool);
       if (!holding.confirmed) await settlement.confirm();
       holding.confirm();

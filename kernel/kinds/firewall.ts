@@ -1,7 +1,8 @@
-/** nft.element and forward.accept. */
+/** nft.element, forward.accept and uplink.translate. */
 import type { Facts } from '../facts.ts';
-import type { ForwardAccept, NftElement } from '../step.ts';
-import type { Kind } from './kind.ts';
+import type { ForwardAccept, NftElement, UplinkTranslate } from '../step.ts';
+import { translationName } from '../translation.ts';
+import { type Kind, netnsFacts } from './kind.ts';
 
 export const nftElement: Kind<NftElement> = {
   looks: () => [],
@@ -18,6 +19,13 @@ export const forwardAccept: Kind<ForwardAccept> = {
   satisfied: (step, facts) =>
     (!facts.acceptChain.v4 || isAccepted(step, facts, 4)) &&
     (!facts.acceptChain.v6 || isAccepted(step, facts, 6)),
+};
+
+export const uplinkTranslate: Kind<UplinkTranslate> = {
+  looks: () => [],
+  apply: (translation) => [{ via: 'translation', verb: 'load', translation }],
+  inverse: (translation) => [{ via: 'translation', verb: 'drop', translation }],
+  satisfied: (step, facts) => netnsFacts(facts, step.netns)?.translation === translationName(step),
 };
 
 function isAccepted({ bridge, mark }: ForwardAccept, facts: Facts, family: 4 | 6): boolean {

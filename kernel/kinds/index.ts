@@ -3,7 +3,7 @@ import type { Facts } from '../facts.ts';
 import type { Step, StepKind, StepOf } from '../step.ts';
 import { addrAdd, routeAdd } from './address.ts';
 import { fdbAdd, fdbPort, neighbourAdd } from './entry.ts';
-import { forwardAccept, nftElement } from './firewall.ts';
+import { forwardAccept, nftElement, uplinkTranslate } from './firewall.ts';
 import type { Kind, Operation, Place, View } from './kind.ts';
 import { linkAdd, linkMaster, linkMove, linkPromisc, linkUp } from './link.ts';
 import { linkMtu } from './mtu.ts';
@@ -40,6 +40,7 @@ const KINDS = {
   'xfrm.state.add': xfrmStateAdd,
   'xfrm.policy.add': xfrmPolicyAdd,
   'encrypted.guard': encryptedGuard,
+  'uplink.translate': uplinkTranslate,
   'netns.add': netnsAdd,
 } satisfies { readonly [K in StepKind]: Kind<StepOf<K>> };
 

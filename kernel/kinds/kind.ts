@@ -13,6 +13,7 @@ import type {
   NetnsPath,
   NftElement,
   Step,
+  UplinkTranslate,
   VtepRun,
 } from '../step.ts';
 
@@ -71,6 +72,7 @@ export type Operation =
   | VtepOperation
   | XfrmOperation
   | GuardOperation
+  | TranslationOperation
   | PlaceOperation;
 
 export interface RtnetlinkOperation {
@@ -166,6 +168,12 @@ export interface GuardOperation {
   readonly via: 'guard';
   readonly verb: 'add' | 'remove';
   readonly guard: EncryptedGuard;
+}
+
+export interface TranslationOperation {
+  readonly via: 'translation';
+  readonly verb: 'load' | 'drop';
+  readonly translation: UplinkTranslate;
 }
 
 /** Where a MAC is, for the tunnel endpoint in user space that runs on the entry's TAP device. */

@@ -116,7 +116,7 @@ function newSingle(step: LinkAdd, view: View): readonly Operation[] {
     index: view.newIndex(step.netns),
     ...(step.mac !== undefined && { mac: step.mac }),
   };
-  const made = put(view, step, link);
+  const made = put(view, step, link, step.netns);
   // The MTU by a change of its own: only br_change_mtu() makes the bridge keep it when ports come and go.
   const mtu = step.mtu === undefined ? {} : { mtu: step.mtu };
   return [
@@ -165,7 +165,7 @@ function newVeth(step: LinkAdd, kind: Extract<LinkKind, { kind: 'veth' }>, view:
   };
   const peer = { name, index: view.newIndex(there), ...mtu, ...(mac !== undefined && { mac }) };
   const inner = put(view, step, peer, there);
-  const outer = put(view, step, link);
+  const outer = put(view, step, link, step.netns);
   return [
     {
       via: 'rtnetlink',
@@ -207,7 +207,7 @@ function put(
   view: View,
   step: LinkAdd,
   { name, index, mac, mtu }: NewLink,
-  netns: NetnsPath | undefined = step.netns,
+  netns: NetnsPath | undefined,
 ): KernelLink {
   const link: KernelLink = {
     name,
@@ -241,14 +241,26 @@ function adjusted(step: LinkAdd, present: KernelLink, view: View): readonly Oper
   const mtu = step.mtu !== undefined && step.mtu !== present.mtu ? { mtu: step.mtu } : {};
   const mac = step.mac !== undefined && step.mac !== present.mac ? { mac: step.mac } : {};
   const before = { mtu: present.mtu, ...(present.mac !== undefined && { mac: present.mac }) };
+  const others = otherSize(step, view);
   view.put(step.netns, { ...present, ...mtu, ...mac, mark: step.mark });
   return [
     ...('mtu' in mtu || 'mac' in mac ? [change(step.netns, present, { ...mtu, ...mac }, before)] : []),
+    ...others,
     // The peer first: an outer end that has its alias is then complete.
     ...unfinished
       .toReversed()
       .flatMap(({ netns, end }) => (end === undefined ? [] : [change(netns, end, finish(step, view))])),
   ];
+}
+
+/** What is sent to a veth end that takes less than its peer is lost there (is_skb_forwardable()). One that is in a sandbox is not looked for. */
+function otherSize({ link, mtu, mark, ...step }: LinkAdd, view: View): readonly Operation[] {
+  if (link.kind !== 'veth' || mtu === undefined) return [];
+  const netns = peerNetns(step.netns, link);
+  const end = view.link(netns, link.peer.name);
+  if (end?.kind !== 'veth' || !sameMark(end.mark, mark) || end.mtu === mtu) return [];
+  view.put(netns, { ...end, mtu });
+  return [change(netns, end, { mtu }, { mtu: end.mtu })];
 }
 
 function mayBeMade({ link, mark }: LinkAdd, present: KernelLink): boolean {

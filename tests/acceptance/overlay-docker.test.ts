@@ -13,6 +13,7 @@ import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { openLab, WORLD } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
 import { attached } from './observe.ts';
+import { egress } from './overlay-egress.ts';
 
 /** What Docker has forgotten must be 15 s old, and missing twice, 6 s apart. */
 const RECLAIM_LIMIT = 90_000;
@@ -58,7 +59,11 @@ t.test('an overlay network between Engines', async (t) => {
   }
 
   t.test('7 uber-net on every Engine, O01 every pair by address', (t) => uberNet(t, world));
+  t.test('with tunnels in user space, and the kernel’s on the third host', (t) => inUserSpace(t, world));
   t.test('O01 --internal: no way out, and no default route', (t) => internal(t, world));
+  t.test('O02 egress=gateway: a way out and ports without docker_gwbridge', (t) =>
+    egress(t, { ...world, lab }),
+  );
   t.test('a network that cannot be is refused by docker with our own sentence', (t) => refused(t, world));
 });
 
@@ -137,6 +142,33 @@ async function uberNet(t: Test, { h1, h2, h3, peers }: World): Promise<void> {
     for (const h of [h1, h2, h3])
       t.same(await h.net('sh', '-c', 'ip -o link | grep -c "vxlan\\|veth" || true'), '0\n');
   });
+}
+
+async function inUserSpace(t: Test, { h1, h2, h3, peers }: World): Promise<void> {
+  // A veth pair is a wire that needs no checksums: the kernel's tunnel would leave those of what is inside to it, and a program reads them.
+  for (const h of [h1, h2, h3]) await h.net('ethtool', '-K', 'eth0', 'tx', 'off');
+  const o = { vni: '4099', peers };
+  const inUser = { ...o, vtep: 'userspace' };
+  await Promise.all([
+    create(h1, 'soft', '10.5.0.0/26', inUser).then(() => h1.container('soft1', 'soft')),
+    create(h2, 'soft', '10.5.0.64/26', inUser).then(() => h2.container('soft2', 'soft')),
+  ]);
+  const range = '10.5.0.128/26';
+  await h3.cnm(
+    ...['network', 'create', '-d', 'cnm-overlay', '--subnet', '10.5.0.0/24', '--ip-range', range],
+    ...[...options({ ...o, 'ip-range': range }), 'soft'],
+  );
+  await h3.cnm('sandbox', 'create', 'soft3');
+  const joined = await h3.cnm('sandbox', 'join', 'soft3', '--network', 'soft', '--json');
+  const v3 = ((JSON.parse(joined) as EndpointView).addresses[0] ?? '').replace(/\/.*/, '');
+  const [v1, v2] = [await attached(h1, 'soft1', 'soft'), await attached(h2, 'soft2', 'soft')];
+  for (const to of [v2.v4, v3]) t.ok(await h1.containerPings('soft1', to, 3), `h1 → ${to}`);
+  for (const to of [v1.v4, v3]) t.ok(await h2.containerPings('soft2', to, 3), `h2 → ${to}`);
+  await Promise.all([
+    h1.docker('rm', '--force', 'soft1').then(() => h1.docker('network', 'rm', 'soft')),
+    h2.docker('rm', '--force', 'soft2').then(() => h2.docker('network', 'rm', 'soft')),
+    h3.cnm('sandbox', 'rm', 'soft3').then(() => h3.cnm('network', 'rm', 'soft')),
+  ]);
 }
 
 async function internal(t: Test, { h1, h2, peers }: World): Promise<void> {

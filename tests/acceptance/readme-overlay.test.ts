@@ -84,7 +84,7 @@ t.test('the README of cnm-overlay', async (t) => {
   const said = (start: string) => outputs.filter((one) => one.startsWith(start)).join('\n');
 
   await t.test('the examples show what they say', async (t) => {
-    t.equal(examples.length, 5);
+    t.equal(examples.length, 6);
     for (const line of examples.slice(0, -1).flat()) {
       // Docker tells of a container's name when it has started it.
       if (/ping -c1 b2/.test(line.command))
@@ -99,6 +99,7 @@ t.test('the README of cnm-overlay', async (t) => {
       'h1# docker exec c1',
       'h1# docker exec p1',
       'h1# docker exec b1',
+      'h1# docker exec o1',
       'h2# cnm sandbox exec client',
     ])
       t.match(said(ping), '1 packets transmitted, 1 ', ping);
@@ -109,7 +110,22 @@ t.test('the README of cnm-overlay', async (t) => {
       said('h1# cnm network inspect big-net'),
       /on other hosts\n +host h2 +198\.51\.100\.11 [^]*b2 +10\.5\.0\.\d+\/24/,
     );
+    t.match(said('h1# cnm port o1'), '80/tcp -> 0.0.0.0:8080');
     t.match(await h1.inContainer('c1', 'ip', 'link', 'show', 'eth0'), 'mtu 1450');
+  });
+
+  await t.test('8 the way of a packet is seen on each link', (t) => {
+    const [, vni = '?'] = /vni (\d+)/.exec(said('h1# cnm network inspect big-net')) ?? [];
+    const [, b2 = '?'] = /(10\.5\.0\.\d+) dev br0 lladdr \S+ PERMANENT/.exec(said('h1# nsenter --net')) ?? [];
+    const inside = new RegExp(`> ${b2.replaceAll('.', '\\.')}: ICMP echo request`);
+    const links = outputs.filter((one) => /tcpdump -nei/.test(one));
+    t.equal(links.length, 6, 'each link');
+    for (const one of links) {
+      t.match(one, inside);
+      if (one.includes('udp port'))
+        t.match(one, new RegExp(`198\\.51\\.100\\.11\\.4789: VXLAN, flags \\[I\\][^]*vni ${vni}`));
+    }
+    t.end();
   });
 
   await t.test('the table for debugging answers its questions', (t) => debug(t, h1));
@@ -124,7 +140,7 @@ t.test('the README of cnm-overlay', async (t) => {
 });
 
 async function debug(t: Test, h: DockerHost): Promise<void> {
-  const id = await h.docker('network', 'inspect', '--format', '{{.Id}}', 'uber-net');
+  const idOf = (name: string) => h.docker('network', 'inspect', '--format', '{{.Id}}', name);
   const answers: Readonly<Record<string, RegExp>> = {
     'What does this host hold of it?': /bridge br0 [^]*vxlan vx0 /,
     'Does the kernel hold what we stored?': /./,
@@ -134,12 +150,18 @@ async function debug(t: Test, h: DockerHost): Promise<void> {
     'Does the packet reach the bridge?': /> 10\.1\.0\.200: ICMP echo request/,
     'Who has the UDP port?': /:4789/,
     'By which way and address does it go to a peer?': /198\.51\.100\.11 dev eth0 src 198\.51\.100\.10/,
+    'By what does the host know its containers?': /10\.7\.0\.0\/24 is 2\d+\.\d+\.\d+\.0\/24 on this host/,
+    'Who may come in by its uplink, and how do containers go out?':
+      /o1 +10\.7\.0\.11:80\/tcp +0\.0\.0\.0:8080/,
+    'What does its namespace translate?': /snat ip prefix to ip saddr map \{ 10\.7\.0\.0\/24 : 2/,
     'What is wrong between the hosts?': /198\.51\.100\.11 {2}ok {2}/,
     'Does a full packet pass between the hosts?': /1 received/,
   };
   t.same(questions.map(([, question]) => question).sort(), Object.keys(answers).sort(), 'every question');
-  for (const [, question = '', command = ''] of questions) {
-    const line = command.replace('NAME', 'uber-net').replace('0123456789ab', id.slice(0, 12));
+  for (const [row, question = '', command = ''] of questions) {
+    const network = row.includes('egress=gateway') ? 'out-net' : 'uber-net';
+    const id = await idOf(network);
+    const line = command.replace('NAME', network).replace('0123456789ab', id.slice(0, 12));
     t.match(
       await shown(h, line, answers[question] ?? /^$/),
       answers[question] ?? '',

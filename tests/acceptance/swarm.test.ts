@@ -4,7 +4,8 @@
  *
  *   uplink ──┬── eth0 h1 ── dockerd 20.10, manager ── cnm-overlay ── uber-net: c1, web · soft (vtep=userspace): s1
  *            ├── eth0 h2 ── dockerd 28.5, worker  ── cnm-overlay ── uber-net: c2, web · soft: s2
- *            └── eth0 h3 ── dockerd 20.10, worker ── cnm-overlay, there only after it has joined ── uber-net: c3
+ *            ├── eth0 h3 ── dockerd 20.10, worker ── cnm-overlay, there only after it has joined ── uber-net: c3 · soft: s3
+ *            └── eth0 store ── etcd, which the plugins are told of at last: told: t1, t2, t3
  */
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -16,6 +17,7 @@ import { REPOSITORY } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
 import { openLab } from '../lab/lab.ts';
 import { recordsOf } from '../faults/crash-host.ts';
+import { EtcdHost } from '../cluster/etcd-host.ts';
 import { attached, capture } from './observe.ts';
 
 /** Swarm starts tasks some seconds after they are asked for; nodes are known to be gone when gossip has agreed on it. */
@@ -87,6 +89,12 @@ t.test('P22 overlay networks of a swarm', async (t) => {
       ...['network', 'create', '-d', h1.driver('overlay'), '--attachable', '--subnet', subnet],
       ...[...options.flatMap((one) => ['-o', one]), name],
     );
+  // The manager learns of a container's end a moment later.
+  const remove = (name: string) =>
+    until('the network to be free', LIMIT, async () => {
+      await h1.docker('network', 'rm', name);
+      return true;
+    });
   await type(h1, 'docker network create -d cnm-overlay:latest');
   const { Id: id, Options } = await until('the allocation', LIMIT, async () => {
     const found = await network(h1, 'uber-net');
@@ -147,14 +155,16 @@ t.test('P22 overlay networks of a swarm', async (t) => {
 
   await t.test('with tunnels in user space, by the plugin’s own thread', async (t) => {
     await create('soft', '10.2.0.0/24', 'vtep=userspace', 'port=4790', 'vni=77');
-    for (const [n, h] of [h1, h2].entries()) await h.container(`s${n + 1}`, 'soft');
+    await Promise.all(hosts.map((h, n) => h.container(`s${n + 1}`, 'soft')));
     const { Id: soft, Options: chosen } = await network(h2, 'soft');
     t.match(chosen, { vni: '77', vtep: 'userspace' }, 'what the user gave is kept');
     t.match(await inside(h2, soft, 'ip', '-d', 'link', 'show', 'vx0'), 'tun type tap');
-    await reaches(t, h1, 's1', (await attached(h2, 's2', 'soft')).v4);
-    await reaches(t, h2, 's2', (await attached(h1, 's1', 'soft')).v4);
-    await Promise.all([h1.docker('rm', '--force', 's1'), h2.docker('rm', '--force', 's2')]);
-    await h1.docker('network', 'rm', 'soft');
+    for (const [n, h] of hosts.entries()) {
+      const { v4 } = await attached(h, `s${n + 1}`, 'soft');
+      for (const [m, from] of hosts.entries()) if (m !== n) await reaches(t, from, `s${m + 1}`, v4);
+    }
+    await Promise.all(hosts.map((h, n) => h.docker('rm', '--force', `s${n + 1}`)));
+    await remove('soft');
   });
 
   await t.test('a VNI that another network has is not given twice', async (t) => {
@@ -207,17 +217,55 @@ t.test('P22 overlay networks of a swarm', async (t) => {
     await reaches(t, h3, 'c3', v2 ?? '');
   });
 
+  await t.test(
+    'nodes that share an etcd tell each other of their containers, and learn nothing',
+    async (t) => {
+      const store = await lab.peer({ name: 'store' });
+      const etcd = new EtcdHost(store);
+      await etcd.start();
+      await Promise.all(
+        hosts.map(async (h, n) => {
+          await h.docker('rm', '--force', `c${n + 1}`);
+          await h.docker('plugin', 'disable', '--force', 'cnm-overlay');
+          await h.docker('plugin', 'set', 'cnm-overlay', `CLUSTER=etcd://${store.address}:2379`);
+          await h.docker('plugin', 'enable', 'cnm-overlay');
+        }),
+      );
+      await create('told', '10.5.0.0/24');
+      await until('the allocation', LIMIT, async () => (await network(h1, 'told')).Options['vni']);
+      await Promise.all(hosts.map((h, n) => h.container(`t${n + 1}`, 'told')));
+      const { Id: told } = await network(h1, 'told');
+      const at = await Promise.all(hosts.map((h, n) => attached(h, `t${n + 1}`, 'told')));
+      for (const [n, h] of hosts.entries()) {
+        const tunnel = (await inside(h, told, 'ip', '-d', 'link', 'show', 'vx0')) ?? '';
+        t.match(tunnel, new RegExp(`local ${h.address} .*nolearning`));
+        const wanted = hosts.flatMap((other, m) =>
+          other === h
+            ? []
+            : [`${at[m]?.mac ?? ''} dst ${other.address}`, `00:00:00:00:00:00 dst ${other.address}`],
+        );
+        await until(`${h.name} to be told of the others`, LIMIT, async () => {
+          const fdb = (await inside(h, told, 'bridge', 'fdb', 'show', 'dev', 'vx0')) ?? '';
+          const held = [...fdb.matchAll(/^(\S+ dst \S+)/gm)].map(([, entry = '']) => entry);
+          return String(held.sort()) === String(wanted.sort()) ? true : undefined;
+        });
+        for (const { v4 } of at) await reaches(t, h, `t${n + 1}`, v4);
+      }
+      t.equal((await etcd.keys('/cnm/overlay/on/')).length, 6, 'three hosts, and a container on each');
+      await Promise.all(hosts.map((h, n) => h.docker('rm', '--force', `t${n + 1}`)));
+      await until('nobody to have it', LIMIT, async () =>
+        (await etcd.keys('/cnm/overlay/on/')).length === 0 ? true : undefined,
+      );
+      await remove('told');
+    },
+  );
+
   await t.test('and all of it away', async (t) => {
-    for (const [n, h] of hosts.entries()) await h.docker('rm', '--force', `c${n + 1}`);
     for (const h of hosts)
       await until(`${h.name} to hold nothing`, LIMIT, async () =>
         (await inside(h, id, 'true')) === undefined ? true : undefined,
       );
-    // The manager learns of a container's end a moment later.
-    await until('the network to be free', LIMIT, async () => {
-      await h1.docker('network', 'rm', 'uber-net');
-      return true;
-    });
+    await remove('uber-net');
     for (const h of hosts)
       await until(
         `${h.name} to have no record of it`,

@@ -35,6 +35,7 @@ import {
   traffic,
   type World,
 } from './overlay-world.ts';
+import { packetsWay } from './packets-way.ts';
 
 const SUBNET = '10.1.0.0/24';
 /** What a person types beside the name: where addresses come from, and that is all. */
@@ -50,6 +51,7 @@ t.test('an overlay network by way of etcd', async (t) => {
   await t.test('7 uber-net: made on every host, held where it is used', (t) => uberNet(t, world));
   await t.test('what differs from what the other hosts have is refused', (t) => refusals(t, world));
   await t.test('O01 every pair, by address and by name', (t) => pairs(t, world));
+  await t.test('8 a packet’s way, on each hop', (t) => packetsWay(t, 'uber-net', [h1, 'c1'], [h2, 'c3']));
   await t.test('S01 a name of containers on three hosts', (t) => nameOfMany(t, world));
   await t.test('with the other kinds of tunnels', (t) => otherKinds(t, world));
   await t.test('a container that moves with its address', (t) => move(t, world));
@@ -176,6 +178,12 @@ async function pairs(t: Test, world: World): Promise<void> {
   t.match(await h1.exec('c1', 'ping', '-c1', '-W3', 'box'), `(${box})`, 'c1 → box');
   t.match(await h2.exec('c3', 'ping', '-c1', '-W3', 'c2'), `(${c2})`, 'c3 → c2');
   t.ok(await boxPings(h3, 'box', 'c3'), 'box → c3');
+  const hops = (await h1.exec('c1', 'traceroute', '-n', '-m', '4', '-q', '1', c3))
+    .trim()
+    .split('\n')
+    .slice(1);
+  t.equal(hops.length, 1, `traceroute shows one hop: ${hops.join('; ')}`);
+  t.match(hops[0], new RegExp(`^ *1 +${c3.replaceAll('.', '\\.')} `));
   const reverse = `${c3.split('.').toReversed().join('.')}.in-addr.arpa`;
   t.match(await h3.cnm('dns', 'query', '--from', 'box', '--type', 'PTR', reverse), 'c3.uber-net', 'and back');
   const drawing = await h3.cnm('network', 'inspect', 'uber-net');

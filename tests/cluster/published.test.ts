@@ -267,6 +267,19 @@ async function another(t: Test, { h1, h2, etcd }: World): Promise<void> {
   await h2.cnm('network', 'rm', 'plain');
   await h2.docker('network', 'rm', 'mine');
   t.equal((await say(h2, 'unpublish', 'other')).code, 0);
+  // By hand, with a subnet that nobody names.
+  const byHand = ['-d', 'cnm-overlay', '--ipam-driver', 'cnm-ipam', '--ipam-opt', 'name=hand', 'hand'];
+  const format = '{{(index .IPAM.Config 0).Subnet}}';
+  const subnets: string[] = [];
+  for (const h of [h1, h2]) {
+    await h.docker('network', 'create', ...byHand);
+    subnets.push(await h.docker('network', 'inspect', '--format', format, 'hand'));
+  }
+  t.equal(subnets[0], subnets[1], 'chosen once');
+  const both = await say(h2, 'publish', 'hand');
+  t.match([both.of('h1').outcome, both.of('h2').outcome], ['exists', 'exists']);
+  t.equal((await say(h2, 'unpublish', 'hand')).code, 0);
+  for (const h of [h1, h2]) await h.docker('network', 'rm', 'hand');
   await h1.docker('network', 'rm', 'other');
 }
 

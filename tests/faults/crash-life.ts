@@ -55,6 +55,8 @@ export async function named(host: CnmHost): Promise<Holdings> {
       .replace(/"mac":"[^"]*"/g, '"mac":"…"')
       // Of the shim of a macvlan network, from its id.
       .replace(/169\.254\.(?!157\.)\d+\.\d+|fd9d:7b6a:6d2f:1:[\da-f:]+/g, '<shim>')
+      // What hosts know the subnets of an overlay with a way out by, from its id.
+      .replace(/\b2(?:4\d|5[0-4])\.\d+\.\d+\.\d+/g, '<outside>')
       .replace(/ at [\da-f:]{17}/g, '');
   const { kernel, records, answers, wrong } = held;
   return {

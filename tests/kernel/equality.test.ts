@@ -12,6 +12,7 @@ import { PortHolder } from '../../kernel/port-holder.ts';
 import { CASES, mac } from './cases.ts';
 import { IPSEC_CASES } from './ipsec-cases.ts';
 import { TUNNEL_CASES } from './tunnel-cases.ts';
+import { UPLINK_CASES } from './uplink-cases.ts';
 import type { World } from './cases.ts';
 import { MACVLAN_CASES } from './sub-interface-cases.ts';
 import { enterFreshNetns, ip, netnsFolder, openDescriptors, sh } from './namespace.ts';
@@ -99,9 +100,11 @@ async function linuxWorld(netnsDir: string, foreign: string, stranger: PortHolde
   };
 }
 
+const ALL_CASES = { ...CASES, ...MACVLAN_CASES, ...TUNNEL_CASES, ...UPLINK_CASES, ...IPSEC_CASES };
+
 t.test('the fake kernel and the real one', async (t) => {
   const open: number[] = [];
-  for (const [name, run] of Object.entries({ ...CASES, ...MACVLAN_CASES, ...TUNNEL_CASES, ...IPSEC_CASES })) {
+  for (const [name, run] of Object.entries(ALL_CASES)) {
     await t.test(name, async (t) => {
       const [ours, foreign] = [await netnsFolder(), await netnsFolder()];
       const stranger = new PortHolder(await enterFreshNetns());

@@ -2,7 +2,7 @@
 import { familyOf, type Ip } from '../../../address/ip.ts';
 import { OPTION } from '../options.ts';
 import { overheadOf } from '../underlay.ts';
-import { keysDiffer, type KeysSaid } from './keys.ts';
+import { keysDiffer } from './keys.ts';
 import { type Evidence, QUESTION } from './survey.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
 
@@ -50,8 +50,6 @@ export interface Ground {
   readonly own: readonly (readonly [string, string])[];
   /** Permanent entries of the tunnel's forwarding table: where a MAC is, as this host has it. */
   readonly forwarding: ReadonlyMap<string, Ip>;
-  /** Of an encrypted network. */
-  readonly keys?: KeysSaid;
 }
 
 /** Milliseconds. Leases of a cluster last some seconds; the answer's way takes up to a quarter of one. */
@@ -71,7 +69,7 @@ export function findings(evidence: Evidence, ground: Ground): readonly Finding[]
 }
 
 /** Nothing passes, and there is one reason for it. */
-function noWay(evidence: Evidence, { tunnel, here, keys }: Ground): readonly Finding[] {
+function noWay(evidence: Evidence, { tunnel, here }: Ground): readonly Finding[] {
   const { peer, pong, answered, there, back, side, others, unreachable, refused } = evidence;
   const { vni, port } = tunnel;
   if (side?.listed === false)
@@ -118,7 +116,7 @@ function noWay(evidence: Evidence, { tunnel, here, keys }: Ground): readonly Fin
         todo: 'nothing; start a container there to test the way',
       },
     ];
-  const differ = keys && side.keys && keysDiffer(keys, side.keys, peer);
+  const differ = tunnel.keys && side.keys && keysDiffer(tunnel.keys, side.keys, peer);
   if (differ !== undefined) return [error('keys-differ', differ.what, differ.todo)];
   return refusedHere(refused, peer, port);
 }
@@ -251,7 +249,7 @@ function checksums(evidence: Evidence, { here }: Ground): readonly Finding[] {
 }
 
 /** What the two hosts say of the same network. */
-function agreement({ peer, side }: Evidence, { tunnel, here, keys }: Ground): readonly Finding[] {
+function agreement({ peer, side }: Evidence, { tunnel, here }: Ground): readonly Finding[] {
   if (side === undefined) return [];
   const found: Finding[] = [];
   if (side.mtu !== undefined && side.mtu !== here.mtu)
@@ -270,7 +268,7 @@ function agreement({ peer, side }: Evidence, { tunnel, here, keys }: Ground): re
         `create it on one of the two hosts anew, with or without -o encrypted`,
       ),
     );
-  const differ = keys && side.keys && keysDiffer(keys, side.keys, peer);
+  const differ = tunnel.keys && side.keys && keysDiffer(tunnel.keys, side.keys, peer);
   // Something passes: keys from before are there as well.
   if (differ !== undefined) found.push(warning('keys-differ', differ.what, differ.todo));
   const theirs = side.pools.toSorted().join(', ');

@@ -5,7 +5,6 @@
 import type { Ip } from '../../../address/ip.ts';
 import type { Unreachable } from './icmp.ts';
 import type { Answer, Ask, Side, Way } from './message.ts';
-import type { Heard } from './station.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
 
 /** Number of the question, and of those about a size: SIZES + its length. */
@@ -51,7 +50,13 @@ export interface Evidence {
   readonly clockAhead?: number;
 }
 
-/** The part of a Station that is needed here. */
+export type Heard =
+  | { readonly kind: 'answer'; readonly answer: Answer; readonly way: 'icmp' | 'tunnel' }
+  /** The kernel of that host answered an echo request of ours. */
+  | { readonly kind: 'pong'; readonly from: Ip; readonly id: string }
+  | { readonly kind: 'unreachable'; readonly what: Unreachable; readonly by: Ip };
+
+/** By which messages come and go: daemon/overlay-check/station.ts. */
 export interface Line {
   send(tunnel: Tunnel, to: Ip, way: Way, message: Ask, size?: number): string | undefined;
   listen(listener: (heard: Heard) => void): () => void;

@@ -1,19 +1,19 @@
 /** The questions, the answers and what they mean, between stations whose sockets are joined in memory; the network may lose what it likes. */
 import t from 'tap';
-import { ip, type Ip } from '../../../address/ip.ts';
-import { mac } from '../../../address/mac.ts';
-import { prefix } from '../../../address/prefix.ts';
-import { silent } from '../../../cnm/log.ts';
-import type { NetworkRecord } from '../../../cnm/model.ts';
-import { fakeKernel } from '../../../kernel/fake.ts';
-import type { ProbeSocketOptions } from '../../../kernel/kernel.ts';
-import type { Plan } from '../../../kernel/step.ts';
-import { presencePlan } from '../plan.ts';
-import { changedBelow, type Ground, findings } from './findings.ts';
-import { echoRequest, parseIcmp } from './icmp.ts';
+import { ip, type Ip } from '../../address/ip.ts';
+import { mac } from '../../address/mac.ts';
+import { prefix } from '../../address/prefix.ts';
+import { silent } from '../../cnm/log.ts';
+import type { NetworkRecord } from '../../cnm/model.ts';
+import { fakeKernel } from '../../kernel/fake.ts';
+import type { ProbeSocketOptions } from '../../kernel/kernel.ts';
+import type { Plan } from '../../kernel/step.ts';
+import { presencePlan } from '../../drivers/overlay/plan.ts';
+import { changedBelow, type Ground, findings } from '../../drivers/overlay/check/findings.ts';
+import { echoRequest, parseIcmp } from '../../drivers/overlay/check/icmp.ts';
 import { Station } from './station.ts';
-import { type Evidence, Survey } from './survey.ts';
-import { type Tunnel, tunnelsOf } from './tunnels.ts';
+import { type Evidence, Survey } from '../../drivers/overlay/check/survey.ts';
+import { type Tunnel, tunnelsOf } from '../../drivers/overlay/check/tunnels.ts';
 
 const A = ip('192.0.2.1');
 const B = ip('192.0.2.2');

@@ -1,16 +1,17 @@
 /** The self-test of overlay networks (`cnm overlay check`), and this host's answers to that of others. */
 import { randomBytes } from 'node:crypto';
-import type { Ip } from '../../../address/ip.ts';
-import { CnmError } from '../../../cnm/errors.ts';
-import type { HostSettings } from '../../../cnm/driver.ts';
-import type { NetworkRecord } from '../../../cnm/model.ts';
-import type { Facts } from '../../../kernel/facts.ts';
-import type { Kernel } from '../../../kernel/kernel.ts';
-import { findingsBelow } from './below.ts';
-import { type Finding, findings, type Ground } from './findings.ts';
+import type { Ip } from '../../address/ip.ts';
+import { CnmError } from '../../cnm/errors.ts';
+import type { HostSettings } from '../../cnm/driver.ts';
+import type { NetworkRecord } from '../../cnm/model.ts';
+import type { Facts } from '../../kernel/facts.ts';
+import type { Kernel } from '../../kernel/kernel.ts';
+import { findingsBelow } from '../../drivers/overlay/check/below.ts';
+import { type Finding, findings, type Ground } from '../../drivers/overlay/check/findings.ts';
 import { Station, type StationParts } from './station.ts';
-import { type Pace, Survey } from './survey.ts';
-import { entriesOf, type TunnelHere } from './tunnels.ts';
+import type { CheckReport, PeerReport, SegmentReport } from '../../drivers/overlay/check/report.ts';
+import { type Pace, Survey } from '../../drivers/overlay/check/survey.ts';
+import { entriesOf, type TunnelHere } from '../../drivers/overlay/check/tunnels.ts';
 
 export interface OverlayCheck {
   /** From now on other hosts are answered. To be called when the records are true. */
@@ -20,30 +21,6 @@ export interface OverlayCheck {
   /** What is wrong with the way below a network, which it may be of any driver. */
   below(network: NetworkRecord, facts: Facts): Finding | undefined;
   close(): void;
-}
-
-export interface CheckReport {
-  readonly network: string;
-  /** No errors and no warnings. */
-  readonly healthy: boolean;
-  /** Of this host alone. */
-  readonly findings: readonly Finding[];
-  readonly segments: readonly SegmentReport[];
-}
-
-export interface SegmentReport {
-  readonly vni: number;
-  readonly port: number;
-  readonly local: Ip;
-  readonly mtu: number;
-  readonly peers: readonly PeerReport[];
-}
-
-export interface PeerReport {
-  readonly peer: Ip;
-  /** Milliseconds that its clock is ahead, where it answered. */
-  readonly clockAhead?: number;
-  readonly findings: readonly Finding[];
 }
 
 export interface OverlayCheckParts extends StationParts {
@@ -101,8 +78,7 @@ async function check(
       const { here } = tunnel;
       if (here === undefined) return [];
       const forwarding = forwardingOf(here, facts);
-      const keys = station.keys(tunnel);
-      return [segment(station, { tunnel, here, own, forwarding, ...(keys && { keys }) })];
+      return [segment(station, { tunnel, here, own, forwarding })];
     }),
   );
   const ownFindings = segments.length === 0 ? [NOT_HERE] : below(parts, network, facts);

@@ -4,26 +4,33 @@
  *
  * Node can poll none of these sockets, so a timer looks, as kernel/monitor.ts does: four times a second while nothing is asked here.
  */
-import { familyOf, type Ip, ip } from '../../../address/ip.ts';
-import type { Cnm } from '../../../cnm/cnm.ts';
-import type { Encryption } from '../../../cnm/driver.ts';
-import type { Log } from '../../../cnm/log.ts';
-import type { NetworkRecord } from '../../../cnm/model.ts';
-import type { Kernel, ProbeSocket, ProbeSocketOptions } from '../../../kernel/kernel.ts';
-import { bridgeMac } from '../names.ts';
-import { CHECKSUM, PACKET_OVERHEAD, PROBE_PORT, probeDatagram, probeFrame } from './frame.ts';
-import { keysSaid, type KeysSaid } from './keys.ts';
-import { echoRequest, parseIcmp, type Unreachable } from './icmp.ts';
+import { familyOf, type Ip, ip } from '../../address/ip.ts';
+import type { Cnm } from '../../cnm/cnm.ts';
+import type { Encryption } from '../../cnm/driver.ts';
+import type { Log } from '../../cnm/log.ts';
+import type { NetworkRecord } from '../../cnm/model.ts';
+import type { Kernel, ProbeSocket, ProbeSocketOptions } from '../../kernel/kernel.ts';
+import { bridgeMac } from '../../drivers/overlay/names.ts';
+import { replyTo } from '../../drivers/overlay/check/answer.ts';
+import {
+  CHECKSUM,
+  PACKET_OVERHEAD,
+  PROBE_PORT,
+  probeDatagram,
+  probeFrame,
+} from '../../drivers/overlay/check/frame.ts';
+import { echoRequest, parseIcmp } from '../../drivers/overlay/check/icmp.ts';
+import { keysSaid } from '../../drivers/overlay/check/keys.ts';
 import {
   type Answer,
   type Ask,
   decodeMessage,
   encodeMessage,
   type Message,
-  type Side,
   type Way,
-} from './message.ts';
-import { entriesOf, type Tunnel, tunnelsOf } from './tunnels.ts';
+} from '../../drivers/overlay/check/message.ts';
+import type { Heard } from '../../drivers/overlay/check/survey.ts';
+import { entriesOf, type Tunnel, tunnelsOf } from '../../drivers/overlay/check/tunnels.ts';
 
 export type ProbeKernel = Pick<Kernel, 'probeSocket' | 'sendUnfinished'>;
 
@@ -34,12 +41,6 @@ export interface StationParts {
   /** What encrypted networks are encrypted with. */
   readonly encryption?: () => Encryption | undefined;
 }
-
-export type Heard =
-  | { readonly kind: 'answer'; readonly answer: Answer; readonly way: 'icmp' | 'tunnel' }
-  /** The kernel of that host answered an echo request of ours. */
-  | { readonly kind: 'pong'; readonly from: Ip; readonly id: string }
-  | { readonly kind: 'unreachable'; readonly what: Unreachable; readonly by: Ip };
 
 const IDLE_MS = 250;
 const ASKING_MS = 15;
@@ -95,13 +96,11 @@ export class Station {
   tunnels(network?: string): readonly Tunnel[] {
     return this.#networks()
       .filter(({ id }) => network === undefined || id === network)
-      .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)));
-  }
-
-  /** What may be said of the tunnel's keys. */
-  keys({ encrypted }: Tunnel): KeysSaid | undefined {
-    const encryption = encrypted ? this.#parts.encryption?.() : undefined;
-    return encryption && keysSaid(encryption);
+      .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)))
+      .map((tunnel) => {
+        const encryption = tunnel.encrypted ? this.#parts.encryption?.() : undefined;
+        return { ...tunnel, ...(encryption && { keys: keysSaid(encryption) }) };
+      });
   }
 
   /** Everything that comes in, until the returned function is called. */
@@ -247,35 +246,15 @@ export class Station {
     for (const listener of this.#listeners) listener(heard);
   }
 
-  /** Only to hosts of a network that this one is on: else anybody could have it send to anybody. */
   #answer(ask: Ask, heard: Way, from: Ip | undefined): void {
-    if (from !== undefined && from !== ask.from) return;
-    const tunnels = this.tunnels();
-    const tunnel = tunnels.find(({ vni, port }) => vni === ask.vni && port === ask.port);
-    const listed = tunnels.filter(
-      ({ hosts, here }) => hosts.includes(ask.from) || here?.peers.includes(ask.from),
-    );
-    const mouth = tunnel?.here ?? listed.find(({ here }) => here !== undefined)?.here;
-    const answer = {
-      say: 'answer' as const,
-      id: ask.id,
-      question: ask.question,
-      from: mouth?.local ?? ask.from,
-      heard,
-      clock: Date.now(),
-      ...(tunnel && { side: sideOf(tunnel, listed.includes(tunnel), this.keys(tunnel)) }),
-    };
-    const isPeer = tunnel !== undefined && listed.includes(tunnel);
+    const { cnm } = this.#parts;
+    const own = ({ network }: Tunnel) => entriesOf(cnm.endpoints(network.id));
+    const { inside, beside } = replyTo(ask, heard, from, this.tunnels(), Date.now(), own);
     let failed: string | undefined;
-    for (const way of ask.by.filter((one) => one !== 'icmp')) {
-      if (!isPeer) continue;
-      const entries = ask.entries === true ? this.#entries(tunnel) : undefined;
-      failed ??= this.send(tunnel, ask.from, way, { ...answer, way, ...(entries && { entries }) }, ask.size);
-    }
-    if (!ask.by.includes('icmp')) return;
-    const others = listed.filter((one) => one !== tunnel).map(({ vni, port }) => `${vni}/${port}`);
-    const note = { ...answer, way: 'icmp' as const, others: others.slice(0, 16), ...(failed && { failed }) };
-    this.#sendNote(ask.from, mouth?.local, note);
+    for (const way of inside?.ways ?? [])
+      failed ??= inside && this.send(inside.tunnel, ask.from, way, { ...inside.answer, way }, ask.size);
+    if (beside === undefined) return;
+    this.#sendNote(ask.from, beside.from, { ...beside.answer, ...(failed !== undefined && { failed }) });
   }
 
   /** Beside all tunnels: also where this host has none of the asker's. */
@@ -288,32 +267,6 @@ export class Station {
       if (!(error instanceof Error && 'errno' in error)) throw error;
     }
   }
-
-  /** As many as an answer surely holds. */
-  #entries({ network, here }: Tunnel): Answer['entries'] {
-    const most = Math.max(0, Math.floor(((here?.mtu ?? 0) - 600) / 45));
-    return entriesOf(this.#parts.cnm.endpoints(network.id))
-      .slice(0, Math.min(most, 256))
-      .map(([ip, mac]) => [ip, mac]);
-  }
-}
-
-/** A stranger is told that he is none of the network's hosts, and no more. */
-function sideOf(
-  { here, pools, ranges, encrypted }: Tunnel,
-  listed: boolean,
-  keys: KeysSaid | undefined,
-): Side {
-  if (!listed) return { present: here !== undefined, listed, pools: [], ranges: [], encrypted };
-  return {
-    present: here !== undefined,
-    listed,
-    ...(here && { mtu: here.mtu }),
-    pools: [...pools].slice(0, 8),
-    ranges: [...ranges].slice(0, 8),
-    encrypted,
-    ...(keys && { keys: { ...keys, prints: [...keys.prints] } }),
-  };
 }
 
 function shut<K>(all: Map<K, unknown>, key: K, ...sockets: readonly ProbeSocket[]): void {
