@@ -2,8 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
-import type { Facts } from '../kernel/facts.ts';
-import type { NetnsPath, Plan } from '../kernel/step.ts';
+import type { Plan } from '../kernel/step.ts';
 import type { EndpointAnswer } from './cnm.ts';
 import {
   abandon,
@@ -16,6 +15,7 @@ import {
   revert,
 } from './context.ts';
 import { CnmError } from './errors.ts';
+import { isLost } from './holder.ts';
 import { withLease } from './leasing.ts';
 import { enter, vacate } from './presence.ts';
 import type {
@@ -27,8 +27,6 @@ import type {
   NetworkId,
   NetworkRecord,
 } from './model.ts';
-
-const LOOK_AGAIN_MS = 50;
 
 export function createEndpoint(context: Context, spec: EndpointSpec): Promise<EndpointAnswer> {
   return inEndpoint(context, spec.network, spec.id, async () => {
@@ -191,7 +189,7 @@ async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<
   for (const other of context.records.endpoints(spec.network)) {
     const shared = sharedAddress(other, spec);
     if (shared === undefined) continue;
-    if (other.attachment?.kind === 'cnm' || (await staysAlive(context, other))) {
+    if (!(await isLost(context, other))) {
       throw new CnmError(
         'endpoint-conflict',
         `Address ${shared} is held by endpoint ${other.id} in sandbox ${other.attachment?.key ?? '(none)'}`,
@@ -205,20 +203,6 @@ async function assertAddressFree(context: Context, spec: EndpointSpec): Promise<
       const still = context.records.endpoint(spec.network, other.id);
       if (still !== undefined) await dismantleEndpoint(context, still);
     });
-  }
-}
-
-/**
- * Docker gives the address to another one when the old sandbox is gone for it; the kernel takes its namespace apart later, on a queue of its
- * own (cleanup_net()), on a busy machine seconds later. A refusal would be the end of a container that is to start with dockerd: 20.10
- * tries that once.
- */
-async function staysAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
-  const deadline = performance.now() + context.patience;
-  for (;;) {
-    if (!(await isAlive(context, endpoint))) return false;
-    if (performance.now() >= deadline) return true;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   }
 }
 
@@ -250,48 +234,6 @@ function sharedAddress(a: EndpointSpec, b: EndpointSpec): string | undefined {
   )
     return a.addressV6;
   return undefined;
-}
-
-/** Whether the endpoint's link is in another namespace: the namespace's death would have deleted it. */
-export async function isAlive(context: Context, endpoint: EndpointRecord): Promise<boolean> {
-  return isHeld(endpoint, await context.kernel.facts({ firewall: false, netns: whereabouts([endpoint]) }));
-}
-
-/** Which namespaces tell where an endpoint's link is: ours that one end stays in; where no end stays behind, the one that Docker has taken it to. */
-export function whereabouts(endpoints: readonly EndpointRecord[]): readonly NetnsPath[] {
-  return endpoints.flatMap((endpoint) => {
-    const key = dockersKey(endpoint);
-    const isSingle = endpoint.plan.some((step) => step.do === 'link.add' && step.link.kind === 'macvlan');
-    return [...(isSingle && key !== undefined ? [key] : []), ...ownNetns(endpoint)];
-  });
-}
-
-function ownNetns({ plan }: EndpointRecord): readonly NetnsPath[] {
-  return plan.flatMap((step) => (step.do === 'link.add' && step.netns !== undefined ? [step.netns] : []));
-}
-
-/** The sandbox of Docker's that the endpoint is in, or has just left. */
-export function dockersKey({ attachment, left }: EndpointRecord): string | undefined {
-  return attachment?.kind === 'docker' ? attachment.key : left;
-}
-
-/** As isAlive; the facts must have the endpoint's whereabouts. */
-export function isHeld(endpoint: EndpointRecord, { host, netns }: Facts): boolean {
-  const isAway = endpoint.plan.some((step) => {
-    if (step.do !== 'link.add') return false;
-    // Where the other end is made in the daemon's namespace it is elsewhere from the start.
-    const isHome = step.link.kind === 'veth' && host.links.get(step.link.peer.name)?.mark !== undefined;
-    const links = step.netns === undefined ? host.links : netns.get(step.netns)?.links;
-    return links?.get(step.name)?.peerElsewhere === true && !isHome;
-  });
-  const own = ownNetns(endpoint);
-  return (
-    isAway ||
-    [...netns].some(
-      ([path, { links }]) =>
-        !own.includes(path) && [...links.values()].some((link) => link.mark?.endpoint === endpoint.id),
-    )
-  );
 }
 
 export function omit(endpoint: EndpointRecord, field: 'attachment' | 'external' | 'left'): EndpointRecord {

@@ -140,10 +140,14 @@ t.test('an address whose holder is dying is waited for', async (t) => {
   await cnm.createEndpoint(old);
   const { srcName } = await cnm.join(network(1).id, old.id, '/var/run/docker/netns/x');
   kernel.moveAway(srcName, '/var/run/docker/netns/x', 'eth0');
+  await t.rejects(
+    cnm.createEndpoint({ ...old, id: 'ff'.repeat(32) }),
+    { code: 'endpoint-conflict', message: /10\.1\.0\.2/ },
+    'one that lives is not',
+  );
+  const free = kernel.giveUpNetns('/var/run/docker/netns/x');
   const coming = cnm.createEndpoint({ ...old, id: 'ff'.repeat(32) });
-  setTimeout(() => {
-    kernel.destroyNetns('/var/run/docker/netns/x');
-  }, 100);
+  setTimeout(free, 100);
   await t.resolves(coming);
   t.same(
     cnm.endpoints().map(({ id }) => id),

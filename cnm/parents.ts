@@ -8,7 +8,8 @@ import type { Facts, NetnsFacts } from '../kernel/facts.ts';
 import type { LinkAdd, Plan, Step } from '../kernel/step.ts';
 import type { Difference } from './cnm.ts';
 import type { Context } from './context.ts';
-import { dockersKey, joinInfo } from './endpoints.ts';
+import { joinInfo } from './endpoints.ts';
+import { dockersKey } from './holder.ts';
 import type { EndpointRecord, NetworkId } from './model.ts';
 import { isDefault, insidePlan } from './sandboxes.ts';
 

@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { familyOfPrefix, lengthOf, prefix, type Prefix } from '../address/prefix.ts';
 import type { NetnsPath, Plan, RouteAdd, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, inEndpoint, networkOf, revert } from './context.ts';
-import { joinInfo, whereabouts } from './endpoints.ts';
+import { joinInfo } from './endpoints.ts';
+import { whereabouts } from './holder.ts';
 import type { Leased } from './leases.ts';
 import type { EndpointId, EndpointRecord, NetworkId } from './model.ts';
 

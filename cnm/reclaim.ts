@@ -6,7 +6,7 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Cnm, EngineNetwork, EngineView } from './cnm.ts';
-import { isHeld, whereabouts } from './endpoints.ts';
+import { isHeld, whereabouts } from './holder.ts';
 import type { Log } from './log.ts';
 import type { EndpointRecord, NetworkRecord } from './model.ts';
 

@@ -9,7 +9,8 @@ import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { settleAdvertisements } from './advertisements.ts';
 import { type Context, inEndpoint } from './context.ts';
-import { dismantleEndpoint, dockersKey, whereabouts, wholePlan } from './endpoints.ts';
+import { dismantleEndpoint, wholePlan } from './endpoints.ts';
+import { dockersKey, whereabouts } from './holder.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
 import { singly } from './ports.ts';

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { ConfigurationError, parseConfiguration, usage } from './configuration.ts';
+import { ConfigurationError, parseConfiguration } from './configuration.ts';
+import { usage } from './settings.ts';
 
 const AVAILABLE = ['bridge'];
 const run = (argv: string[], env: Record<string, string> = {}, available = AVAILABLE) => {

@@ -1,20 +1,18 @@
-/** What `cnmd` can be told: flags, environment variables of the same name, and what is right for each. Pure. */
+/** What `cnmd` is told: flags, environment variables of the same name, and what is right for each. Pure. */
 import { parseArgs } from 'node:util';
 import { type Ip, parseIp } from '../address/ip.ts';
-import { hasHostBits, lengthOf, networkOf, parsePrefix, type Prefix, sizeOf } from '../address/prefix.ts';
-import { absolutePath, ConfigurationError, oneOf, seconds, type Setting, type Value } from './setting.ts';
-import { CLUSTER, OVERLAY, parseTogether, type TogetherSettings } from './together-settings.ts';
+import {
+  hasHostBits,
+  isMulticast,
+  lengthOf,
+  networkOf,
+  parsePrefix,
+  type Prefix,
+  sizeOf,
+} from '../address/prefix.ts';
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel, settings, SPACES } from './settings.ts';
 
-export { ConfigurationError } from './setting.ts';
-export type { ClusterTls } from './together-settings.ts';
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
-
-export const LOG_FORMATS = ['text', 'json'] as const;
-export type LogFormat = (typeof LOG_FORMATS)[number];
-
-export interface Configuration extends TogetherSettings {
+export interface Configuration {
   /** Names as users type them in `--drivers`, without `cnm-`: at least one, none twice. */
   readonly drivers: readonly string[];
   /**
@@ -37,109 +35,40 @@ export interface Configuration extends TogetherSettings {
   readonly dnsServeStale: number;
   /** Where the host itself asks for names of all networks. */
   readonly dnsListen: readonly { readonly address: Ip; readonly port: number }[];
+  /** Members of the cluster's etcd, each as `host:port`. Absent: this host is on its own. */
+  readonly cluster?: readonly string[];
+  /** How those are reached; absent: in the clear. */
+  readonly clusterTls?: ClusterTls;
+  /** Seconds after which this host, when nothing is heard of it, counts as away there. */
+  readonly clusterLease: number;
+  /** Of networks that say nothing of it. */
+  readonly defaultSpace: (typeof SPACES)[number];
+  /** By which address other hosts reach this one; absent = each overlay network finds out. */
+  readonly advertise?: Ip;
+  /** With the secrets of encrypted networks; absent: there can be none. */
+  readonly overlayKeys?: string;
+  /** Milliseconds for which a key of theirs is sent with. */
+  readonly overlayRekey: number;
+  /** Of networks whose driver can have either: made by each host, or by Docker Swarm on its nodes. */
+  readonly scope: 'local' | 'global';
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
+}
+
+/** Files in PEM. Without `ca` the certificates that Node trusts hold. */
+export interface ClusterTls {
+  readonly ca?: string;
+  /** What this host shows, where etcd asks for it (`--client-cert-auth`). */
+  readonly own?: { readonly cert: string; readonly key: string };
 }
 
 /** What the command line asks for. */
 export type Request =
   { readonly do: 'run'; readonly configuration: Configuration } | { readonly do: 'help' | 'version' };
 
-const DNS: readonly Setting[] = [
-  {
-    flag: 'dns-listen',
-    value: 'LIST',
-    default: '',
-    help: 'where this host may ask for the names of all networks: ADDRESS or ADDRESS#PORT, comma-separated',
-  },
-  {
-    flag: 'resolv-conf',
-    value: 'PATH',
-    default: '/etc/resolv.conf',
-    help: 'names the servers that other names are asked of; followed as it changes',
-  },
-  {
-    flag: 'dns-serve-stale',
-    value: 'SECONDS',
-    default: '0',
-    help: 'how long answers of other servers are still given after their end while those servers fail (RFC 8767)',
-  },
-];
-
-const settings = (available: readonly string[]): readonly Setting[] => [
-  {
-    flag: 'drivers',
-    value: 'LIST',
-    default: available.join(','),
-    help: `network drivers to serve, comma-separated: ${available.join(', ')}`,
-  },
-  {
-    flag: 'plugin-dir',
-    value: 'DIR',
-    default: '/run/docker/plugins',
-    help: 'where Docker looks for plugin sockets',
-  },
-  {
-    flag: 'state-dir',
-    value: 'DIR',
-    default: '/var/lib/cnm',
-    help: 'networks, endpoints and leases; must outlive a reboot',
-  },
-  {
-    flag: 'run-dir',
-    value: 'DIR',
-    default: '/run/cnm',
-    help: 'network namespaces of standalone sandboxes; must not outlive a reboot',
-  },
-  {
-    flag: 'admin-socket',
-    value: 'PATH',
-    default: '/run/cnm/cnm.sock',
-    help: 'where the cnm command reaches this daemon; only root may open it',
-  },
-  {
-    flag: 'docker-socket',
-    value: 'PATH',
-    default: '/run/docker.sock',
-    help: "Docker's API, asked now and then for names and for what Docker has forgotten; it need not exist",
-  },
-  {
-    flag: 'default-address-pools',
-    value: 'LIST',
-    default: '',
-    help: "base=10.64.0.0/12,size=24;base=fd00:1::/48,size=64: where cnm-ipam takes subnets from, as dockerd's --default-address-pool",
-  },
-  {
-    flag: 'address-rest',
-    value: 'SECONDS',
-    default: '60',
-    help: 'how long an address that was freed rests; one that was never used comes first anyway',
-  },
-  ...DNS,
-  ...CLUSTER,
-  ...OVERLAY,
-  { flag: 'log-level', value: 'LEVEL', default: 'info', help: LOG_LEVELS.join(', ') },
-  { flag: 'log-format', value: 'FORMAT', default: 'text', help: 'text for people, json for programs' },
-];
-
-export function usage(available: readonly string[]): string {
-  const lines = settings(available).map(({ flag, value, help, default: fallback }) => {
-    const left = `  --${flag} ${value}`.padEnd(25);
-    return `${left} ${help}${fallback === '' ? '' : `\n${' '.repeat(26)}(default ${fallback})`}`;
-  });
-  return [
-    'Usage: cnmd [settings]',
-    '',
-    'Serves the Container Network Model to Docker (as plugins) and to the cnm command.',
-    '',
-    ...lines,
-    '  --version                print the version',
-    '  --help                   print this',
-    '',
-    'Each setting may also be an environment variable: CNM_ and the name of the flag, CNM_LOG_LEVEL for --log-level.',
-    'Inside a managed plugin, where DRIVER names the one driver to serve, they are written without CNM_: LOG_LEVEL.',
-    '',
-  ].join('\n');
+/** A setting that cannot be used. `message` is a sentence that names the flag and what would be right. */
+export class ConfigurationError extends Error {
+  override readonly name = 'ConfigurationError';
 }
 
 /**
@@ -171,6 +100,10 @@ export function parseConfiguration(
     return { from: `--${flag}`, text: setting?.default ?? '' };
   };
 
+  const cluster = etcdMembers(value('cluster'));
+  const clusterTls = tlsOf(value);
+  const advertise = advertised(value('advertise'));
+  const overlayKeys = value('overlay-keys');
   return {
     do: 'run',
     configuration: {
@@ -190,11 +123,24 @@ export function parseConfiguration(
       resolvConf: absolutePath(value('resolv-conf')),
       dnsServeStale: seconds(value('dns-serve-stale')) * 1000,
       dnsListen: dnsAddresses(value('dns-listen')),
-      ...parseTogether(value, managed),
+      ...(cluster !== undefined && { cluster }),
+      ...(clusterTls !== undefined && { clusterTls }),
+      clusterLease: seconds(value('cluster-lease'), LEASE_LEAST_S),
+      defaultSpace: oneOf(value('default-space'), SPACES),
+      ...(advertise !== undefined && { advertise }),
+      ...(overlayKeys.text !== '' && { overlayKeys: absolutePath(overlayKeys) }),
+      overlayRekey: seconds(value('overlay-rekey'), REKEY_LEAST_S) * 1000,
+      scope: scopeOf(value('scope'), managed),
       logLevel: oneOf(value('log-level'), LOG_LEVELS),
       logFormat: oneOf(value('log-format'), LOG_FORMATS),
     },
   };
+}
+
+/** A setting's text and where it came from, for the error message. */
+interface Value {
+  readonly from: string;
+  readonly text: string;
 }
 
 function parseFlags(argv: readonly string[], available: readonly string[]) {
@@ -227,6 +173,12 @@ function driverNames({ from, text }: Value, available: readonly string[], one: b
       `${from}: '${text}' names ${names.length} drivers; a managed plugin serves ${choice}. Install it again under another alias for another driver.`,
     );
   return names;
+}
+
+function absolutePath({ from, text }: Value): string {
+  if (!text.startsWith('/') || text.includes('\0'))
+    throw new ConfigurationError(`${from}: '${text}' is not an absolute path; it must begin with '/'.`);
+  return text.length > 1 ? text.replace(/\/+$/, '') : text;
 }
 
 /** `#` before the port, as dnsmasq and unbound have it: `:` belongs to IPv6. */
@@ -277,3 +229,82 @@ function addressPools({ from, text }: Value): Configuration['defaultPools'] {
     return { base, size: Number(length) };
   });
 }
+
+/** A week is enough for any client to have forgotten an address. */
+const REST_MAX_S = 7 * 24 * 3600;
+
+/** Keys of two periods ahead must be everywhere, whatever clocks say. */
+const REKEY_LEAST_S = 10;
+
+/** etcd gives none shorter than one and a half of its election timeout, by default; and a daemon on a busy machine may be late. */
+const LEASE_LEAST_S = 3;
+
+function seconds({ from, text }: Value, least = 0): number {
+  const number = /^\d{1,6}$/.test(text) ? Number(text) : -1;
+  if (number >= least && number <= REST_MAX_S) return number;
+  throw new ConfigurationError(
+    `${from}: '${text}' must be a whole number of seconds from ${least} to ${REST_MAX_S}.`,
+  );
+}
+
+function oneOf<T extends string>({ from, text }: Value, choices: readonly T[]): T {
+  const choice = choices.find((known) => known === text);
+  if (choice === undefined)
+    throw new ConfigurationError(`${from}: '${text}' is unknown; it must be one of ${choices.join(', ')}.`);
+  return choice;
+}
+
+/** Swarm takes managed plugins alone (libnetwork.md §3.1); without Swarm, Engines up to 23 take no network of global scope. */
+function scopeOf(value: Value, managed: boolean): Configuration['scope'] {
+  if (value.text === '') return managed ? 'global' : 'local';
+  return oneOf(value, ['local', 'global']);
+}
+
+function advertised({ from, text }: Value): Ip | undefined {
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined || /^(?:0\.|127\.|::1?$)/.test(address) || isMulticast(address))
+    throw new ConfigurationError(
+      `${from}: '${text}' must be an address of this host that other hosts reach, as 192.0.2.1 or 2001:db8::1.`,
+    );
+  return address;
+}
+
+const ETCD_PORT = 2379;
+
+/** `etcd://` or `etcds://` and hosts, each with its port or etcd's own; an IPv6 address is in brackets, as in any URL. */
+function etcdMembers({ from, text }: Value): readonly string[] | undefined {
+  if (text === '') return undefined;
+  const right = 'it must be as etcd://10.0.0.1:2379,10.0.0.2:2379';
+  const { members } = CLUSTER_URL.exec(text)?.groups ?? {};
+  if (members === undefined) throw new ConfigurationError(`${from}: '${text}' is no etcd; ${right}.`);
+  return members.split(',').map((member) => {
+    const { host, port = String(ETCD_PORT) } = MEMBER.exec(member)?.groups ?? {};
+    if (host === undefined || Number(port) < 1 || Number(port) > 65535)
+      throw new ConfigurationError(`${from}: '${member}' is not a host, or host:port; ${right}.`);
+    return `${host}:${port}`;
+  });
+}
+
+const CLUSTER_URL = /^etcd(?<tls>s?):\/\/(?<members>.*)$/;
+
+/** What could only be a mistake is refused: a certificate that nobody would look at, half a pair. */
+function tlsOf(value: (flag: string) => Value): ClusterTls | undefined {
+  const [ca, cert, key] = [value('cluster-ca'), value('cluster-cert'), value('cluster-key')];
+  const given = [ca, cert, key].find(({ text }) => text !== '');
+  if (CLUSTER_URL.exec(value('cluster').text)?.groups?.['tls'] !== 's') {
+    if (given === undefined) return undefined;
+    throw new ConfigurationError(`${given.from}: it is for --cluster etcds://…, which TLS is spoken with.`);
+  }
+  if ((cert.text === '') !== (key.text === ''))
+    throw new ConfigurationError(
+      `${given?.from ?? ''}: --cluster-cert and --cluster-key must be given both.`,
+    );
+  return {
+    ...(ca.text !== '' && { ca: absolutePath(ca) }),
+    ...(cert.text !== '' && { own: { cert: absolutePath(cert), key: absolutePath(key) } }),
+  };
+}
+
+const MEMBER =
+  /^(?<host>[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::(?<port>\d{1,5}))?$/;

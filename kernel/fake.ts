@@ -62,6 +62,8 @@ export interface FakeKernel extends Kernel {
   addNetns(path: NetnsPath): void;
   /** It ends, with the links in it (and the peers of veths in it). */
   destroyNetns(path: NetnsPath): void;
+  /** Its file is unmounted, and the kernel takes apart what is in it when the function is called. */
+  giveUpNetns(path: NetnsPath): () => void;
   /** What dockerd does at Join: moves a link of the daemon's namespace (making the other if needed), names it and ups it. */
   moveAway(link: string, path: NetnsPath, as?: string): void;
   /** What dockerd does at Leave: moves it back, down, under `name`. */
@@ -278,6 +280,15 @@ class MemoryKernel implements FakeKernel {
     const netns = this.#state.netns.get(path);
     if (netns !== undefined) removeNetns(this.#state, netns);
     this.#emit('links');
+  }
+
+  giveUpNetns(path: NetnsPath): () => void {
+    const netns = this.#state.netns.get(path);
+    this.#state.netns.delete(path);
+    return () => {
+      if (netns !== undefined) removeNetns(this.#state, netns);
+      this.#emit('links');
+    };
   }
 
   moveAway(name: string, path: NetnsPath, as = name): void {

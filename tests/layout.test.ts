@@ -33,12 +33,6 @@ const RULES: Readonly<Record<string, Rule>> = {
   ...etcd(['store/etcd-members.ts', 'store/etcd-watch.ts']),
   'kernel/': { ours: ['address/'], packages: ['netlink', 'koffi'], builtins: ['*'] },
   'cnm/': { ours: ['address/', 'kernel/', 'store/'], packages: ['zod'], builtins: PURE },
-  // It waits for the kernel to free what Docker has given up.
-  'cnm/holder.ts': {
-    ours: ['cnm/'],
-    packages: [],
-    builtins: ['node:timers/promises'],
-  },
   'ipam/': { ours: ['address/', 'store/', 'cnm/'], packages: ['zod'], builtins: PURE },
   'drivers/': { ours: ['drivers/', 'type:cnm/'], packages: [], builtins: [] },
   'drivers/bridge/': driver(),

@@ -84,7 +84,7 @@ t.test('the README of cnm-overlay', async (t) => {
   const said = (start: string) => outputs.filter((one) => one.startsWith(start)).join('\n');
 
   await t.test('the examples show what they say', async (t) => {
-    t.equal(examples.length, 6);
+    t.equal(examples.length, 7);
     for (const line of examples.slice(0, -1).flat()) {
       // Docker tells of a container's name when it has started it.
       if (/ping -c1 b2/.test(line.command))

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { attached } from '../acceptance/observe.ts';
-import type { DoctorView, EndpointView, NetworkView, SandboxView } from '../../inspect/views.ts';
-import { until } from '../lab/command.ts';
+import type { DoctorView, EndpointView, SandboxView } from '../../inspect/views.ts';
+import { tryRun, until } from '../lab/command.ts';
 import type { Running } from '../lab/command.ts';
 import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
@@ -111,12 +111,13 @@ export async function boxNetns(h: CnmHost, box: string): Promise<string> {
 }
 
 export async function boxPings(h: CnmHost, box: string, to: string): Promise<boolean> {
-  return (await h.tryCnm('sandbox', 'exec', box, '--', 'ping', '-c1', '-W2', to)).code === 0;
+  const netns = await boxNetns(h, box);
+  return (await tryRun(['nsenter', `--net=${netns}`, 'ping', '-n', '-c1', '-W2', to])).code === 0;
 }
 
 export async function boxAddress(h: CnmHost): Promise<string> {
-  const [view] = JSON.parse(await h.cnm('network', 'inspect', 'uber-net', '--json')) as NetworkView[];
-  return (view?.members[0]?.addresses[0] ?? '').replace(/\/.*/, '');
+  const { members } = await admin<SandboxView>(h, 'GET', '/v1/sandboxes/box');
+  return addressOf(members[0] ?? { addresses: [] });
 }
 
 /** What of another host's records must be in the tables of a host, and nothing else: made from the records in etcd alone. */
