@@ -18,8 +18,8 @@ import { textLine } from './daemon/log-format.ts';
 import { namespacesOf } from './daemon/namespaces.ts';
 import { otherHosts } from './daemon/other-hosts.ts';
 import { type Overlay, overlayService } from './daemon/overlay.ts';
+import { openKeys } from './daemon/keys.ts';
 import { createOverlayCheck } from './daemon/overlay-check/index.ts';
-import { OverlayKeys } from './daemon/overlay-keys.ts';
 import { type Daemon, type ProcessLog, runUntilSignal } from './daemon/process.ts';
 import { PublishedNetworks } from './daemon/published.ts';
 import { whenReady } from './daemon/readiness.ts';
@@ -118,7 +118,6 @@ async function assemble(
   held: Held,
 ): Promise<Parts> {
   const { form, stateDir, runDir, dockerSocket, drivers, resolvConf, advertise, scope } = configuration;
-  const keys = overlayKeysOf(configuration, log);
   const store = overrides.store ?? (await openStore(stateDir));
   held.push(() => store.close());
   if (overrides.kernel === undefined) {
@@ -140,9 +139,10 @@ async function assemble(
   const engine = overrides.engine ?? engineClient({ socket: dockerSocket, log });
   const host = advertise === undefined ? {} : { advertise };
   const leases = openLeases(store, kernel, log);
-  const encryption = () => keys?.current();
   const membership = await joinCluster(configuration);
   if (membership !== undefined) held.push(() => membership.store.close());
+  const keys = await openKeys(configuration, { store, membership, log });
+  const encryption = () => keys?.current();
   // Written down when it is first asked for; a state without any records is to be known as one.
   const id = membership === undefined ? '' : await hostId(store);
   const control =
@@ -180,7 +180,7 @@ async function assemble(
   const settings = { netnsDir: join(runDir, 'netns'), ...host };
   const overlay = overlayService({
     ...{ cnm, kernel, log, keys },
-    checks: createOverlayCheck({ cnm, kernel, log, host: settings }),
+    checks: createOverlayCheck({ cnm, kernel, log, host: settings, encryption }),
   });
   held.push(() => overlay.close());
   const dhcp = createDhcp({ leases, cnm, engine: names, log });
@@ -214,12 +214,6 @@ function publishedNetworks(
     engine: engineDoor({ socket: dockerSocket, log: parts.log }),
     standalone: standaloneDoor(standalone, parts.ipam),
   });
-}
-
-function overlayKeysOf({ overlayKeys, overlayRekey }: Configuration, log: Log): OverlayKeys | undefined {
-  return overlayKeys === undefined
-    ? undefined
-    : new OverlayKeys({ file: overlayKeys, period: overlayRekey, log });
 }
 
 /**

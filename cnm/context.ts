@@ -12,6 +12,7 @@ import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import type { Reach } from './reach.ts';
 import { messageOf, type Records } from './records.ts';
+import type { SpentKeys } from './spent-keys.ts';
 import type { Swarm } from './swarm.ts';
 
 export interface Context {
@@ -25,6 +26,7 @@ export interface Context {
   /** As it is known now. */
   readonly host: () => HostSettings;
   readonly swarm: Swarm;
+  readonly spentKeys: SpentKeys;
   /** What other hosts have of this one's networks; the plane is absent where there are no other hosts. */
   readonly control: ControlPlane | undefined;
   readonly reach: Reach;
@@ -39,6 +41,8 @@ export interface Context {
   readonly claimed: Set<string>;
   /** How many endpoints of a network are being made and have no record yet: see presence.ts. */
   readonly entering: Map<NetworkId, number>;
+  /** Networks whose presence is about to follow their hosts: see presence.ts. */
+  readonly following: Set<NetworkId>;
   /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */
   readonly ephemeral: { next: number };
   /** The interfaces that networks wait for, and how those of Docker's containers were last seen to be called: see parents.ts. */
@@ -80,8 +84,19 @@ export function endpointKey(network: NetworkId, endpoint: EndpointId): string {
   return `${network}/${endpoint}`;
 }
 
+/** The host as a network is planned for it that has these steps already. Hosts that the records do not tell of yet are those that the steps name. */
+export function hostFor({ host, spentKeys, reach }: Context, id: NetworkId, held: Plan): HostSettings {
+  const settings = host();
+  const { encryption } = settings;
+  if (encryption === undefined) return settings;
+  const remotes =
+    reach.hosts(id) ?? held.flatMap((step) => (step.do === 'xfrm.policy.add' ? [step.dst] : []));
+  return { ...settings, remotes, encryption: { ...encryption, spent: spentKeys.but(held) } };
+}
+
 /** Applies a plan; a kernel error becomes one that a person can read, with the kernel's own words in it. */
 export async function apply(context: Context, what: string, plan: Plan): Promise<void> {
+  await context.spentKeys.spend(plan, context.host().encryption?.lasts);
   try {
     await context.kernel.apply(plan);
   } catch (error) {

@@ -7,7 +7,7 @@ import type { Ip } from '../address/ip.ts';
 import type { Mac } from '../address/mac.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { Asker, NeighbourSaying } from '../kernel/kernel.ts';
-import type { Mark, Plan } from '../kernel/step.ts';
+import type { Mark, Plan, XfrmStateAdd } from '../kernel/step.ts';
 import type { Sharing } from './control.ts';
 import type { LeaseRequest } from './leases.ts';
 import type {
@@ -32,6 +32,8 @@ export interface HostSettings {
   readonly advertise?: Ip;
   /** The nodes of the swarm that this host is in, its own address among them, as Docker tells of them; absent = none was told of. */
   readonly nodes?: readonly Ip[];
+  /** The hosts that have endpoints on the network which is planned, by the records of the cluster; absent where there are none. */
+  readonly remotes?: readonly Ip[];
   /** What networks are encrypted with; absent: they cannot be. Read anew for each plan, for it changes with time. */
   readonly encryption?: Encryption | undefined;
 }
@@ -46,6 +48,15 @@ export interface Encryption {
   /** The period that it is, and the one whose keys are sent with. */
   readonly period: number;
   readonly sending: number;
+  /** How long a period is, in milliseconds. */
+  readonly lasts: number;
+  /** States (stateName) that were sent with and are no more: their keys must not be sent with again. Absent = none. */
+  readonly spent?: ReadonlySet<string>;
+}
+
+/** By which a state is told from others (RFC 4301 section 4.1). */
+export function stateName({ src, dst, spi }: Pick<XfrmStateAdd, 'src' | 'dst' | 'spi'>): string {
+  return `${src} ${dst} ${spi}`;
 }
 
 /**

@@ -19,9 +19,10 @@ import { readdress } from './readdress.ts';
 import { Reach } from './reach.ts';
 import { drift, reconcile, repairLinks } from './reconcile.ts';
 import { Records } from './records.ts';
-import { followHosts } from './presence.ts';
+import { followHosts, followRemotes } from './presence.ts';
 import { resizeNetworks } from './resize.ts';
 import * as sandboxes from './sandboxes.ts';
+import { SpentKeys } from './spent-keys.ts';
 import { Swarm } from './swarm.ts';
 
 export interface CnmOptions {
@@ -67,12 +68,14 @@ function contextOf(options: CnmOptions): Context {
       nodes: swarm.nodes().map(({ address }) => address),
     }),
     swarm,
+    spentKeys: new SpentKeys(store, now),
     control,
     reach: new Reach({ kernel, records, drivers, log, control }),
     now,
     patience,
     claimed: new Set(),
     entering: new Map(),
+    following: new Set(),
     ephemeral: { next: 0 },
     awaited: new Set(),
     interfaces: new Map(),
@@ -85,6 +88,9 @@ export function createCnm(options: CnmOptions): Cnm {
   const context = contextOf(options);
   const { drivers, records, swarm, reach, control } = context;
   const gate = new Gate();
+  records.watch(({ what, ...change }) => {
+    if (what === 'remote' && 'network' in change) followRemotes(context, change.network);
+  });
   const follow = async () => {
     await followHosts(context);
     await resizeNetworks(context);

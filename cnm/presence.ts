@@ -4,7 +4,7 @@
  */
 import { describe } from '../kernel/describe.ts';
 import type { Plan } from '../kernel/step.ts';
-import { apply, type Context, driverOf, networkOf, revert } from './context.ts';
+import { apply, type Context, driverOf, hostFor, networkOf, revert } from './context.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { messageOf } from './records.ts';
@@ -59,11 +59,27 @@ export async function followHosts(context: Context): Promise<void> {
   }
 }
 
+/** The hosts of one network have changed, by the records of the cluster. Returns at once; what comes meanwhile is followed together. */
+export function followRemotes(context: Context, id: NetworkId): void {
+  const { following, queues, log, records } = context;
+  const encrypted = records.network(id)?.presence?.some((step) => step.do === 'encrypted.guard');
+  if (encrypted !== true || following.has(id)) return;
+  following.add(id);
+  const work = () => {
+    following.delete(id);
+    return follow(context, id);
+  };
+  queues.run(presenceQueue(id), work).catch((error: unknown) => {
+    log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
+  });
+}
+
 async function follow(context: Context, id: NetworkId): Promise<void> {
   const network = context.records.network(id);
   if (network?.presence === undefined) return;
   const { presence: present, former = [] } = network;
-  const presence = driverOf(context, network.driver).follow?.(network, context.host()) ?? present;
+  const presence =
+    driverOf(context, network.driver).follow?.(network, hostFor(context, id, present)) ?? present;
   const gone = without([...present, ...former], presence);
   const added = without(presence, present);
   if (gone.length === 0 && added.length === 0) return;
@@ -104,21 +120,23 @@ async function establish(context: Context, id: NetworkId): Promise<NetworkRecord
   const network = networkOf(context, id);
   if (network.presence !== undefined) return network;
   const facts = await context.kernel.facts({ firewall: false });
-  const presence = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
+  const presence =
+    driverOf(context, network.driver).presence?.(network, facts, hostFor(context, id, [])) ?? [];
   const record = { ...network, presence };
   await context.records.putNetwork(record);
   try {
     await apply(context, `join network ${id.slice(0, 12)}`, presence);
     await context.reach.enter(record);
+    await follow(context, id);
   } catch (error) {
-    await dismantlePresence(context, record);
+    await dismantlePresence(context, networkOf(context, id));
     throw error;
   }
   context.log.debug(
     { network: id.slice(0, 12), plan: presence.map(describe) },
     'what the network needs here',
   );
-  return record;
+  return networkOf(context, id);
 }
 
 /** Endpoints on their way to a record keep what they are being made on. */

@@ -1,4 +1,5 @@
 /** The networks that this host has endpoints on together with others: each entered with its presence, and left with it. */
+import type { Ip } from '../address/ip.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { EntryStep } from '../kernel/entry.ts';
 import type { RecordChange } from './cnm.ts';
@@ -53,6 +54,12 @@ export class Reach {
   /** As Reached.wanted. */
   wanted(network: NetworkId): readonly EntryStep[] | undefined {
     return this.#networks.get(network)?.wanted();
+  }
+
+  /** Where the network's other hosts are; undefined while their records are not known. */
+  hosts(network: NetworkId): readonly Ip[] | undefined {
+    if (this.wanted(network) === undefined) return undefined;
+    return this.remotes(network).flatMap((one) => (one.kind === 'host' ? [one.at] : []));
   }
 
   remotes(network: NetworkId): readonly Remote[] {

@@ -17,6 +17,8 @@ import { singly } from './ports.ts';
 import { awaited, intoContainer, isOrphaned, notePutBack, rememberNames, tellOfParents } from './parents.ts';
 import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
+import { isOnce } from './spent-keys.ts';
+import { replaceKeys } from './renewal.ts';
 import { entriesOf } from './reached.ts';
 import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
@@ -176,14 +178,18 @@ async function repair(
     const current = difference(context, now, facts);
     if (!current.repairable) return undefined;
     const ofDocker = context.records.network(found.id)?.origin === 'docker';
-    const missing = current.missing.filter((step) => forwarding || !ofDocker || !isForwarding(step));
-    if (missing.length === 0) return undefined;
+    const lost = current.missing.filter(isOnce);
+    const missing = current.missing.filter(
+      (step) => (forwarding || !ofDocker || !isForwarding(step)) && !isOnce(step),
+    );
+    if (missing.length + lost.length === 0) return undefined;
     const isOut = now.endpoint !== undefined && isOrphaned(missing) ? now.endpoint : undefined;
     const inside = isOut === undefined ? [] : intoContainer(context, isOut, facts);
     await sharing(context, now.plan, () => putBack(context, [...missing, ...inside]));
+    if (lost.length > 0) await replaceKeys(context, found.id, lost);
     if (isOut !== undefined) await notePutBack(context, isOut);
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
-    return { ...current, missing };
+    return { ...current, missing: [...missing, ...lost] };
   });
 }
 

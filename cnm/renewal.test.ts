@@ -30,7 +30,9 @@ const endpoint: EndpointSpec = {
 
 function bench() {
   const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] });
-  const keys: { now: Encryption | undefined } = { now: { secrets: ['s'.repeat(32)], period: 5, sending: 5 } };
+  const keys: { now: Encryption | undefined } = {
+    now: { secrets: ['s'.repeat(32)], period: 5, sending: 5, lasts: 1000 },
+  };
   const options = { kernel, store: memoryStore(), drivers: [overlay], log: silent, runDir: '/run/cnm' };
   const make = () => createCnm({ ...options, encryption: () => keys.now });
   const spis = async () => new Set((await kernel.facts()).xfrm?.states.map(({ spi }) => spi));
@@ -43,18 +45,18 @@ t.test('the next period: two more keys, then two fewer, and what the record says
   t.equal(await cnm.renewKeys(true), 0, 'nothing is here yet');
   await cnm.createEndpoint(endpoint);
   const first = await spis();
-  t.equal(first.size, 5);
+  t.equal(first.size, 9);
   t.equal(await cnm.renewKeys(true), 0, 'nothing has changed');
-  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6, lasts: 1000 };
   t.equal(await cnm.renewKeys(false), 1);
   const both = await spis();
   t.ok([...first].every((spi) => both.has(spi)));
-  t.equal(both.size, 7, 'one more to receive with, one more to send with');
+  t.equal(both.size, 12, 'two more to receive with, one more to send with');
   t.same((await cnm.drift()).differences, []);
   t.equal(await cnm.renewKeys(true), 1);
   const last = await spis();
-  t.equal(last.size, 5);
-  t.equal([...first].filter((spi) => last.has(spi)).length, 3);
+  t.equal(last.size, 9);
+  t.equal([...first].filter((spi) => last.has(spi)).length, 6);
   t.same((await cnm.drift()).differences, []);
   await cnm.deleteEndpoint(network.id, endpoint.id);
   t.equal((await spis()).size, 0);
@@ -69,7 +71,7 @@ t.test('the links are not touched, whatever the plan would be by now', async (t)
   const rest = () => cnm.network(network.id)?.presence?.filter((step) => step.do !== 'xfrm.state.add');
   const before = rest();
   kernel.addLink({ name: 'eth1', addresses: [prefix('192.0.2.9/24')] });
-  keys.now = { secrets: ['t'.repeat(32), 's'.repeat(32)], period: 5, sending: 6 };
+  keys.now = { secrets: ['t'.repeat(32), 's'.repeat(32)], period: 5, sending: 6, lasts: 1000 };
   t.equal(await cnm.renewKeys(true), 1);
   t.same(rest(), before);
 });
@@ -79,7 +81,7 @@ t.test('keys that cannot be added: those that were there go on', async (t) => {
   await cnm.createNetwork(network);
   await cnm.createEndpoint(endpoint);
   const [first, record] = [await spis(), cnm.network(network.id)];
-  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6, lasts: 1000 };
   const stop = kernel.failAt((step) => step.do === 'xfrm.state.add', 'ENOMEM');
   t.equal(await cnm.renewKeys(true), 0);
   stop();
@@ -94,11 +96,11 @@ t.test('killed between the two: the next start has both, and retires the old one
   const { keys, cnm, make, spis } = bench();
   await cnm.createNetwork(network);
   await cnm.createEndpoint(endpoint);
-  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6 };
+  keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6, lasts: 1000 };
   await cnm.renewKeys(false);
   const again = make();
   await again.reconcile();
-  t.equal((await spis()).size, 7);
+  t.equal((await spis()).size, 12);
   t.equal(await again.renewKeys(true), 1);
-  t.equal((await spis()).size, 5);
+  t.equal((await spis()).size, 9);
 });

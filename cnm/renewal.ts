@@ -1,6 +1,6 @@
 /** Keys of networks that live on, replaced one set by the next. */
 import type { Plan, Step } from '../kernel/step.ts';
-import { apply, type Context, driverOf, revert } from './context.ts';
+import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
@@ -10,6 +10,11 @@ export async function renewAllKeys(context: Context, retire: boolean): Promise<n
   const encrypted = context.records.networks().filter(({ presence }) => presence?.some(isKey) === true);
   const done = await Promise.all(encrypted.map(({ id }) => renewKeys(context, id, retire)));
   return done.filter(Boolean).length;
+}
+
+/** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. */
+export async function replaceKeys(context: Context, id: NetworkId, lost: Plan): Promise<void> {
+  await context.queues.run(presenceQueue(id), () => renew(context, id, false, lost));
 }
 
 /** One network's failure keeps no other from its keys; it has those that it had. */
@@ -24,15 +29,16 @@ async function renewKeys(context: Context, id: NetworkId, retire: boolean): Prom
 }
 
 /** Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it. */
-async function renew(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
+async function renew(context: Context, id: NetworkId, retire: boolean, lost: Plan = []): Promise<boolean> {
   const network = context.records.network(id);
   if (network?.presence === undefined || network.state !== 'ready') return false;
   const held = network.presence.filter(isKey);
   const facts = await context.kernel.facts({ firewall: false });
-  const planned = driverOf(context, network.driver).presence?.(network, facts, context.host()) ?? [];
+  const host = hostFor(context, id, without(network.presence, lost));
+  const planned = driverOf(context, network.driver).presence?.(network, facts, host) ?? [];
   const wanted = planned.filter(isKey);
   const fresh = without(wanted, held);
-  const stale = retire ? without(held, wanted) : [];
+  const stale = without(retire ? held : held.filter((step) => among(lost, step)), wanted);
   if (fresh.length === 0 && stale.length === 0) return false;
   await context.records.putNetwork(withKeys(network, [...held, ...fresh]));
   try {
@@ -54,6 +60,10 @@ function isKey(step: Step): boolean {
 function without(plan: Plan, others: Plan): Plan {
   const known = new Set(others.map((step) => JSON.stringify(step)));
   return plan.filter((step) => !known.has(JSON.stringify(step)));
+}
+
+function among(plan: Plan, step: Step): boolean {
+  return without([step], plan).length === 0;
 }
 
 /** Where the keys have been in the plan. */

@@ -23,7 +23,7 @@ t.test('nothing given: the defaults of a service', (t) => {
     resolvConf: '/etc/resolv.conf',
     dnsServeStale: 0,
     defaultSpace: 'cnm-local',
-    overlayRekey: 43_200_000,
+    overlayRekey: 3_600_000,
     dnsListen: [],
     clusterLease: 15,
     scope: 'local',

@@ -58,7 +58,7 @@ t.test('ahead of the clock by one, and by no more until it has caught up', async
   const clock = { now: 10_000_500 };
   const file = fileWith(t, ONE);
   const keys = new OverlayKeys({ file, period: 1000, log: silent, now: () => clock.now, retireAfter: 1 });
-  t.same(keys.current(), { secrets: [ONE], period: 10_000, sending: 10_000 });
+  t.same(keys.current(), { secrets: [ONE], period: 10_000, sending: 10_000, lasts: 1000 });
   const cnm = networks();
   t.same(await keys.rotate(cnm), {
     secrets: 1,
@@ -67,10 +67,14 @@ t.test('ahead of the clock by one, and by no more until it has caught up', async
     next: new Date(10_001_000).toISOString(),
   });
   t.same(cnm.calls, [false, true], 'new ones first, the old ones away later');
-  t.same(keys.current(), { secrets: [ONE], period: 10_000, sending: 10_001 });
+  t.same(keys.current(), { secrets: [ONE], period: 10_000, sending: 10_001, lasts: 1000 });
   await t.rejects(keys.rotate(cnm), { code: 'option-invalid', message: /of the next period already/ });
   clock.now += 1000;
-  t.same(keys.current(), { secrets: [ONE], period: 10_001, sending: 10_001 }, 'the clock catches up');
+  t.same(
+    keys.current(),
+    { secrets: [ONE], period: 10_001, sending: 10_001, lasts: 1000 },
+    'the clock catches up',
+  );
   t.match(await keys.rotate(cnm), { ahead: 1 });
   // Another secret is new at once, however far ahead the keys are.
   writeFileSync(file, `${TWO}\n${ONE}`);

@@ -3,7 +3,7 @@ import type { Cnm } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
 import { type BelowParts, followBelow } from './overlay-below.ts';
-import type { OverlayKeys, Rotation } from './overlay-keys.ts';
+import type { Keys, Rotation } from './overlay-keys.ts';
 
 /** overlay-check/, which knows the driver. */
 export interface Checks<Report> {
@@ -19,13 +19,15 @@ export interface Overlay<Report = unknown> {
   check(network: NetworkRecord): Promise<Report>;
   /** @throws CnmError `option-invalid` where there are no keys, or none further ahead */
   rotate(): Promise<Rotation>;
+  /** When the next keys come by themselves; undefined: there are none. */
+  until(): string | undefined;
   close(): Promise<void>;
 }
 
 export interface OverlayParts<Report> extends Omit<BelowParts, 'cnm' | 'wrong'> {
   readonly cnm: BelowParts['cnm'] & Pick<Cnm, 'renewKeys'>;
   readonly checks: Checks<Report>;
-  readonly keys: OverlayKeys | undefined;
+  readonly keys: Keys | undefined;
 }
 
 export function overlayService<Report>(parts: OverlayParts<Report>): Overlay<Report> {
@@ -42,10 +44,11 @@ export function overlayService<Report>(parts: OverlayParts<Report>): Overlay<Rep
       if (keys === undefined)
         throw new CnmError(
           'option-invalid',
-          'This daemon has no keys to rotate: start cnmd with --overlay-keys FILE on all hosts',
+          'This daemon has no keys to rotate: start cnmd with --overlay-keys FILE on all hosts, or with --cluster',
         );
       return keys.rotate(cnm);
     },
+    until: () => keys?.until,
     async close() {
       checks.close();
       await below?.stop();

@@ -135,7 +135,7 @@ export const settings = (available: readonly string[]): readonly Setting[] => [
   {
     flag: 'overlay-rekey',
     value: 'SECONDS',
-    default: '43200',
+    default: '3600',
     help: 'how long encrypted overlay networks send with one key; the same on all their hosts',
   },
   {

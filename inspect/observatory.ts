@@ -31,6 +31,8 @@ import type {
   SandboxSummary,
   SandboxView,
 } from './views.ts';
+import { encryptionView } from './encryption.ts';
+import type { OverlayService } from './overlay.ts';
 
 export interface ObservatoryOptions {
   readonly cnm: Cnm;
@@ -42,6 +44,7 @@ export interface ObservatoryOptions {
   /** What a DHCP server has given an endpoint. */
   readonly lease?: (network: string, endpoint: string) => LeaseView | undefined;
   readonly published?: PublishedService;
+  readonly overlay?: Pick<OverlayService, 'until'>;
 }
 
 /** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
@@ -73,7 +76,13 @@ export class Observatory {
     const names = await this.names();
     const view = networkView(network, endpoints, await this.#picture(endpoints, names));
     const remotes = remotesView(network, this.#cnm.remotes(network.id));
-    return { ...view, ...this.#published(network, names), ...(remotes && { remotes }) };
+    const encryption = encryptionView(network, this.#options.overlay?.until());
+    return {
+      ...view,
+      ...this.#published(network, names),
+      ...(remotes && { remotes }),
+      ...(encryption && { encryption }),
+    };
   }
 
   #published(network: NetworkRecord, names: Names): Pick<NetworkSummary, 'published'> {

@@ -8,6 +8,8 @@ import type { OverlayCheckView, RotationView } from './views.ts';
 export interface OverlayService {
   check(network: NetworkRecord): Promise<OverlayCheckView>;
   rotate(): Promise<RotationView>;
+  /** When the next keys come by themselves; undefined: there are none. */
+  until(): string | undefined;
 }
 
 export interface OverlayRouteParts {

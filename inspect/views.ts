@@ -146,6 +146,13 @@ export interface TunnelView {
   readonly peers: readonly Ip[];
 }
 
+/** What a network is encrypted with on its way to other hosts. */
+export interface EncryptionView {
+  readonly peers: readonly { readonly at: Ip; readonly cipher: 'AES-GCM' | 'AES-CBC' }[];
+  /** When the next keys come by themselves. */
+  readonly until?: string;
+}
+
 /** What other hosts have of a network; known while this one has endpoints on it. */
 export interface RemotesView {
   /** By which its hosts know it for the same. */
@@ -170,6 +177,8 @@ export interface RemotesView {
 
 export interface NetworkView extends NetworkSummary {
   readonly remotes?: RemotesView;
+  /** Of an encrypted network that this host has endpoints on. */
+  readonly encryption?: EncryptionView;
   readonly presence?: PresenceView;
   readonly options: Readonly<Record<string, string>>;
   readonly enableIpv4: boolean;

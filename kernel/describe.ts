@@ -1,6 +1,6 @@
 /** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
 import { isAny, portsText } from './ports.ts';
-import type { LinkAdd, LinkKind, Mark, Step } from './step.ts';
+import type { LinkAdd, LinkKind, Mark, Step, XfrmStateAdd } from './step.ts';
 
 /** The text of a link's alias, as `ip -d link` shows it. */
 export function markText(mark: Mark): string {
@@ -72,7 +72,7 @@ function command(step: Step): string {
     case 'vtep.run':
       return `run a VXLAN endpoint on ${step.link}: id ${step.vni} local ${step.local} port ${step.port} ${step.learning === false ? 'nolearning' : `peers ${step.peers.join(',')}`}`;
     case 'xfrm.state.add':
-      return `ip xfrm state add src ${step.src} dst ${step.dst} proto esp spi ${hex(step.spi)} reqid ${hex(step.reqid)} mode transport aead 'rfc4106(gcm(aes))' KEY 128`;
+      return `ip xfrm state add src ${step.src} dst ${step.dst} proto esp spi ${hex(step.spi)} reqid ${hex(step.reqid)} mode transport ${cipherText(step.cipher)}`;
     case 'xfrm.policy.add':
       return (
         `ip xfrm policy add src ${step.src} dst ${step.dst} proto udp dport ${step.port} dir out mark ${hex(step.mark)} ` +
@@ -117,4 +117,10 @@ function settings(link: LinkKind): string | undefined {
 
 function words(...parts: readonly (string | undefined)[]): string {
   return parts.filter((part) => part !== undefined && part !== '').join(' ');
+}
+
+function cipherText(cipher: XfrmStateAdd['cipher']): string {
+  return cipher === 'gcm'
+    ? "flag esn replay-window 4096 aead 'rfc4106(gcm(aes))' KEY 128"
+    : "extra-flag oseq-may-wrap auth-trunc 'hmac(sha256)' KEY 128 enc 'cbc(aes)' KEY";
 }

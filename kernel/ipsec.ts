@@ -17,15 +17,16 @@ import {
   NETLINK_XFRM,
 } from './xfrm.ts';
 
-/** Between addresses that are nobody's (RFC 5737): added and taken away again, it tells whether the kernel could. */
-const TRIAL: XfrmStateAdd = {
+/** Between addresses that are nobody's (RFC 5737): added and taken away again, they tell whether the kernel could. */
+const TRIALS = (['gcm', 'cbc'] as const).map((cipher): XfrmStateAdd => ({
   do: 'xfrm.state.add',
   src: ip('192.0.2.1'),
   dst: ip('192.0.2.2'),
   spi: 0x636e6d,
   reqid: 0x636e6d,
-  key: '00'.repeat(20),
-};
+  cipher,
+  key: '00'.repeat(cipher === 'gcm' ? 20 : 48),
+}));
 
 export class Ipsec {
   readonly #sys: Syscalls;
@@ -52,10 +53,13 @@ export class Ipsec {
   /** `Facts.noEsp`. The kernel may load modules for it. */
   whyNot(): string | undefined {
     try {
-      const [failure] = this.socket().transact([addState(TRIAL)]).failures;
-      if (failure === undefined) this.socket().transact([deleteState(TRIAL)]);
-      if (failure === undefined || failure.errno === 'EEXIST') return undefined;
-      return [failure.errno, failure.detail, whyNoEsp(failure.errno)].filter(Boolean).join('; ');
+      for (const trial of TRIALS) {
+        const [failure] = this.socket().transact([addState(trial)]).failures;
+        if (failure === undefined) this.socket().transact([deleteState(trial)]);
+        else if (failure.errno !== 'EEXIST')
+          return [failure.errno, failure.detail, whyNoEsp(failure.errno)].filter(Boolean).join('; ');
+      }
+      return undefined;
     } catch (error) {
       if (error instanceof KernelError) return error.message;
       throw error;

@@ -380,8 +380,10 @@ export interface VtepRun {
 }
 
 /**
- * An IPsec state: what goes by ESP (RFC 4303) from `src` to `dst` with this SPI, in transport mode, with AES-GCM (RFC 4106). Of the
- * daemon's namespace. There is no protection against replays: who makes it anew begins to count anew.
+ * An IPsec state: what goes by ESP (RFC 4303) from `src` to `dst` with this SPI, in transport mode. Of the daemon's namespace.
+ * `gcm`: AES-GCM (RFC 4106), with sequence numbers of 64 bits and protection against replays. What is sent with must not be made anew with
+ * the same key, for it would count from the start again, and the same nonce twice gives the key's secrets away (RFC 4106 section 3).
+ * `cbc`: AES-CBC (RFC 3602) with HMAC-SHA-256-128 (RFC 4868), which may be made anew, and so has no protection against replays.
  */
 export interface XfrmStateAdd {
   readonly do: 'xfrm.state.add';
@@ -391,8 +393,11 @@ export interface XfrmStateAdd {
   readonly spi: number;
   /** Whose it is, and by what a policy finds it; of several with one `src` and `dst` the newest sends (xfrm_state_look_at()). */
   readonly reqid: number;
-  /** 20 bytes in hex: the key, and the salt of four. Never shown. */
+  readonly cipher: 'gcm' | 'cbc';
+  /** In hex: of `gcm` 20 bytes, the key and the salt of four; of `cbc` 48, of AES and of HMAC. Never shown. */
   readonly key: string;
+  /** It is sent with, and must not be made twice: whoever finds it missing needs another one. */
+  readonly once?: true;
 }
 
 /** UDP to `port` from `src` to `dst` that bears `mark` goes out by the ESP of `reqid`, or not at all. */

@@ -1,4 +1,4 @@
-/** IPsec states and policies over netlink (linux/xfrm.h), as `ip xfrm` sends them: ESP in transport mode with AES in Galois/counter mode. Pure. */
+/** IPsec states and policies over netlink (linux/xfrm.h), as `ip xfrm` sends them: ESP in transport mode. Pure. */
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import { familyOf, ipBytes, ipFromBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
@@ -16,20 +16,33 @@ const XFRM_MSG_GETSA = 0x12;
 const XFRM_MSG_NEWPOLICY = 0x13;
 const XFRM_MSG_DELPOLICY = 0x14;
 const XFRM_MSG_GETPOLICY = 0x15;
+const XFRMA_ALG_CRYPT = 2;
 const XFRMA_TMPL = 5;
 const XFRMA_SRCADDR = 13;
 const XFRMA_ALG_AEAD = 18;
+const XFRMA_ALG_AUTH_TRUNC = 20;
 const XFRMA_MARK = 21;
+const XFRMA_REPLAY_ESN_VAL = 23;
+const XFRMA_SA_EXTRA_FLAGS = 24;
+const XFRM_STATE_ESN = 128;
+const XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2;
 const XFRM_POLICY_OUT = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const IPPROTO_UDP = 17;
 const IPPROTO_ESP = 50;
 /** RFC 4106, with an ICV of 16 bytes (section 6). */
-const ALGORITHM = 'rfc4106(gcm(aes))';
+const GCM = 'rfc4106(gcm(aes))';
+/** RFC 3602; RFC 4868, which cuts off half of what HMAC gives (section 2.3). */
+const CBC = 'cbc(aes)';
+const HMAC = 'hmac(sha256)';
 const ICV_BITS = 128;
-/** AES-128 and the salt of four bytes (RFC 4106 section 8.1). */
-export const KEY_BYTES = 20;
+const AES_BYTES = 16;
+/**
+ * Packets that may be overtaken by later ones and are still let in; a bit for each. Where several queues and ways are between two hosts, a
+ * window of 64 (RFC 4303 section 3.4.3) loses some.
+ */
+const REPLAY_WINDOW = 4096;
 
 /** struct xfrm_selector */
 const SELECTOR = {
@@ -44,7 +57,17 @@ const SELECTOR = {
   proto: 44,
 };
 /** struct xfrm_usersa_info */
-const STATE = { size: 224, daddr: 56, spi: 72, proto: 76, saddr: 80, limits: 96, reqid: 208, family: 212 };
+const STATE = {
+  size: 224,
+  daddr: 56,
+  spi: 72,
+  proto: 76,
+  saddr: 80,
+  limits: 96,
+  reqid: 208,
+  family: 212,
+  flags: 216,
+};
 /** struct xfrm_userpolicy_info */
 const POLICY = { size: 168, limits: 56, direction: 160 };
 /** struct xfrm_userpolicy_id */
@@ -56,7 +79,7 @@ const STATE_ID = { size: 24, daddr: 0, spi: 16, family: 20, proto: 22 };
 /** struct xfrm_lifetime_cfg begins with four numbers of 64 bits: bytes and packets, soft and hard. XFRM_INF. */
 const LIMITS_BYTES = 32;
 
-export function addState({ src, dst, spi, reqid, key }: XfrmStateAdd): NetlinkRequest {
+export function addState({ src, dst, spi, reqid, cipher, key }: XfrmStateAdd): NetlinkRequest {
   const info = Buffer.alloc(STATE.size);
   info.set(ipBytes(dst), STATE.daddr);
   info.writeUInt32BE(spi, STATE.spi);
@@ -65,21 +88,44 @@ export function addState({ src, dst, spi, reqid, key }: XfrmStateAdd): NetlinkRe
   info.fill(0xff, STATE.limits, STATE.limits + LIMITS_BYTES);
   info.writeUInt32LE(reqid, STATE.reqid);
   info.writeUInt16LE(familyNumber(dst), STATE.family);
-  return {
-    type: XFRM_MSG_NEWSA,
-    flags: 0,
-    data: Buffer.concat([info, attribute(XFRMA_ALG_AEAD, algorithm(key))]),
-  };
+  if (cipher === 'gcm') info[STATE.flags] = XFRM_STATE_ESN;
+  const bytes = Buffer.from(key, 'hex');
+  const data = Buffer.concat([info, ...(cipher === 'gcm' ? galois(bytes) : chained(bytes))]);
+  return { type: XFRM_MSG_NEWSA, flags: 0, data };
 }
 
-/** struct xfrm_algo_aead */
-function algorithm(key: string): Buffer {
-  const bytes = Buffer.from(key, 'hex');
-  const head = Buffer.alloc(72);
-  head.write(ALGORITHM);
-  head.writeUInt32LE(bytes.length * 8, 64);
-  head.writeUInt32LE(ICV_BITS, 68);
-  return Buffer.concat([head, bytes]);
+function galois(key: Buffer): readonly Buffer[] {
+  return [
+    attribute(XFRMA_ALG_AEAD, algorithm(GCM, key, ICV_BITS)),
+    attribute(XFRMA_REPLAY_ESN_VAL, replayWindow()),
+  ];
+}
+
+/** Made anew it counts from the start again, and after 2^32 packets as well: nobody looks at its numbers. */
+function chained(key: Buffer): readonly Buffer[] {
+  return [
+    attribute(XFRMA_ALG_AUTH_TRUNC, algorithm(HMAC, key.subarray(AES_BYTES), ICV_BITS)),
+    attribute(XFRMA_ALG_CRYPT, algorithm(CBC, key.subarray(0, AES_BYTES))),
+    attribute(XFRMA_SA_EXTRA_FLAGS, number(XFRM_SA_XFLAG_OSEQ_MAY_WRAP)),
+  ];
+}
+
+/** struct xfrm_algo; with the length of an ICV, in bits, struct xfrm_algo_aead and struct xfrm_algo_auth. */
+function algorithm(name: string, key: Buffer, icv?: number): Buffer {
+  const named = Buffer.alloc(64);
+  named.write(name);
+  return Buffer.concat([named, number(key.length * 8), ...(icv === undefined ? [] : [number(icv)]), key]);
+}
+
+/** struct xfrm_replay_state_esn, without the bits: those are zero, and the kernel makes room for them by their number of words. */
+function replayWindow(): Buffer {
+  return Buffer.concat([number(REPLAY_WINDOW / 32), Buffer.alloc(16), number(REPLAY_WINDOW)]);
+}
+
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
 }
 
 export function deleteState({ src, dst, spi }: XfrmStateAdd): NetlinkRequest {

@@ -62,6 +62,17 @@ const SETTINGS: readonly Setting[] = [
     description: 'Address at which the other hosts of a cluster reach this one.',
     value: '',
   },
+  {
+    name: 'OVERLAY_KEYS',
+    description:
+      'File with the secrets of encrypted overlay networks, below /run or /data; in a cluster they need none. Empty: none.',
+    value: '',
+  },
+  {
+    name: 'OVERLAY_REKEY',
+    description: 'Seconds for which encrypted overlay networks send with one key.',
+    value: '3600',
+  },
 ];
 
 export function pluginConfig(): object {

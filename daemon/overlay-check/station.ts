@@ -6,6 +6,7 @@
  */
 import { familyOf, type Ip, ip } from '../../address/ip.ts';
 import type { Cnm } from '../../cnm/cnm.ts';
+import type { Encryption } from '../../cnm/driver.ts';
 import type { Log } from '../../cnm/log.ts';
 import type { NetworkRecord } from '../../cnm/model.ts';
 import type { Kernel, ProbeSocket, ProbeSocketOptions } from '../../kernel/kernel.ts';
@@ -19,6 +20,7 @@ import {
   probeFrame,
 } from '../../drivers/overlay/check/frame.ts';
 import { echoRequest, parseIcmp } from '../../drivers/overlay/check/icmp.ts';
+import { keysSaid } from '../../drivers/overlay/check/keys.ts';
 import {
   type Answer,
   type Ask,
@@ -36,6 +38,8 @@ export interface StationParts {
   readonly cnm: Pick<Cnm, 'networks' | 'endpoints' | 'watch'> & Partial<Pick<Cnm, 'remotes'>>;
   readonly kernel: ProbeKernel;
   readonly log: Log;
+  /** What encrypted networks are encrypted with. */
+  readonly encryption?: () => Encryption | undefined;
 }
 
 const IDLE_MS = 250;
@@ -92,7 +96,11 @@ export class Station {
   tunnels(network?: string): readonly Tunnel[] {
     return this.#networks()
       .filter(({ id }) => network === undefined || id === network)
-      .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)));
+      .flatMap((one) => tunnelsOf(one, this.#parts.cnm.remotes?.(one.id)))
+      .map((tunnel) => {
+        const encryption = tunnel.encrypted ? this.#parts.encryption?.() : undefined;
+        return { ...tunnel, ...(encryption && { keys: keysSaid(encryption) }) };
+      });
   }
 
   /** Everything that comes in, until the returned function is called. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { ip } from '../../address/ip.ts';
 import { prefix } from '../../address/prefix.ts';
-import type { Encryption, HostSettings } from '../../cnm/driver.ts';
+import { type Encryption, type HostSettings, stateName } from '../../cnm/driver.ts';
 import type { NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { type FakeKernelOptions, fakeKernel } from '../../kernel/fake.ts';
@@ -13,7 +13,7 @@ import { overlay } from './index.ts';
 
 const A = ip('192.0.2.1');
 const B = ip('192.0.2.2');
-const KEYS: Encryption = { secrets: ['s'.repeat(32)], period: 40_000, sending: 40_000 };
+const KEYS: Encryption = { secrets: ['s'.repeat(32)], period: 40_000, sending: 40_000, lasts: 1000 };
 
 function states(plan: Plan): readonly XfrmStateAdd[] {
   return plan.filter((step): step is XfrmStateAdd => step.do === 'xfrm.state.add');
@@ -73,6 +73,7 @@ t.test('whatever the order in which hosts rotate, what is sent is received', (t)
             secrets: secretsOf(phase),
             period,
             sending: Math.max(period, sending),
+            lasts: 1000,
           }),
         );
         if (a === undefined || b === undefined) return false;
@@ -82,6 +83,27 @@ t.test('whatever the order in which hosts rotate, what is sent is received', (t)
       return true;
     }),
   );
+  t.end();
+});
+
+t.test('what was sent with is not sent with again, and whatever is sent is received', (t) => {
+  const spent = new Set<string>();
+  const receivedBy = (ahead: number) => of(B, A, { ...KEYS, period: KEYS.period + ahead }).received;
+  const ciphers = Array.from({ length: 4 }, () => {
+    const all = states(encryptionSteps({ vni: 70, port: 4789, local: A, remotes: [B] }, { ...KEYS, spent }));
+    const [sent] = all.filter(({ src }) => src === A);
+    if (sent === undefined) return undefined;
+    const text = `${B} ${sent.spi} ${sent.key}`;
+    for (const ahead of [-1, 0, 1]) t.ok(receivedBy(ahead).includes(text), 'also by whose clock is off');
+    if (sent.once) spent.add(stateName(sent));
+    return sent.cipher;
+  });
+  t.same(
+    ciphers,
+    ['gcm', 'gcm', 'cbc', 'cbc'],
+    'of this period, of the next one, and then what may be used again',
+  );
+  t.equal(spent.size, 2);
   t.end();
 });
 
@@ -118,13 +140,19 @@ t.test('the guard is first, the policy before any link, and no key is ever shown
   t.equal(sent, states(steps).length - 1, 'to receive with before to send with');
   const words = steps.map(describe).join('\n');
   for (const { key } of states(steps)) t.notMatch(words, key);
-  t.match(words, "aead 'rfc4106(gcm(aes))' KEY 128");
+  t.match(words, "flag esn replay-window 4096 aead 'rfc4106(gcm(aes))' KEY 128");
+  t.match(words, "auth-trunc 'hmac(sha256)' KEY 128 enc 'cbc(aes)' KEY");
   t.match(words, 'nft add element inet cnm_encrypted networks { 4789 . 70 : 0x63000046 }');
+  t.same(await plan(spec({ encrypted: 'true' })), steps, 'with no value, as with Docker, or in a word');
+  const clear = await plan(spec({ encrypted: 'false' }));
   t.same(
-    (await plan(spec({ encrypted: 'false' }))).map((step) => step.do),
-    kinds,
-    'whatever its value, as with Docker',
+    clear.map((step) => step.do),
+    kinds.filter((kind) => !/^(?:xfrm|encrypted)/.test(kind)),
   );
+  await t.rejects(plan(spec({ encrypted: 'aes' })), {
+    code: 'option-invalid',
+    message: 'encrypted cannot be "aes": it must be true or false',
+  });
 });
 
 t.test('every tunnel of a network, to every peer', async (t) => {
@@ -135,7 +163,7 @@ t.test('every tunnel of a network, to every peer', async (t) => {
   const steps = await plan(two);
   t.equal(steps.filter((step) => step.do === 'encrypted.guard').length, 2);
   t.equal(steps.filter((step) => step.do === 'xfrm.policy.add').length, 4);
-  t.equal(states(steps).length, 4 * 5);
+  t.equal(states(steps).length, 4 * 9);
 });
 
 t.test(
@@ -150,10 +178,10 @@ t.test(
     const next = follow([A, B, fourth]);
     const peersOf = (of: Plan) => new Set(states(of).flatMap(({ src, dst }) => [src, dst]));
     t.same([...peersOf(next)].sort(), [A, B, fourth]);
-    t.equal(states(next).length, 10);
+    t.equal(states(next).length, 18);
     const before = states(presence).map((step) => JSON.stringify(step));
     const kept = states(next).filter((step) => before.includes(JSON.stringify(step)));
-    t.equal(kept.length, 5, 'those of the node that stays');
+    t.equal(kept.length, 9, 'those of the node that stays');
     const { encryption: without, ...none } = { ...HOST, nodes: [A, B] };
     t.ok(without);
     const blind = overlay.follow?.({ ...swarm, presence }, none) ?? [];
@@ -161,16 +189,43 @@ t.test(
   },
 );
 
+t.test('in a cluster: keys for the hosts that its records tell of, and for no others', async (t) => {
+  const [third, six] = [ip('192.0.2.3'), ip('2001:db8::2')];
+  const agreed: NetworkSpec = {
+    ...spec({ advertise: A }),
+    options: { encrypted: '', advertise: A },
+    agreement: { plane: 'cluster', id: 'a1', name: 'x', numbers: [70], shared: [prefix('10.1.0.0/24')] },
+  };
+  const presence = await plan(agreed);
+  t.same(
+    presence.filter(({ do: kind }) => /^(?:xfrm|encrypted)/.test(kind)).map((step) => step.do),
+    ['encrypted.guard'],
+    'nobody is known yet, and nothing goes out',
+  );
+  const follow = (from: Plan, remotes: readonly (typeof A)[]) =>
+    overlay.follow?.({ ...agreed, presence: from }, { ...HOST, remotes }) ?? [];
+  const two = follow(presence, [B, third, A, six]);
+  t.equal(states(two).length, 18, 'not for itself, nor for whom it has no way to');
+  const one = follow(two, [B]);
+  t.same(follow(presence, [B]), one);
+  t.equal(states(one).length, 9);
+  t.same(follow(one, []), presence);
+  const rest = (of: Plan) => of.filter(({ do: kind }) => !kind.startsWith('xfrm'));
+  t.same(rest(two), rest(presence), 'all else stays');
+  t.match(overlay.sharing?.terms(agreed)?.equal, { encrypted: 'yes' });
+  t.notOk(overlay.sharing?.terms({ ...agreed, options: {} })?.equal['encrypted']);
+});
+
 t.test('the MTU: what ESP takes with its padding', async (t) => {
   const mtuOf = async (options: Readonly<Record<string, string>>) => {
     const link = (await plan(spec(options))).find((step) => step.do === 'link.add');
     return link?.mtu;
   };
-  t.equal(await mtuOf({}), 1416);
-  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '9000' }), 8916);
-  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1503' }), 1416);
-  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1504' }), 1420);
-  t.equal(await mtuOf({ peers: '2001:db8::1,2001:db8::2' }), 1396);
+  t.equal(await mtuOf({}), 1408);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '9000' }), 8896);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1515' }), 1408);
+  t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1516' }), 1424);
+  t.equal(await mtuOf({ peers: '2001:db8::1,2001:db8::2' }), 1376);
 });
 
 t.test('without a secret, or a kernel that can, there is no such network', async (t) => {

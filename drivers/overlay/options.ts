@@ -6,6 +6,7 @@ import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkSpec } from '../../cnm/model.ts';
 import {
   addressValue,
+  booleanValue,
   choiceValue,
   interfacePrefixValue,
   invalidValue,
@@ -121,8 +122,8 @@ export function givenOptions(options: Readonly<Record<string, string>>): GivenOp
     advertise: advertiseValue(of('advertise'), peers),
     underlayMtu: mtuValue(OPTION.mtu, of('mtu')),
     ifacePrefix: interfacePrefixValue(OPTION.ifacePrefix, of('ifacePrefix')),
-    // Docker's: that it is there at all means yes, whatever its value.
-    encrypted: of('encrypted') !== undefined,
+    // Docker's way is to give it no value: `--opt encrypted`.
+    encrypted: of('encrypted') === '' || booleanValue(OPTION.encrypted, of('encrypted'), false),
     vtep: choiceValue(OPTION.vtep, of('vtep'), VTEPS, 'kernel'),
     egress: choiceValue(OPTION.egress, of('egress'), EGRESSES, 'docker'),
   };

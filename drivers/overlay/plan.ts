@@ -1,5 +1,5 @@
 /** What an overlay network and its endpoints are made of in the kernel. Pure. */
-import type { Ip } from '../../address/ip.ts';
+import { familyOf, type Ip } from '../../address/ip.ts';
 import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { mac } from '../../address/mac.ts';
 import { addressOf, familyOfPrefix } from '../../address/prefix.ts';
@@ -30,18 +30,31 @@ export function presencePlan(network: NetworkSpec, facts: Facts, host: HostSetti
   const segments = segmentsOf(network, options);
   const underlay = underlayOf(options, facts.host, host, network.ipv6.length > 0 ? 6 : 4);
   const netns = `${host.netnsDir}/${netnsNameOf(network.id)}`;
-  const keys = options.encrypted ? encryptionOf(options, host, facts) : undefined;
+  const keys = options.encrypted ? encryptionOf(host, facts) : undefined;
   const { port } = options;
   return [
     ...(keys === undefined
       ? []
-      : segments.flatMap(({ vni }) => encryptionSteps({ vni, port, ...underlay }, keys))),
+      : segments.flatMap(({ vni }) =>
+          encryptionSteps({ vni, port, ...underlay, remotes: hostsOf(network, host, underlay) }, keys),
+        )),
     ...uplinkRules(network, options, segments),
     { do: 'netns.add', path: netns },
     ...forwarding(network, netns, options.egress === 'gateway' || segments.length > 1),
     ...segments.flatMap((segment) => segmentSteps(network, segment, netns, options, underlay)),
     ...uplinkSteps(network, options, segments, facts.host, { netns, mtu: underlay.mtu }),
   ];
+}
+
+/** Those that it has keys for. */
+function hostsOf(
+  { agreement }: NetworkSpec,
+  host: HostSettings,
+  { local, remotes }: Pick<Underlay, 'local' | 'remotes'>,
+): readonly Ip[] {
+  if (agreement === undefined) return remotes;
+  const others = (host.remotes ?? []).filter((at) => at !== local && familyOf(at) === familyOf(local));
+  return [...new Set(others)].sort();
 }
 
 /** Between the segments, or to the uplink, in the namespace alone. */
@@ -115,12 +128,14 @@ function segmentSteps(
 }
 
 /**
- * What a presence becomes when the swarm's nodes are others: each host that is gone gets no more copies, each that has come gets them. All else
- * stays as it was planned, for endpoints stand on it.
+ * What a presence becomes when its hosts are others: each that is gone has no more keys, each that has come gets them; and of a swarm's nodes
+ * it gets copies of what everybody is to have. All else stays as it was planned, for endpoints stand on it.
  */
 export function followNodes(network: NetworkWithPresence, host: HostSettings): Plan {
-  const { presence = [], options } = network;
-  if (options[OPTION.peers] !== SWARM) return presence;
+  const { presence = [], options, agreement } = network;
+  const isSwarms = options[OPTION.peers] === SWARM;
+  if (!isSwarms && agreement === undefined) return presence;
+  const nodes = (local: Ip) => ({ local, remotes: otherNodes(host, local) });
   const tunnels = new Map(
     presence.flatMap((step) =>
       step.do === 'link.add' && step.link.kind === 'vxlan' ? [[step.name, step.link.local] as const] : [],
@@ -133,12 +148,13 @@ export function followNodes(network: NetworkWithPresence, host: HostSettings): P
   const keys = host.encryption;
   const copies = (local: Ip) => copiesTo(network, otherNodes(host, local));
   return presence.flatMap((step): Plan => {
-    if (step.do === 'fdb.add') return [];
     if (keys !== undefined && own !== undefined) {
       if (step.do === 'xfrm.state.add' || step.do === 'xfrm.policy.add') return [];
       if (step.do === 'encrypted.guard')
-        return encryptionSteps({ ...step, local: own, remotes: otherNodes(host, own) }, keys);
+        return encryptionSteps({ ...step, local: own, remotes: hostsOf(network, host, nodes(own)) }, keys);
     }
+    if (!isSwarms) return [step];
+    if (step.do === 'fdb.add') return [];
     if (step.do === 'vtep.run') return [{ ...step, peers: copies(step.local) }];
     if (step.do !== 'link.up') return [step];
     const local = tunnels.get(step.link);

@@ -12,14 +12,19 @@ import { type Segment, segmentOf, segmentsOf, subnetsOf } from './segments.ts';
 
 /** Undefined: its options list its hosts. A swarm has one network under one id, which Docker gives all its nodes. */
 export function termsOf(network: NetworkSpec): Terms | undefined {
-  const { given, name, port } = givenOptions(network.options);
+  const { given, name, port, encrypted } = givenOptions(network.options);
   if (given.peers !== undefined && given.peers !== SWARM) return undefined;
   const { ipv4, ipv6 } = subnetsOf(network);
   const subnets = [...ipv4, ...ipv6].map(({ pool }) => pool);
   const pools = subnets.join(', ');
   return {
     name: given.peers === SWARM ? network.id : (name ?? pools),
-    equal: { subnets: pools, port: String(port), internal: network.internal ? 'yes' : 'no' },
+    equal: {
+      subnets: pools,
+      port: String(port),
+      internal: network.internal ? 'yes' : 'no',
+      ...(encrypted && { encrypted: 'yes' }),
+    },
     subnets,
     numbers: {
       count: Math.max(ipv4.length, ipv6.length),

@@ -23,17 +23,17 @@ export function overheadOf(family: 4 | 6): number {
 }
 
 /**
- * What is left inside, in bytes. ESP (RFC 4303, RFC 4106) adds SPI and sequence number, an IV of 8 bytes, two bytes and what fills up to four
- * before them, and an ICV of 16.
+ * What is left inside, in bytes. ESP (RFC 4303) adds SPI and sequence number, an IV, two bytes and what fills up to a block before them,
+ * and an ICV of 16. Of AES-CBC, which takes more than AES-GCM: IV and block have 16 bytes each (RFC 3602 section 3).
  */
 function inside(below: number, family: 4 | 6, encrypted: boolean): number {
   if (!encrypted) return below - OVERHEAD[family];
   const ip = family === 6 ? 40 : 20;
-  const clear = Math.floor((below - ip - ESP) / 4) * 4 - ESP_TRAILER;
+  const clear = Math.floor((below - ip - ESP) / 16) * 16 - ESP_TRAILER;
   return clear - (OVERHEAD[family] - ip);
 }
 
-const ESP = 8 + 8 + 16;
+const ESP = 8 + 16 + 16;
 const ESP_TRAILER = 2;
 
 const ANY_IPV4 = ip('0.0.0.0');

@@ -9,6 +9,7 @@ import type {
   SandboxView,
 } from '../views.ts';
 import { differenceLines } from './doctor.ts';
+import { encryptionFields } from './encryption.ts';
 import { publishedRuns } from './ports.ts';
 import { presenceDrawing } from './presence.ts';
 import { publishedDrawing } from './published.ts';
@@ -33,6 +34,7 @@ export function networkDrawing(network: NetworkView, paint: Paint): string {
       ...network.subnets.map((subnet) => ['subnet', subnetLine(subnet)] as const),
       ['internal', internal ? 'yes: no way out' : 'no'],
       ...(network.fields ?? []),
+      ...encryptionFields(network.encryption),
       ...Object.entries(options).map(([key, value]) => ['option', `${key}=${value}`] as const),
     ]),
     ...(network.warnings ?? []).map((warning) => `  ${paint.yellow(`warning: ${printable(warning)}`)}`),

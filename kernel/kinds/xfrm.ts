@@ -32,7 +32,7 @@ export const xfrmStateAdd: Kind<XfrmStateAdd> = {
 export function whyNoEsp(errno: string): string | undefined {
   if (!['ENOSYS', 'EPROTONOSUPPORT', 'EAFNOSUPPORT', 'ENOENT', 'EOPNOTSUPP'].includes(errno))
     return undefined;
-  return 'this kernel has no ESP with AES-GCM, or cannot load it: modprobe -a esp4 esp6 gcm aes_generic';
+  return 'this kernel has no ESP with AES-GCM and AES-CBC, or cannot load it: modprobe -a esp4 esp6 gcm cbc sha256 authenc echainiv';
 }
 
 export const xfrmPolicyAdd: Kind<XfrmPolicyAdd> = {

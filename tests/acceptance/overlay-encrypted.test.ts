@@ -1,73 +1,69 @@
-// lab: vm esp4 gcm nft_xfrm vxlan
+// lab: vm esp4 gcm cbc sha256 authenc echainiv nft_xfrm vxlan
 /*
- * An encrypted overlay network on a kernel that has ESP: nothing of it in the clear on the network below, nothing taken in the clear, keys
- * changed under a running ping, and nothing left of it. By the admin API: in an emulated machine each start of the command takes seconds.
+ * An encrypted overlay network on a kernel that has ESP: nothing of it in the clear on the network below from its first moment to its last,
+ * nothing taken in the clear, keys changed under running traffic, and nothing left of it.
  *
  *   uplink ──┬── eth0 h1 (cnmd, the secret) ── 10.70.0.11
- *            ├── eth0 h2 (cnmd, the secret) ── 10.70.0.12; and a VXLAN link of another VNI on the same port
+ *            ├── eth0 h2 (cnmd, the secret) ── 10.70.0.12; and VXLAN links of other VNIs on the same port, and of the same on another port
  *            └── eth0 p  (nothing): sends what nobody should
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EndpointView, OverlayCheckView, RotationView } from '../../inspect/views.ts';
-import { run, until } from '../lab/command.ts';
+import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
-import { unixHttp } from '../lab/unix-http.ts';
+import { ask, call, capture, inBox, macOf, ready, refused, start, states, vnisIn } from './encrypted.ts';
 
 const SECRET = 'a'.repeat(64);
 const NEWER = 'b'.repeat(64);
 /** In what is sent; it must not be seen below. */
 const MARKER = '636e6d2d636c656172';
+/** In what is sent beside the network, which must be. */
+const CONTROL = '636e6d2d6f7065656e';
+const VNI = 70;
 const PORT = 7777;
-
-async function call(h: CnmHost, method: string, path: string, body?: object): Promise<unknown> {
-  const reply = await unixHttp(h.outside(h.cnmd.adminSocket), method, `/v1${path}`, body);
-  if (reply.status >= 400) throw new Error(`${method} ${path}: ${reply.text}`);
-  return reply.body;
-}
+/** Those that a mask or a byte order gone wrong would take for ours, and the ends (acceptance O07). */
+const OTHER_VNIS = [0, 1, 69, 71, 0x100, 0x4600, 0x460000, 0xffffff];
+/** A period that hardly ever begins while this runs. */
+const WEEK = '604800';
+/** From one peer: two ciphers of four periods; and one to send with. */
+const STATES = 9;
 
 async function put(h: CnmHost, ip: string, peers: string): Promise<EndpointView> {
-  const options = { vni: '70', peers, 'ip-range': 'any', port: String(PORT), encrypted: '' };
-  await call(h, 'POST', '/networks', {
-    name: 'net',
-    driver: 'cnm-overlay',
-    subnets: ['10.70.0.0/24'],
-    options,
-  });
-  const { path } = (await call(h, 'POST', '/sandboxes', { name: 'box' })) as { path: string };
-  await h.sh(`ln -s ${path} ${h.dir}/box`);
-  return (await call(h, 'POST', '/sandboxes/box/join', { network: 'net', ip })) as EndpointView;
+  const options = { vni: String(VNI), peers, 'ip-range': 'any', port: String(PORT), encrypted: '' };
+  const subnets = ['10.70.0.0/24'];
+  await call(h, 'POST', '/networks', { name: 'net', driver: 'cnm-overlay', subnets, options });
+  return start(h, ip);
 }
 
-function inBox(h: CnmHost, line: string): string {
-  return `nsenter --net=$(readlink ${h.dir}/box) ${line}`;
+/** What the host sends by. */
+async function cipherOf(h: Host): Promise<string> {
+  const text = await h.net('ip', 'xfrm', 'state', 'list', 'src', h.address);
+  return ['gcm', 'cbc'].filter((one) => text.includes(`${one}(aes)`)).join();
 }
 
-/** Every packet that came by on a host's uplink while `act` ran, with its bytes in hex, a line each. */
-async function seen(h: Host, act: () => Promise<unknown>): Promise<string> {
-  const file = join(h.dir, 'capture.pcap');
-  const tcpdump = h.spawnNet(['tcpdump', '--immediate-mode', '-U', '-i', 'eth0', '-w', file, 'ip']);
-  await until('tcpdump to listen', 10_000, () => tcpdump.stderr.includes('listening on') || undefined);
-  await act();
-  await tcpdump.kill('SIGINT');
-  const text = await run(['tcpdump', '-nn', '-x', '-r', file]);
-  await h.sh(`rm ${file}`);
-  return text.replace(/\n\s+0x[0-9a-f]+:|(?<=[0-9a-f]{4}) (?=[0-9a-f]{4})/g, '');
-}
-
-async function states(h: Host): Promise<readonly string[]> {
-  const text = await h.net('ip', 'xfrm', 'state');
-  return [...text.matchAll(/spi (0x[0-9a-f]+)/g)].map(([, spi = '']) => spi);
-}
-
-/** Datagrams that were refused because they came in the clear. */
-async function refused(h: Host): Promise<number> {
-  const text = await h.net('nft', 'list', 'chain', 'inet', 'cnm_encrypted', 'inward');
+/** Datagrams that were dropped because they were in the clear. */
+async function dropped(h: Host, chain: 'inward' | 'leaving'): Promise<number> {
+  const text = await h.net('nft', 'list', 'chain', 'inet', 'cnm_encrypted', chain);
   return Number(/counter packets (\d+)/.exec(text)?.[1]);
+}
+
+/** One ip(8) for many lines: each start of a program takes its time in an emulated machine. */
+async function batch(h: Host, lines: readonly string[]): Promise<void> {
+  await h.net('bash', '-c', `ip -batch - <<'END'\n${lines.join('\n')}\nEND`);
+}
+
+/** A line of bash that sends an Ethernet frame to everybody, in VXLAN; with `from` by a program, for bash chooses no address. */
+function plain(vni: number, to: string, { port = PORT, from = '' } = {}): string {
+  const bytes = [vni >> 16, (vni >> 8) & 0xff, vni & 0xff].map((one) => `\\x${one.toString(16)}`).join('');
+  const frame =
+    '\\xff\\xff\\xff\\xff\\xff\\xff\\x02\\0\\0\\0\\0\\x09\\x88\\xb5clear as can be, clear as can be';
+  const way = from === '' ? `> /dev/udp/${to}/${port}` : `| socat -u - UDP:${to}:${port},bind=${from}`;
+  return `printf '\\x08\\0\\0\\0${bytes}\\0${frame}' ${way}`;
 }
 
 t.test('an encrypted network', async (t) => {
@@ -77,47 +73,78 @@ t.test('an encrypted network', async (t) => {
   t.teardown(() => rm(folder, { recursive: true }));
   await writeFile(keys, `${SECRET}\n`, { mode: 0o600 });
   const lab = await openLab(t);
-  const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys] };
-  const [h1, h2] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings)]);
-  const stranger = await lab.peer();
+  const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys, '--overlay-rekey', WEEK] };
+  const [h1, h2, stranger] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings), lab.peer()]);
+  await ready(h1);
   await h1.sh('mkdir -p /run/cnm/netns');
   const before = await snapshot(h1);
+  const macs = [await macOf(h1), await macOf(h2)];
+  // All that either host sends in the clear, from before there is a network until after it is gone.
+  const always = await capture(
+    h2,
+    'always.pcap',
+    `udp port ${PORT} and (ether src ${macs.join(' or ether src ')})`,
+  );
   const peers = `${h1.address},${h2.address}`;
   const [one] = await Promise.all([put(h1, '10.70.0.11', peers), put(h2, '10.70.0.12', peers)]);
-  t.equal(one.inside?.mtu, 1416, 'less than in the clear');
+  t.equal(one.inside?.mtu, 1408, 'less than in the clear');
   const ping = (more: string) => h1.trySh(inBox(h1, `ping -n -W40 ${more} 10.70.0.12`));
 
   await t.test('O06 nothing in the clear, ESP both ways, on whatever port', async (t) => {
-    const text = await seen(h2, async () => {
-      t.equal((await ping(`-c1 -p ${MARKER}`)).code, 0);
-      t.equal((await ping('-c1 -M do -s 1388')).code, 0, 'a full packet of 1416 bytes');
-    });
+    const seen = await capture(h2, 'some.pcap', 'ip');
+    t.equal((await ping(`-c1 -p ${MARKER}`)).code, 0);
+    t.equal((await ping('-c1 -M do -s 1380')).code, 0, 'a full packet of 1408 bytes');
+    await h1.net('ping', '-n', '-c1', '-p', CONTROL, h2.address);
+    const text = await seen();
+    t.match(text, CONTROL.repeat(2), 'what is in the clear is found');
     t.match(text, `${h1.address} > ${h2.address}: ESP(`);
     t.match(text, `${h2.address} > ${h1.address}: ESP(`);
     t.notMatch(text, `.${PORT}: `, 'no VXLAN');
     t.notMatch(text, MARKER.repeat(2));
     t.notMatch(text, ' frag ', 'and whole');
+    t.equal(await cipherOf(h1), 'gcm');
   });
 
-  await t.test('O07 what comes in the clear is dropped, of this VNI alone', async (t) => {
-    const link = `type vxlan id 71 local ${h2.address} dstport ${PORT}`;
-    await h2.sh(`ip link add other ${link} && ip link set other up`);
-    // An Ethernet frame to everybody, in VXLAN of that VNI.
-    const frame =
-      '\\xff\\xff\\xff\\xff\\xff\\xff\\x02\\0\\0\\0\\0\\x09\\x88\\xb5clear as can be, clear as can be';
-    const send = (vni: string) =>
-      `printf '\\x08\\0\\0\\0${vni}\\0${frame}' | socat -u - UDP:${h2.address}:${PORT}`;
-    const vnis = ['\\0\\0\\0', '\\0\\0\\x45', '\\0\\x46\\0', '\\x46\\0\\0', '\\xff\\xff\\xff', '\\0\\0\\x47'];
-    const was = await refused(h2);
-    await stranger.net('bash', '-c', ['\\0\\0\\x46', ...vnis].map(send).join('\n'));
-    await until(
-      'the last one to arrive',
-      15_000,
-      async () =>
-        /RX:[^]*?\n\s+\d+\s+[1-9]/.test(await h2.net('ip', '-s', 'link', 'show', 'other')) || undefined,
+  await t.test('O07 what comes in the clear is dropped, of this network alone', async (t) => {
+    const local = `local ${h2.address}`;
+    const links = [
+      ...OTHER_VNIS.map((vni) => `v${vni} type vxlan id ${vni} ${local} dstport ${PORT}`),
+      `other type vxlan id ${VNI} ${local} dstport ${PORT + 1}`,
+    ];
+    const names = links.map((link) => link.split(' ')[0] ?? '');
+    await batch(h2, [
+      ...links.map((link) => `link add ${link}`),
+      ...names.map((name) => `link set ${name} up`),
+    ]);
+    const others = [
+      ...OTHER_VNIS.map((vni) => plain(vni, h2.address)),
+      plain(VNI, h2.address, { port: PORT + 1 }),
+    ];
+    const was = await dropped(h2, 'inward');
+    // From nobody; from somebody who says to be the peer; and then what comes in from either.
+    await stranger.net('ip', 'address', 'add', `${h1.address}/32`, 'dev', 'lo');
+    const ours = [plain(VNI, h2.address), plain(VNI, h2.address, { from: h1.address })];
+    await stranger.net('bash', '-c', [...ours, ...others].join('\n'));
+    await stranger.net('ip', 'address', 'del', `${h1.address}/32`, 'dev', 'lo');
+    await h1.net('bash', '-c', others.join('\n'));
+    await until('what is of others to arrive', 15_000, async () => {
+      const text = await h2.net('ip', '-s', '-j', 'link', 'show', 'type', 'vxlan');
+      const all = JSON.parse(text) as readonly { ifname: string; stats64: { rx: { packets: number } } }[];
+      const got = all.filter(({ ifname, stats64 }) => names.includes(ifname) && stats64.rx.packets === 2);
+      return got.length === names.length || undefined;
+    });
+    t.equal(await dropped(h2, 'inward'), was + 2);
+    await batch(
+      h2,
+      names.map((name) => `link del ${name}`),
     );
-    t.equal(await refused(h2), was + 1);
-    await h2.sh('ip link del other');
+  });
+
+  await t.test('O07 nor does it go out in the clear, to whomever', async (t) => {
+    const was = await dropped(h1, 'leaving');
+    // Who sends it is told that he may not.
+    await h1.net('bash', '-c', `${plain(VNI, stranger.address)} 2> /dev/null || true`);
+    t.equal(await dropped(h1, 'leaving'), was + 1);
   });
 
   await t.test('the test of the way finds nothing', async (t) => {
@@ -131,15 +158,40 @@ t.test('an encrypted network', async (t) => {
     );
   });
 
-  await t.test('keys change under a running ping, and no packet is lost', async (t) => {
+  await t.test('keys change under a running ping and TCP, and no packet is lost', async (t) => {
     const first = await states(h1);
-    t.equal(first.length, 5, 'four to receive with, one to send with');
-    const running = h1.spawn(['bash', '-c', `exec ${inBox(h1, 'ping -n -i 0.3 -W 40 10.70.0.12')}`]);
+    t.equal(first.length, STATES);
+    const was = [await refused(h1), await refused(h2)];
+    const sink = h2.spawn([
+      'bash',
+      '-c',
+      `exec ${inBox(h2, `socat -u TCP-LISTEN:9 OPEN:${h2.dir}/got,creat`)}`,
+    ]);
+    await until(
+      'somebody to listen',
+      15_000,
+      async () => (await h2.sh(inBox(h2, 'ss -Hltn'))).includes(':9') || undefined,
+    );
+    const numbers = `seq -f "%0999.0f" 1 100000 | while read -r n; do echo $n; sleep 0.2; done`;
+    const source = h1.spawn(['bash', '-c', inBox(h1, `bash -c '${numbers} | socat -u - TCP:10.70.0.12:9'`)]);
+    const running = h1.spawn(['bash', '-c', `exec ${inBox(h1, 'ping -n -i 0.05 -W 40 10.70.0.12')}`]);
     await until('the ping to run', 15_000, () => running.stdout.includes('icmp_seq=2 ') || undefined);
-    t.match(await h1.cnm('overlay', 'rotate'), /1 network sends with other keys, ahead of their time/);
+
+    t.match(await call(h1, 'POST', '/overlay/rotate'), { networks: 1, ahead: 1 });
     const second = await states(h1);
-    t.equal(second.length, 5);
+    t.equal(second.length, STATES);
     t.equal(second.filter((spi) => !first.includes(spi)).length, 1, 'another to send with');
+    t.match(await ask(h1, 'POST', '/overlay/rotate'), { status: 400, text: /of the next period already/ });
+    t.same(await states(h1), second, 'once in a period');
+    // A daemon that is killed between the new keys and the end of the old ones goes on from there.
+    const cut = ask(h2, 'POST', '/overlay/rotate').catch(() => undefined);
+    await until('two keys to send with', 15_000, async () => (await states(h2)).length > STATES || undefined);
+    await h2.cnmd.kill('SIGKILL');
+    await cut;
+    await h2.cnmd.start();
+    await ready(h2);
+    await until('the old one to go', 30_000, async () => (await states(h2)).length === STATES || undefined);
+
     // Another secret: received everywhere before it is sent with.
     const steps: readonly (readonly [CnmHost, string])[] = [
       [h2, `${SECRET}\n${NEWER}`],
@@ -153,35 +205,79 @@ t.test('an encrypted network', async (t) => {
       t.equal(networks, 1);
     }
     const last = await states(h1);
-    t.equal(last.length, 5);
+    t.equal(last.length, STATES);
     t.notOk(
       last.some((spi) => second.includes(spi)),
       'nothing of the former secret is left',
     );
     const { stdout } = (await running.kill('SIGINT')) ?? { stdout: '' };
     t.match(stdout, ' 0% packet loss', stdout.slice(-300));
+    const got = Number(await h2.sh(`stat -c %s ${h2.dir}/got`));
+    await until(
+      'TCP to go on',
+      15_000,
+      async () => Number(await h2.sh(`stat -c %s ${h2.dir}/got`)) > got || undefined,
+    );
+    // The other end goes by itself, for nobody listens to it.
+    await sink.kill('SIGKILL');
+    await source.exited;
+    t.same([await refused(h1), await refused(h2)], was, 'not a packet that IPsec could not read');
+    await h2.sh(`rm ${h2.dir}/got`);
   });
 
-  await t.test(
-    'policies flushed by hand: nothing goes out in the clear, and a repair puts them back',
-    async (t) => {
-      await h1.net('ip', 'xfrm', 'policy', 'flush');
-      const text = await seen(h2, () => h1.trySh(inBox(h1, `ping -n -c2 -W1 -p ${MARKER} 10.70.0.12`)));
-      t.notMatch(text, `.${PORT}: `);
-      t.notMatch(text, MARKER.repeat(2));
+  await t.test('a file of keys that cannot be used: refused in words, and nothing changes', async (t) => {
+    const was = await states(h1);
+    const refusal = async () => (await ask(h1, 'POST', '/overlay/rotate')).text;
+    await h1.sh(`chmod 644 ${keys}`);
+    t.match(await refusal(), /others may read .*chmod 600/);
+    await h1.sh(`chmod 600 ${keys}; echo short > ${keys}`);
+    t.match(await refusal(), /has fewer than 32 characters/);
+    await h1.sh(`rm ${keys}`);
+    t.match(await refusal(), /cannot be read: ENOENT/);
+    await h1.sh(`echo ${NEWER} > ${keys}; chmod 600 ${keys}`);
+    t.same(await states(h1), was);
+  });
+
+  await t.test('a host that begins anew sends with no key a second time', async (t) => {
+    const was = await states(h1);
+    await call(h1, 'DELETE', '/sandboxes/box');
+    t.same(await states(h1), [], 'with the last endpoint all goes');
+    await start(h1, '10.70.0.11');
+    t.equal((await ping('-c1 -M do -s 1380')).code, 0, 'a full packet');
+    t.equal(await cipherOf(h1), 'cbc', 'keys of AES-GCM come with the next period');
+    t.equal((await states(h1)).filter((spi) => !was.includes(spi)).length, 1);
+  });
+
+  await t.test('flushed by hand: nothing goes out in the clear, and a repair puts it back', async (t) => {
+    const repair = async () => {
       t.match(await call(h1, 'GET', '/drift'), { healthy: false });
       t.match(await call(h1, 'POST', '/reconcile'), { after: { healthy: true } });
       t.equal((await ping('-c1')).code, 0);
-    },
-  );
+    };
+    const lost = () => h1.trySh(inBox(h1, `ping -n -c1 -W1 10.70.0.12`));
+    await h1.net('ip', 'xfrm', 'policy', 'flush');
+    t.not((await lost()).code, 0);
+    await repair();
+    await h1.net('ip', 'xfrm', 'state', 'flush');
+    t.not((await lost()).code, 0);
+    await repair();
+  });
 
-  await t.test('O06 with the network all of it goes', async (t) => {
-    await call(h1, 'DELETE', '/sandboxes/box');
-    await call(h1, 'DELETE', '/networks/net');
+  await t.test('O06 with the network all of it goes, and nothing was ever in the clear', async (t) => {
+    for (const h of [h1, h2]) {
+      await call(h, 'DELETE', '/sandboxes/box');
+      await call(h, 'DELETE', '/networks/net');
+      t.same(await states(h), []);
+      t.equal(await h.net('ip', 'xfrm', 'policy'), '');
+      t.notMatch(await h.net('nft', 'list', 'tables'), 'cnm_encrypted');
+    }
     await h1.sh(`rm ${h1.dir}/box`);
-    t.same(await states(h1), []);
-    t.equal(await h1.net('ip', 'xfrm', 'policy'), '');
-    t.notMatch(await h1.net('nft', 'list', 'tables'), 'cnm_encrypted');
+    const vnis = vnisIn(await always());
+    t.same(
+      [...vnis].sort((a, b) => a - b),
+      OTHER_VNIS,
+      'what was sent in the clear was seen, and was none of it',
+    );
     await assertRestored(t, h1, before);
   });
 });

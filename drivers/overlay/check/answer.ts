@@ -70,7 +70,7 @@ function listOf({ here }: Tunnel, entries: readonly (readonly [string, string])[
 }
 
 /** A stranger is told that he is none of the network's hosts, and no more. */
-function sideOf({ here, pools, ranges, encrypted }: Tunnel, listed: boolean): Side {
+function sideOf({ here, pools, ranges, encrypted, keys }: Tunnel, listed: boolean): Side {
   if (!listed) return { present: here !== undefined, listed, pools: [], ranges: [], encrypted };
   return {
     present: here !== undefined,
@@ -79,5 +79,6 @@ function sideOf({ here, pools, ranges, encrypted }: Tunnel, listed: boolean): Si
     pools: [...pools].slice(0, 8),
     ranges: [...ranges].slice(0, 8),
     encrypted,
+    ...(keys && { keys: { ...keys, prints: [...keys.prints] } }),
   };
 }

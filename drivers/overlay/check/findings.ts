@@ -2,6 +2,7 @@
 import { familyOf, type Ip } from '../../../address/ip.ts';
 import { OPTION } from '../options.ts';
 import { overheadOf } from '../underlay.ts';
+import { keysDiffer } from './keys.ts';
 import { type Evidence, QUESTION } from './survey.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
 
@@ -27,6 +28,7 @@ export type FindingCode =
   | 'subnets-differ'
   | 'ranges-overlap'
   | 'encryption-differs'
+  | 'keys-differ'
   | 'address-twice'
   | 'entry-elsewhere'
   | 'clock'
@@ -114,6 +116,8 @@ function noWay(evidence: Evidence, { tunnel, here }: Ground): readonly Finding[]
         todo: 'nothing; start a container there to test the way',
       },
     ];
+  const differ = tunnel.keys && side.keys && keysDiffer(tunnel.keys, side.keys, peer);
+  if (differ !== undefined) return [error('keys-differ', differ.what, differ.todo)];
   return refusedHere(refused, peer, port);
 }
 
@@ -264,6 +268,9 @@ function agreement({ peer, side }: Evidence, { tunnel, here }: Ground): readonly
         `create it on one of the two hosts anew, with or without -o encrypted`,
       ),
     );
+  const differ = tunnel.keys && side.keys && keysDiffer(tunnel.keys, side.keys, peer);
+  // Something passes: keys from before are there as well.
+  if (differ !== undefined) found.push(warning('keys-differ', differ.what, differ.todo));
   const theirs = side.pools.toSorted().join(', ');
   const ours = tunnel.pools.toSorted().join(', ');
   if (theirs !== ours)

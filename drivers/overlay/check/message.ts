@@ -49,6 +49,13 @@ const side = z.object({
   pools: z.array(z.string().max(50)).max(8),
   ranges: z.array(z.string().max(50)).max(8),
   encrypted: z.boolean(),
+  keys: z
+    .object({
+      lasts: whole(Number.MAX_SAFE_INTEGER),
+      period: whole(Number.MAX_SAFE_INTEGER),
+      prints: z.array(z.string().max(16)).max(4),
+    })
+    .optional(),
 });
 
 const answer = z.object({

@@ -7,6 +7,7 @@ import type { FdbAdd, LinkAdd, NetnsPath, Plan, VtepRun } from '../../../kernel/
 import { bridgeMac } from '../names.ts';
 import { parseOptions, SWARM } from '../options.ts';
 import { type Segment, segmentsOf } from '../segments.ts';
+import type { KeysSaid } from './keys.ts';
 
 /** One segment of a network. What is of this host's kernel is absent while no endpoint is here. */
 export interface Tunnel {
@@ -19,6 +20,8 @@ export interface Tunnel {
   /** This host's part of the pools; empty: `any`. */
   readonly ranges: readonly string[];
   readonly encrypted: boolean;
+  /** What may be said of what it is encrypted with. */
+  readonly keys?: KeysSaid;
   readonly here?: TunnelHere;
 }
 

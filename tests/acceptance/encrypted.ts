@@ -1,0 +1,78 @@
+/** Hosts of encrypted networks: their daemons by the admin API, what passes by below, and what IPsec holds. */
+import { join } from 'node:path';
+import type { EndpointView } from '../../inspect/views.ts';
+import { run, until } from '../lab/command.ts';
+import type { CnmHost } from '../lab/docker-host.ts';
+import type { Host } from '../lab/host.ts';
+import { unixHttp } from '../lab/unix-http.ts';
+
+/** By the admin API: in an emulated machine each start of the command takes seconds. */
+export async function ask(h: CnmHost, method: string, path: string, body?: object) {
+  return unixHttp(h.outside(h.cnmd.adminSocket), method, `/v1${path}`, body);
+}
+
+/** @throws what the daemon says against it */
+export async function call(h: CnmHost, method: string, path: string, body?: object): Promise<unknown> {
+  const reply = await ask(h, method, path, body);
+  if (reply.status >= 400) throw new Error(`${method} ${path}: ${reply.text}`);
+  return reply.body;
+}
+
+/** On a loaded machine the daemon answers before it has compared its records with the kernel, that it is not ready. */
+export async function ready(h: CnmHost): Promise<void> {
+  await until('the daemon to be ready', 120_000, () => call(h, 'GET', '/networks').catch(() => undefined));
+}
+
+/** A sandbox `box` on the network `net`. */
+export async function start(h: CnmHost, ip?: string): Promise<EndpointView> {
+  const { path } = (await call(h, 'POST', '/sandboxes', { name: 'box' })) as { path: string };
+  await h.sh(`ln -sfn ${path} ${h.dir}/box`);
+  const wanted = { network: 'net', ...(ip !== undefined && { ip }) };
+  return (await call(h, 'POST', '/sandboxes/box/join', wanted)) as EndpointView;
+}
+
+/** A line that runs in it. */
+export function inBox(h: CnmHost, line: string): string {
+  return `nsenter --net=$(readlink ${h.dir}/box) ${line}`;
+}
+
+/** Every packet that comes by on a host's uplink, until its text is asked for: a line each, with its bytes in hex. */
+export async function capture(h: Host, name: string, filter: string): Promise<() => Promise<string>> {
+  const file = join(h.dir, name);
+  const tcpdump = h.spawnNet(['tcpdump', '--immediate-mode', '-U', '-i', 'eth0', '-w', file, filter]);
+  await until('tcpdump to listen', 30_000, () => tcpdump.stderr.includes('listening on') || undefined);
+  return async () => {
+    await tcpdump.kill('SIGINT');
+    const text = await run(['tcpdump', '-nn', '-x', '-r', file]);
+    await h.sh(`rm ${file}`);
+    return inOneLine(text);
+  };
+}
+
+/** tcpdump writes 16 bytes a line, two by two. */
+function inOneLine(text: string): string {
+  const lines = text.replace(/\n\s+0x0000:\s+/g, ' = ').replace(/\n\s+0x[0-9a-f]+:\s+/g, '');
+  return lines.replace(/(?<= = .*[0-9a-f]{4}) (?=[0-9a-f]{2})/g, '');
+}
+
+/** VNIs of datagrams in the clear: behind the headers of IPv4 and UDP, and VXLAN's flags. */
+export function vnisIn(text: string): ReadonlySet<number> {
+  const packets = text.matchAll(/ = (45[0-9a-f]{68})/g);
+  return new Set([...packets].map(([, packet = '']) => Number.parseInt(packet.slice(64, 70), 16)));
+}
+
+/** SPIs. */
+export async function states(h: Host): Promise<readonly string[]> {
+  const text = await h.net('ip', 'xfrm', 'state');
+  return [...text.matchAll(/spi (0x[0-9a-f]+)/g)].map(([, spi = '']) => spi);
+}
+
+/** Packets that IPsec refused, by the reason (Documentation/networking/xfrm_proc.rst). */
+export async function refused(h: Host): Promise<string> {
+  const text = await h.net('cat', '/proc/net/xfrm_stat');
+  return text.replace(/^.*\s0\n/gm, '');
+}
+
+export async function macOf(h: Host): Promise<string> {
+  return /ether ([0-9a-f:]{17})/.exec(await h.net('ip', 'link', 'show', 'eth0'))?.[1] ?? '';
+}
