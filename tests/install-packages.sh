@@ -9,6 +9,7 @@ packages=(
   dnsmasq-base                                           # the DHCP server of a LAN
   iputils-ping tcpdump dnsutils bridge-utils iperf3 conntrack socat netcat-openbsd curl
   procps strace jq ethtool
+  tshark                                                 # reads captures
   musl-tools gcc                                         # the C library of Alpine's images asks in another way than glibc
   etcd-server                                            # what the hosts of a cluster share
 )
