@@ -201,7 +201,7 @@ async function options(t: Test, h: DockerHost): Promise<void> {
     ],
     [
       ['--ipam-opt=colour=red', '--subnet=10.61.0.0/24'],
-      /The IPAM option "colour" is not known: it must be reserved, rest/,
+      /The IPAM option "colour" is not known: it must be name, reserved, rest/,
     ],
     [['--subnet=224.0.0.0/24'], /multicast/],
   ];
