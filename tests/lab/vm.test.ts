@@ -1,6 +1,6 @@
 // lab: vm 8021q
 /*
- * The virtual machine: what this machine's kernel may lack is there, and a Docker Engine runs in it.
+ * The virtual machine: what this machine's kernel may lack is there. That a Docker Engine runs in it shows in acceptance/macvlan-vlan.test.ts.
  *
  *                  ┌ access 100 ── eth1 a 10.100.0.2/24
  *   h eth1 ── trunk┤
@@ -10,7 +10,7 @@
 import { release } from 'node:os';
 import t from 'tap';
 import { capture } from '../acceptance/observe.ts';
-import { openLab, WORLD } from './lab.ts';
+import { openLab } from './lab.ts';
 import { subInterface, trunkPeer, vlanSwitch } from './vlan.ts';
 
 t.test('its kernel is Debian’s', (t) => {
@@ -66,12 +66,4 @@ t.test('VLANs', async (t) => {
     t.match(seen, /ethertype 802\.1Q-9?QinQ|0x88a8/);
     t.match(seen, /vlan 10, .*vlan 100, .* > 10\.30\.0\.2: ICMP echo request/);
   });
-});
-
-t.test('a Docker Engine, with our plugin', async (t) => {
-  const lab = await openLab(t);
-  const h = await lab.dockerHost({ engine: '20.10', plugin: 'sockets' });
-  await h.docker('network', 'create', '--driver', 'cnm-bridge', 'n1');
-  await h.container('c1', 'n1');
-  t.ok(await h.containerPings('c1', WORLD, 5));
 });
