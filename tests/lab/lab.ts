@@ -200,14 +200,16 @@ async function addAddress(host: Host, link: string, address: string): Promise<vo
   await host.net('ip', 'address', 'add', address, 'dev', link, ...nodad);
 }
 
-/** The last lines of the daemons' logs, when the test that owns the lab has failed. */
+/** Of containerd's words there are the most, and they say the least. */
+const LAST_LINES = 70;
+
+/** The last lines of each daemon's log, when the test that owns the lab has failed. */
 function explain(t: Owner, lab: Lab): void {
   if (t.passing?.() !== false) return;
-  const lines = lab
-    .logs()
-    .split('\n')
-    .filter((line) => !line.includes('module=grpc'));
-  process.stderr.write(`${lines.slice(-150).join('\n')}\n`);
+  for (const log of lab.logs().split(/^(?=--- )/m)) {
+    const [title = '', ...lines] = log.split('\n').filter((line) => !line.includes('module=grpc'));
+    process.stderr.write(`${[title, ...lines.slice(-LAST_LINES)].join('\n')}\n`);
+  }
 }
 
 /** A file that asks for the virtual machine would fail elsewhere without telling why. */
