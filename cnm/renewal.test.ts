@@ -4,32 +4,13 @@ import { prefix } from '../address/prefix.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
+import { ENDPOINT as endpoint, NETWORK as network, UPLINK } from '../tests/encrypted-network.ts';
 import type { Encryption } from './driver.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
-
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'cnm',
-  options: { vni: '70', peers: '192.0.2.1,192.0.2.2', 'ip-range': 'any', encrypted: '' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: network.id,
-  address: prefix('10.1.0.2/24'),
-  options: {},
-  ports: [],
-};
 
 function bench() {
-  const kernel = fakeKernel({ links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] });
+  const kernel = fakeKernel(UPLINK);
   const keys: { now: Encryption | undefined } = {
     now: { secrets: ['s'.repeat(32)], period: 5, sending: 5, lasts: 1000 },
   };

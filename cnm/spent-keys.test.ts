@@ -1,37 +1,16 @@
 /** Whatever happens to a host, no key of AES-GCM is sent with by two states, one after the other: each would count from the start. */
 import fc from 'fast-check';
 import t from 'tap';
-import { prefix } from '../address/prefix.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import type { XfrmStateFact } from '../kernel/facts.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import type { Plan, XfrmStateAdd } from '../kernel/step.ts';
 import { memoryStore } from '../store/memory.ts';
+import { ENDPOINT, NETWORK, UPLINK } from '../tests/encrypted-network.ts';
 import type { Encryption } from './driver.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
 import { isOnce, SpentKeys } from './spent-keys.ts';
-
-const NETWORK: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'cnm',
-  options: { vni: '70', peers: '192.0.2.1,192.0.2.2', 'ip-range': 'any', encrypted: '' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
-const ENDPOINT: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: NETWORK.id,
-  address: prefix('10.1.0.2/24'),
-  options: {},
-  ports: [],
-};
-const UPLINK = { links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }] };
 
 /** A host whose machine and daemon end and begin again, with all states that its kernels were ever given to send with. */
 class Host {
