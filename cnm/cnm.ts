@@ -101,7 +101,8 @@ export interface Cnm {
   repairLinks(): Promise<ReconcileReport>;
   /**
    * Brings the keys of encrypted networks up to the settings of now: those that are new are added; those that are no longer wanted go only
-   * with `retire`, some time later, when what was sent with them has arrived. How many networks changed.
+   * with `retire`, some time later, when what was sent with them has arrived. How many networks changed; throws when one of them could not,
+   * which keeps those that it has.
    */
   renewKeys(retire: boolean): Promise<number>;
   /** The network's self-test, which sends frames; `targets`: addresses to ask for besides. None where its driver has no test. */

@@ -1,15 +1,22 @@
 /** Keys of networks that live on, replaced one set by the next. */
 import type { Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
-import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
+import { messageOf } from './records.ts';
 
-/** @returns how many networks have other keys now */
+/**
+ * One network's failure keeps no other from its keys; it has those that it had.
+ * @returns how many networks have other keys now
+ * @throws CnmError of the first network that could not get its keys, after all others have theirs: who says to others that this host receives
+ *   with them must not
+ */
 export async function renewAllKeys(context: Context, retire: boolean): Promise<number> {
   const encrypted = context.records.networks().filter(({ presence }) => presence?.some(isKey) === true);
-  const done = await Promise.all(encrypted.map(({ id }) => renewKeys(context, id, retire)));
-  return done.filter(Boolean).length;
+  const done = await Promise.allSettled(encrypted.map(({ id }) => renewKeys(context, id, retire)));
+  const failed = done.find((one) => one.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return done.filter((one) => one.status === 'fulfilled' && one.value).length;
 }
 
 /** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. */
@@ -17,14 +24,12 @@ export async function replaceKeys(context: Context, id: NetworkId, lost: Plan): 
   await context.queues.run(presenceQueue(id), () => renew(context, id, false, lost));
 }
 
-/** One network's failure keeps no other from its keys; it has those that it had. */
 async function renewKeys(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
   try {
     return await context.queues.run(presenceQueue(id), () => renew(context, id, retire));
   } catch (error) {
-    if (!(error instanceof CnmError)) throw error;
-    context.log.error({ network: id.slice(0, 12), error: error.message }, 'the keys could not be renewed');
-    return false;
+    context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'the keys could not be renewed');
+    throw error;
   }
 }
 

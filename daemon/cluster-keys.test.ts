@@ -30,7 +30,7 @@ class Host {
   readonly #number: number;
   readonly #server: FakeCluster;
   readonly #store = memoryStore();
-  readonly #kernel: FakeKernel;
+  readonly kernel: FakeKernel;
   readonly #endpoint: EndpointSpec;
   client!: FakeClient;
   cnm!: Cnm;
@@ -41,7 +41,7 @@ class Host {
     this.#number = number;
     this.#server = server;
     const addresses = [prefix(`192.0.2.${number}/24`)];
-    this.#kernel = fakeKernel({
+    this.kernel = fakeKernel({
       links: [{ name: 'eth0', addresses }],
       routes: [{ to: prefix('0.0.0.0/0'), link: 'eth0' }],
     });
@@ -74,7 +74,7 @@ class Host {
     this.keys = keys;
     this.#plane = plane;
     this.cnm = createCnm({
-      ...{ kernel: this.#kernel, store: this.#store, drivers: [overlay], log: silent, runDir: '/run/cnm' },
+      ...{ kernel: this.kernel, store: this.#store, drivers: [overlay], log: silent, runDir: '/run/cnm' },
       ...{ control: plane, encryption: () => keys.current() },
     });
     plane.start();
@@ -103,7 +103,7 @@ class Host {
 
   /** SPIs. */
   async states(): Promise<{ readonly sent: readonly number[]; readonly received: readonly number[] }> {
-    const { states = [] } = (await this.#kernel.facts()).xfrm ?? {};
+    const { states = [] } = (await this.kernel.facts()).xfrm ?? {};
     const own = states.filter(({ src }) => src === `192.0.2.${this.#number}`);
     const others = states.filter((state) => !own.includes(state));
     return { sent: own.map(({ spi }) => spi), received: others.map(({ spi }) => spi) };
@@ -125,6 +125,30 @@ async function fits(hosts: readonly [Host, Host], not: readonly number[] = []): 
     from.sent.length === 1 && from.sent.every((spi) => to.received.includes(spi) && !not.includes(spi));
   return fit(a, b) && fit(b, a);
 }
+
+t.test('a host that cannot take its keys holds the others up until it can', async (t) => {
+  const server = new FakeCluster();
+  const hosts: readonly [Host, Host] = [new Host(server, 1), new Host(server, 2)];
+  const [one, two] = hosts;
+  await until('the cluster', () => one.cnm.drift().then(() => server.entries('overlay/host/').length === 2));
+  for (const host of hosts) await host.ready();
+  await until('a secret', () => hosts.every(({ keys }) => keys.current() !== undefined));
+  for (const host of hosts) await host.run();
+  await until('keys for each other', () => fits(hosts));
+
+  const [before, held] = [await one.states(), await two.states()];
+  let refused = 0;
+  const mend = two.kernel.failAt(({ do: what }) => what === 'xfrm.state.add' && (refused += 1) > 0, 'ENOMEM');
+  const rotated = one.keys.rotate();
+  await until('more than one attempt', () => refused > 3);
+  t.same((await one.states()).sent, before.sent, 'what the other one cannot read is not sent');
+  t.same(await two.states(), held);
+  t.match(server.entry('secret/has/host2')?.value, { has: 1 });
+  mend();
+  await rotated;
+  await until('others', () => fits(hosts, before.sent));
+  for (const host of hosts) await host.close();
+});
 
 t.test('from the first secret to the last container', async (t) => {
   const server = new FakeCluster();

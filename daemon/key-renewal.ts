@@ -48,13 +48,13 @@ export class KeyRenewal {
     this.#wait(cnm);
   }
 
-  /** @returns how many networks have other keys now */
+  /**
+   * @returns how many networks have other keys now
+   * @throws CnmError when a network could not get its own, which is in the log by then
+   */
   renew(cnm: Keyed): Promise<number> {
-    const work = () => this.#renew(cnm);
-    const next = this.#working.then(work, work);
-    this.#working = next.catch((error: unknown) => {
-      this.#parts.log.error({ error: String(error) }, 'keys of encrypted networks could not be renewed');
-    });
+    const next = this.#working.then(() => this.#renew(cnm));
+    this.#working = next.catch(() => undefined);
     return next;
   }
 

@@ -46,7 +46,7 @@ export interface SharedSecretParts {
   /** Milliseconds after which a secret is replaced. */
   readonly life: number;
   readonly log: Log;
-  /** The secrets are others: resolves when this host receives with all of them, and sends with the first. */
+  /** The secrets are others: resolves when this host receives with all of them, and sends with the first; called again while it rejects. */
   readonly onChange: () => Promise<unknown>;
   readonly now?: () => number;
   readonly pace?: Partial<SecretPace>;
@@ -75,6 +75,7 @@ export class SharedSecret {
   #followed: SecretRecord | undefined;
   #running: Promise<void> | undefined;
   #again = false;
+  #complaint: string | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
   readonly #waiting = new Set<() => void>();
@@ -170,11 +171,18 @@ export class SharedSecret {
       this.#again = false;
       try {
         await this.#step();
+        this.#complaint = undefined;
       } catch (error) {
-        this.#parts.log.error({ error: messageOf(error) }, 'the secret of encrypted networks');
+        this.#complain(messageOf(error));
       }
       for (const wake of this.#waiting) wake();
     }
+  }
+
+  /** Tried again every `retry`, and said once. */
+  #complain(error: string): void {
+    if (error !== this.#complaint) this.#parts.log.error({ error }, 'the secret of encrypted networks');
+    this.#complaint = error;
   }
 
   /** What is next for this host; the others' changes, and its own, lead here again. */
