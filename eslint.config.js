@@ -21,6 +21,19 @@ export default tseslint.config(
     },
   },
   {
+    // Drivers compute: who acts on their plans hands them the time.
+    files: ['drivers/**/*.ts'],
+    ignores: ['**/*.test.ts'],
+    rules: {
+      'no-restricted-globals': ['error', 'performance', 'process', 'setTimeout', 'setInterval'],
+      'no-restricted-properties': [
+        'error',
+        { object: 'Date', property: 'now' },
+        { object: 'Math', property: 'random' },
+      ],
+    },
+  },
+  {
     // tap's t.test() returns a promise that the runner itself awaits at the top level of a file.
     files: ['**/*.test.ts', 'tests/**/*.ts', 'bench/**/*.ts'],
     rules: {

@@ -116,7 +116,8 @@ async function survey(
   // The other station's clock ticks while this one waits.
   const wait = () => new Promise<void>((resolve) => void setTimeout(resolve, 5));
   const unstarted = b.listen(() => undefined);
-  const evidence = await new Survey(a, tunnel, here, B, 'test').run({ interval: 120, attempts: 3, wait });
+  const pace = { interval: 120, attempts: 3, wait, elapsed: () => performance.now() };
+  const evidence = await new Survey(a, tunnel, here, B, 'test').run(pace);
   unstarted();
   a.close();
   b.close();

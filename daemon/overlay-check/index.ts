@@ -32,6 +32,7 @@ const PACE: Pace = {
   interval: 500,
   attempts: 4,
   wait: (ms) => new Promise((resolve) => void setTimeout(resolve, ms)),
+  elapsed: () => performance.now(),
 };
 
 export function createOverlayCheck(parts: OverlayCheckParts): OverlayCheck {

@@ -235,7 +235,7 @@ export class Station {
     budget: { answers: number },
   ): void {
     if (message === undefined) return;
-    if (message.say === 'answer') this.#tell({ kind: 'answer', answer: message, way });
+    if (message.say === 'answer') this.#tell({ kind: 'answer', answer: message, way, at: Date.now() });
     else if (budget.answers > 0) {
       budget.answers -= 1;
       this.#answer(message, way === 'icmp' ? 'icmp' : message.way, from);

@@ -51,7 +51,13 @@ export interface Evidence {
 }
 
 export type Heard =
-  | { readonly kind: 'answer'; readonly answer: Answer; readonly way: 'icmp' | 'tunnel' }
+  | {
+      readonly kind: 'answer';
+      readonly answer: Answer;
+      readonly way: 'icmp' | 'tunnel';
+      /** This host's clock when it came in, in milliseconds since 1970. */
+      readonly at: number;
+    }
   /** The kernel of that host answered an echo request of ours. */
   | { readonly kind: 'pong'; readonly from: Ip; readonly id: string }
   | { readonly kind: 'unreachable'; readonly what: Unreachable; readonly by: Ip };
@@ -67,6 +73,8 @@ export interface Pace {
   readonly interval: number;
   readonly attempts: number;
   readonly wait: (milliseconds: number) => Promise<void>;
+  /** Milliseconds since whenever, by a clock that nobody sets. */
+  readonly elapsed: () => number;
 }
 
 interface Question {
@@ -170,16 +178,15 @@ export class Survey {
   }
 
   /** Those of the questions that have no answer, again and again. */
-  async #ask(wanted: readonly Question[], { interval, attempts, wait }: Pace): Promise<void> {
+  async #ask(wanted: readonly Question[], { interval, attempts, wait, elapsed }: Pace): Promise<void> {
     const asked = new Map(wanted.map((one) => [one.question, one]));
     this.#asked = asked;
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       const open = wanted.filter(({ question }) => !this.#settled.has(question));
       if (open.length === 0) return;
       for (const one of open) this.#send(one);
-      const end = performance.now() + interval;
-      while (performance.now() < end && open.some(({ question }) => !this.#settled.has(question)))
-        await wait(10);
+      const end = elapsed() + interval;
+      while (elapsed() < end && open.some(({ question }) => !this.#settled.has(question))) await wait(10);
     }
   }
 
@@ -208,7 +215,7 @@ export class Survey {
   #hear(heard: Heard): void {
     if (heard.kind === 'pong') {
       if (heard.id === this.#id && heard.from === this.#peer) this.#pong = true;
-    } else if (heard.kind === 'answer') this.#take(heard.answer, heard.way);
+    } else if (heard.kind === 'answer') this.#take(heard);
     else if (heard.what.to === this.#peer && heard.what.port === this.#tunnel.port)
       this.#unreachable.set(`${heard.what.why} ${heard.by} ${heard.what.mtu ?? ''}`, {
         ...heard.what,
@@ -216,7 +223,7 @@ export class Survey {
       });
   }
 
-  #take(answer: Answer, way: 'icmp' | 'tunnel'): void {
+  #take({ answer, way, at }: Extract<Heard, { kind: 'answer' }>): void {
     if (answer.id !== this.#id) return;
     const asked = this.#asked.get(answer.question);
     if (asked === undefined) return;
@@ -224,7 +231,7 @@ export class Survey {
     this.#side = answer.side ?? this.#side;
     this.#others = answer.others ?? this.#others;
     this.#entries = answer.entries ?? this.#entries;
-    this.#clockAhead ??= answer.clock - Date.now();
+    this.#clockAhead ??= answer.clock - at;
     if (answer.failed !== undefined) this.#refused.set(answer.question, answer.failed);
     // Whatever has come out of the tunnel proves both of its directions, if it was asked through it.
     if (answer.heard === 'tunnel') this.#settled.add(QUESTION.there);
