@@ -74,3 +74,8 @@ export function compareIp(a: Ip, b: Ip): number {
   const difference = ipValue(a) - ipValue(b);
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
+
+/** 0.0.0.0 or `::`: every address of the family. */
+export function isAny(address: Ip): boolean {
+  return address === '0.0.0.0' || address === '::';
+}

@@ -21,9 +21,6 @@ import type {
   PublishedPort,
 } from './model.ts';
 
-/** The sysctl by which a host is without IPv6; `Driver.network` finds it in the facts. */
-export const IPV6_DISABLED = 'net.ipv6.conf.all.disable_ipv6';
-
 /** What the daemon was told about the host it runs on. */
 export interface HostSettings {
   /** Where namespaces of ours live; a plan's `netns.add` names a file in it. */

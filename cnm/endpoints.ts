@@ -2,7 +2,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { addressOf } from '../address/prefix.ts';
 import { describe } from '../kernel/describe.ts';
-import type { Plan } from '../kernel/step.ts';
 import type { EndpointAnswer } from './cnm.ts';
 import {
   abandon,
@@ -17,6 +16,7 @@ import {
 import { CnmError } from './errors.ts';
 import { isLost } from './holder.ts';
 import { withLease } from './leasing.ts';
+import { wholeEndpoint } from './plans.ts';
 import { enter, vacate } from './presence.ts';
 import type {
   Attachment,
@@ -102,7 +102,7 @@ export function deleteEndpoint(context: Context, network: NetworkId, id: Endpoin
 /** To be called in the endpoint's queue, or in the network's. Brings a record of any state to nothing, wherever its link is. */
 export async function dismantleEndpoint(context: Context, endpoint: EndpointRecord): Promise<void> {
   if (endpoint.state !== 'removing') await context.records.putEndpoint({ ...endpoint, state: 'removing' });
-  await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholePlan(endpoint));
+  await revert(context, `delete endpoint ${endpoint.id.slice(0, 12)}`, wholeEndpoint(endpoint));
   await context.records.dropEndpoint(endpoint.network, endpoint.id);
   await vacate(context, endpoint.network);
 }
@@ -140,11 +140,6 @@ export function leave(context: Context, network: NetworkId, id: EndpointId): Pro
     if (endpoint?.attachment?.kind !== 'docker') return;
     await context.records.putEndpoint({ ...omit(endpoint, 'attachment'), left: endpoint.attachment.key });
   });
-}
-
-/** Everything that exists in the kernel for an endpoint, in the order in which it was made. */
-export function wholePlan(endpoint: EndpointRecord): Plan {
-  return [...endpoint.plan, ...(endpoint.attachment?.plan ?? []), ...(endpoint.external?.plan ?? [])];
 }
 
 export function joinInfo(context: Context, endpoint: EndpointRecord): JoinInfo {

@@ -4,7 +4,7 @@ import { describe } from '../kernel/describe.ts';
 import type { Plan } from '../kernel/step.ts';
 import { abandon, apply, type Context, driverOf, PLANNING, revert } from './context.ts';
 import { dismantleEndpoint } from './endpoints.ts';
-import { IPV6_DISABLED } from './driver.ts';
+import { IPV6_DISABLED } from './families.ts';
 import { CnmError } from './errors.ts';
 import { withoutNullPool } from './leasing.ts';
 import { dismantlePresence } from './presence.ts';

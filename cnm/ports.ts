@@ -1,6 +1,6 @@
 /** Which ports of the host a publication gets. Pure. */
-import { familyOf, type Ip } from '../address/ip.ts';
-import type { PortHold } from '../kernel/step.ts';
+import { familyOf, type Ip, isAny } from '../address/ip.ts';
+import type { PortHold, TransportProtocol } from '../kernel/step.ts';
 import type { PublishRequest } from './driver.ts';
 import { CnmError } from './errors.ts';
 import type { EndpointRecord, PublishedPort } from './model.ts';
@@ -28,6 +28,19 @@ const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 
 
 export function protocolName(proto: number): string {
   return PROTOCOL_NAMES[proto] ?? `protocol ${proto}`;
+}
+
+export interface ContainerPort {
+  readonly port: number;
+  readonly proto: TransportProtocol;
+}
+
+/** Of texts as Docker writes them, `80/tcp`; what is none is left out. */
+export function containerPorts(texts: readonly string[]): readonly ContainerPort[] {
+  return texts.flatMap((text) => {
+    const [, port, proto] = /^(\d{1,5})\/(tcp|udp|sctp)$/.exec(text) ?? [];
+    return port === undefined ? [] : [{ port: Number(port), proto: proto as TransportProtocol }];
+  });
 }
 
 /** Who has a port: an endpoint of ours, or what `words` say. */
@@ -160,8 +173,4 @@ function freedom({ from, to }: PublishRequest): number {
 
 function collide(a: Ip, b: Ip): boolean {
   return a === b || (familyOf(a) === familyOf(b) && (isAny(a) || isAny(b)));
-}
-
-function isAny(address: Ip): boolean {
-  return address === '0.0.0.0' || address === '::';
 }

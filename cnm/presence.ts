@@ -3,10 +3,10 @@
  * A driver without one has everything in the network's own plan. To be called in an endpoint's queue, or in the network's.
  */
 import { describe } from '../kernel/describe.ts';
-import type { Plan } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, networkOf, revert } from './context.ts';
 import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
+import { without } from './plans.ts';
 import { messageOf } from './records.ts';
 
 /** @returns The network as an endpoint can be made on it, and what to call when the endpoint has a record, or has failed. */
@@ -92,11 +92,6 @@ async function follow(context: Context, id: NetworkId): Promise<void> {
     { network: id.slice(0, 12), added: added.map(describe), gone: undone.map(describe) },
     'the hosts of the network have changed',
   );
-}
-
-function without(plan: Plan, other: Plan): Plan {
-  const known = new Set(other.map((step) => JSON.stringify(step)));
-  return plan.filter((step) => !known.has(JSON.stringify(step)));
 }
 
 export function isHeld(context: Context, id: NetworkId): boolean {

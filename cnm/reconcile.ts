@@ -9,7 +9,8 @@ import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.
 import type { Difference, Drift, ReconcileReport } from './cnm.ts';
 import { settleAdvertisements } from './advertisements.ts';
 import { type Context, inEndpoint } from './context.ts';
-import { dismantleEndpoint, wholePlan } from './endpoints.ts';
+import { dismantleEndpoint } from './endpoints.ts';
+import { wholeEndpoint, wholeNetwork } from './plans.ts';
 import { dockersKey, whereabouts } from './holder.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
@@ -270,15 +271,10 @@ function desired(context: Context): readonly Desired[] {
         object: 'endpoint' as const,
         id: endpoint.id,
         network: endpoint.network,
-        plan: wholePlan(endpoint),
+        plan: wholeEndpoint(endpoint),
         endpoint,
       })),
   ];
-}
-
-/** Everything that exists in the kernel for a network, in the order in which it was made. */
-function wholeNetwork({ plan, presence = [] }: NetworkRecord): Plan {
-  return [...plan, ...presence];
 }
 
 function query(wanted: readonly Desired[]): FactsQuery {
@@ -344,7 +340,7 @@ function accountedFor(context: Context): ReadonlySet<string> {
   const { records } = context;
   const networks = records.networks().flatMap(wholeNetwork);
   const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
-  const endpoints = records.endpoints().flatMap(wholePlan);
+  const endpoints = records.endpoints().flatMap(wholeEndpoint);
   const checks = [...context.checks].flat();
   const entries = records.networks().flatMap(({ id }) => context.reach.wanted(id) ?? []);
   return new Set([...networks, ...sandboxes, ...endpoints, ...checks, ...entries].flatMap(namesOf));

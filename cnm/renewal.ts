@@ -2,6 +2,7 @@
 import type { Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
+import { without } from './plans.ts';
 import { presenceQueue } from './presence.ts';
 import { messageOf } from './records.ts';
 
@@ -60,11 +61,6 @@ async function renew(context: Context, id: NetworkId, retire: boolean, lost: Pla
 
 function isKey(step: Step): boolean {
   return step.do === 'xfrm.state.add';
-}
-
-function without(plan: Plan, others: Plan): Plan {
-  const known = new Set(others.map((step) => JSON.stringify(step)));
-  return plan.filter((step) => !known.has(JSON.stringify(step)));
 }
 
 function among(plan: Plan, step: Step): boolean {

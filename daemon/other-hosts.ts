@@ -2,8 +2,9 @@
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import type { Remote } from '../cnm/control.ts';
+import { containerPorts } from '../cnm/ports.ts';
 import type { OtherHosts } from '../dns/elsewhere.ts';
-import type { ZoneHost, ZonePort } from '../dns/record.ts';
+import type { ZoneHost } from '../dns/record.ts';
 
 export function otherHosts(cnm: Cnm): OtherHosts {
   return {
@@ -28,14 +29,7 @@ function hostOf(network: string, remote: Remote | undefined): readonly ZoneHost[
     {
       ...{ id, network, owner: `host ${host} ${id}`, names },
       addresses: addresses.map(addressOf),
-      ports: ports.flatMap(portOf),
+      ports: containerPorts(ports),
     },
   ];
-}
-
-function portOf(text: string): readonly ZonePort[] {
-  const [, port, proto] = /^(\d{1,5})\/(tcp|udp|sctp)$/.exec(text) ?? [];
-  return port === undefined || proto === undefined
-    ? []
-    : [{ port: Number(port), proto: proto as ZonePort['proto'] }];
 }

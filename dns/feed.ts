@@ -4,6 +4,7 @@ import { dnsServers } from '../cnm/dns-options.ts';
 import type { Cnm, EngineContainer, EngineNews, RecordChange } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
 import type { EndpointRecord } from '../cnm/model.ts';
+import { containerPorts, protocolName } from '../cnm/ports.ts';
 import type { PoolView } from '../ipam/ipam.ts';
 import type { ZoneHost, ZonePort } from './record.ts';
 import { Elsewhere, type OtherNews } from './elsewhere.ts';
@@ -162,7 +163,7 @@ export class Feed {
       addresses: leaving
         ? []
         : [address, addressV6].flatMap((one) => (one === undefined ? [] : [addressOf(one)])),
-      ports: attachment.kind === 'cnm' ? publishedPorts(record) : (container?.ports ?? []).flatMap(portOf),
+      ports: attachment.kind === 'cnm' ? publishedPorts(record) : containerPorts(container?.ports ?? []),
     };
   }
 
@@ -198,18 +199,8 @@ export class Feed {
   }
 }
 
-const PROTOCOLS: Readonly<Record<number, ZonePort['proto']>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
-
 function publishedPorts({ external }: EndpointRecord): readonly ZonePort[] {
-  const texts = (external?.published ?? []).map(({ proto, port }) => `${port}/${PROTOCOLS[proto] ?? ''}`);
+  const texts = (external?.published ?? []).map(({ proto, port }) => `${port}/${protocolName(proto)}`);
   // Published on several addresses it is one port of the container's.
-  return [...new Set(texts)].flatMap(portOf);
-}
-
-/** `80/tcp`, as Docker writes it. */
-function portOf(text: string): readonly ZonePort[] {
-  const [, port, proto] = /^(\d{1,5})\/(tcp|udp|sctp)$/.exec(text) ?? [];
-  return port === undefined || proto === undefined
-    ? []
-    : [{ port: Number(port), proto: proto as ZonePort['proto'] }];
+  return containerPorts([...new Set(texts)]);
 }

@@ -2,6 +2,7 @@
 import { parseIp } from '../address/ip.ts';
 import { addressOf, contains } from '../address/prefix.ts';
 import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
+import { wholeNetwork } from '../cnm/plans.ts';
 import type { Facts } from '../kernel/facts.ts';
 import type { PacketCount } from '../kernel/kernel.ts';
 import type { NftSetName, Plan } from '../kernel/step.ts';
@@ -21,7 +22,8 @@ export function networkFirewall(
   endpoints: readonly EndpointRecord[],
   { facts, counters, names }: FirewallPicture,
 ): NetworkFirewallView {
-  const bridge = deviceOf(planOf(network)) ?? '';
+  // Of an overlay network its uplink is what a bridge is of others.
+  const bridge = deviceOf(wholeNetwork(network)) ?? '';
   const holds = holder(facts);
   return {
     ...networkName(network.id, names),
@@ -35,11 +37,6 @@ export function networkFirewall(
     accepts: acceptsOf(network, bridge, facts),
     ports: endpoints.flatMap((one) => portViews(one, names)).map((port) => counted(port, counters)),
   };
-}
-
-/** All that the host holds of it; of an overlay network its uplink is what a bridge is of others. */
-export function planOf({ plan, presence = [] }: NetworkRecord): Plan {
-  return [...plan, ...presence];
 }
 
 type Holds = (set: NftSetName, key: string) => string | undefined;
@@ -93,7 +90,7 @@ function acceptsOf(
   bridge: string,
   { accepts, acceptChain }: Facts,
 ): NetworkFirewallView['accepts'] {
-  if (!planOf(network).some((step) => step.do === 'forward.accept')) return [];
+  if (!wholeNetwork(network).some((step) => step.do === 'forward.accept')) return [];
   return ([4, 6] as const).map((family) => {
     const there = accepts.some(
       (rule) => rule.family === family && rule.bridge === bridge && network.id.startsWith(rule.network),
@@ -113,13 +110,13 @@ export function rulesetOf(
   endpoints: readonly EndpointRecord[],
 ): string {
   const plans: Plan = [
-    planOf(network),
+    wholeNetwork(network),
     ...endpoints.flatMap((one) => [one.plan, one.external?.plan ?? []]),
   ].flat();
   const own = new Set(
     plans.flatMap((step) => (step.do === 'nft.element' ? [`${step.set} ${step.key.join(' . ')}`] : [])),
   );
-  const bridge = deviceOf(planOf(network));
+  const bridge = deviceOf(wholeNetwork(network));
   return text.replace(
     /^(\t(?:set|map) (\S+) \{\n[^}]*?)\t\telements = \{ ([^]*?) \}\n(\t\}\n)/gm,
     (_, head: string, set: string, elements: string, end: string) => {

@@ -5,6 +5,7 @@ import type { EngineNetwork } from '../cnm/cnm.ts';
 import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
 import type { LeaseView, PoolView } from '../ipam/ipam.ts';
 import { SPACE } from '../ipam/options.ts';
+import { addressesListed } from '../ipam/reclaim.ts';
 import type { RouteFact } from '../kernel/facts.ts';
 import type { FindingView, LeakView } from './views.ts';
 
@@ -52,7 +53,7 @@ function dockerLeaks(input: AuditInput, listed: readonly EngineNetwork[]): reado
     ...listed.flatMap(({ subnets = [] }) => subnets.map(({ pool }) => networkOf(pool))),
     ...networks.flatMap(({ ipv4, ipv6 }) => [...ipv4, ...ipv6].map(({ pool }) => networkOf(pool))),
   ]);
-  const spokenFor = new Set<Ip>([...listed.flatMap(listedAddresses), ...recorded(networks, endpoints)]);
+  const spokenFor = new Set<Ip>([...listed.flatMap(addressesListed), ...recorded(networks, endpoints)]);
   const mine = pools.filter(
     ({ owner, space, options }) =>
       owner === undefined && (space === 'cnm-local' || options[SPACE] !== undefined),
@@ -156,11 +157,6 @@ function routeOverlaps({ pools, routes }: AuditInput): readonly FindingView[] {
 
 function isHost(to: Prefix): boolean {
   return lengthOf(to) === (to.includes(':') ? 128 : 32);
-}
-
-function listedAddresses({ subnets = [], endpoints }: EngineNetwork): readonly Ip[] {
-  const own = endpoints.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
-  return [...own, ...subnets.flatMap(({ aux }) => aux)].filter((address) => address !== undefined);
 }
 
 function recorded(networks: readonly NetworkRecord[], endpoints: readonly EndpointRecord[]): readonly Ip[] {

@@ -3,13 +3,14 @@ import type { Ip } from '../address/ip.ts';
 import type { Cnm, Difference, EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { EndpointRecord, NetworkRecord, SandboxRecord } from '../cnm/model.ts';
+import { wholeNetwork } from '../cnm/plans.ts';
 import type { LeaseView } from '../ipam/dhcp/leases.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { endpointView, netnsPaths, networkView, type Picture, sandboxView } from './chain.ts';
 import { differenceView, doctorView, orphanView } from './doctor.ts';
 import { endpointLease } from './lease.ts';
-import { networkFirewall, planOf, rulesetOf } from './firewall.ts';
+import { networkFirewall, rulesetOf } from './firewall.ts';
 import { endpointsMeant, portViews } from './port-views.ts';
 import { resolveRef } from './refs.ts';
 import { publishedAs, type PublishedService } from './published.ts';
@@ -67,7 +68,7 @@ export class Observatory {
         ...networkSummary(network, this.#cnm.endpoints(network.id).length, names),
         ...this.#published(network, names),
       }))
-      .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
+      .sort(byName);
   }
 
   async network(ref: string): Promise<NetworkView> {
@@ -104,7 +105,7 @@ export class Observatory {
     return this.#cnm
       .endpoints(of)
       .map((endpoint) => endpointSummary(endpoint, names))
-      .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
+      .sort(byName);
   }
 
   async endpoint(ref: string): Promise<EndpointView> {
@@ -141,14 +142,16 @@ export class Observatory {
   async firewall(ref: string | undefined): Promise<FirewallView> {
     const names = await this.names();
     const asked = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
-    const networks = asked.filter((network) => planOf(network).some((step) => step.do === 'nft.element'));
+    const networks = asked.filter((network) =>
+      wholeNetwork(network).some((step) => step.do === 'nft.element'),
+    );
     const facts = await this.#options.kernel.facts();
     const picture = { facts, counters: this.#options.kernel.counters(), names };
     return {
       loaded: facts.rulesetCurrent,
       networks: networks
         .map((network) => networkFirewall(network, this.#cnm.endpoints(network.id), picture))
-        .sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id)),
+        .sort(byName),
     };
   }
 
@@ -297,6 +300,15 @@ function titleOf(endpoint: EndpointRecord, names: Names): string {
   return `${name ?? ''} ${id}`;
 }
 
-function summaryName({ id, name }: EndpointSummary): { readonly id: string; readonly name?: string } {
+interface Title {
+  readonly id: string;
+  readonly name?: string;
+}
+
+function byName(a: Title, b: Title): number {
+  return (a.name ?? a.id).localeCompare(b.name ?? b.id);
+}
+
+function summaryName({ id, name }: EndpointSummary): Title {
   return { id, ...(name !== undefined && { name }) };
 }

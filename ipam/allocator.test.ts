@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import t from 'tap';
 import { Allocator, segments } from './allocator.ts';
-import type { Bounds } from './allocator.ts';
+import type { Span } from './spans.ts';
 
 /** Mulberry32: small, and the same on every machine for the same seed. */
 function seeded(seed: number): (below: number) => number {
@@ -19,8 +19,8 @@ function seeded(seed: number): (below: number) => number {
 class Model {
   readonly used = new Set<bigint>();
   readonly resting: { readonly offset: bigint; readonly at: number }[] = [];
-  readonly #bounds: readonly Bounds[];
-  constructor(bounds: readonly Bounds[]) {
+  readonly #bounds: readonly Span[];
+  constructor(bounds: readonly Span[]) {
     this.#bounds = bounds;
   }
 
@@ -62,7 +62,7 @@ class Model {
 }
 
 /** What was wrong, or undefined. */
-function walk(seed: number, bits: number, bounds: readonly Bounds[], operations: number): string | undefined {
+function walk(seed: number, bits: number, bounds: readonly Span[], operations: number): string | undefined {
   const random = seeded(seed);
   const allocator = new Allocator(bits);
   const choices = segments(bounds);
@@ -99,7 +99,7 @@ t.test('tens of thousands of random steps, against a model', (t) => {
   const seed = Number(process.env['CNM_SEED'] ?? randomInt(2 ** 31));
   t.comment(`CNM_SEED=${seed}`);
   const huge = 1n << 128n;
-  const pools: readonly (readonly [bits: number, bounds: readonly Bounds[]])[] = [
+  const pools: readonly (readonly [bits: number, bounds: readonly Span[]])[] = [
     [0, [{ first: 0n, last: 0n }]],
     [1, [{ first: 0n, last: 1n }]],
     [5, [{ first: 1n, last: 30n }]],

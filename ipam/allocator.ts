@@ -6,20 +6,15 @@
  * issue 1945), and a pool that has no others gives what it has.
  */
 import { NumberSet } from './range.ts';
+import { type Span, within } from './spans.ts';
 
-/** Offsets that may be chosen, both ends included. */
-export interface Bounds {
-  readonly first: bigint;
-  readonly last: bigint;
-}
-
-/** Bounds, and how far they have been looked through. */
-export interface Segment extends Bounds {
+/** Offsets that may be chosen, and how far they have been looked through. */
+export interface Segment extends Span {
   /** Every offset from `first` up to this one, and without it, is in use or at rest. */
   from: bigint;
 }
 
-export function segments(bounds: readonly Bounds[]): readonly Segment[] {
+export function segments(bounds: readonly Span[]): readonly Segment[] {
   return bounds.map(({ first, last }) => ({ first, last, from: first }));
 }
 
@@ -95,8 +90,4 @@ export class Allocator {
     this.#resting.clear();
     for (const [offset, at] of all) this.#resting.set(offset, at);
   }
-}
-
-export function within(choices: readonly Bounds[], offset: bigint): boolean {
-  return choices.some(({ first, last }) => first <= offset && offset <= last);
 }

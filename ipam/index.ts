@@ -13,7 +13,7 @@ import { hostId } from './cluster/identity.ts';
 import { obtain } from './cluster/obtain.ts';
 import { ClusterSpace, PACE } from './cluster/space.ts';
 import type { ClusterIdentity, ClusterPace, OwnPools } from './cluster/space.ts';
-import { common } from './cluster/spans.ts';
+import { common } from './spans.ts';
 import { clusterView, sharedView } from './cluster/view.ts';
 import {
   GLOBAL_POOLS,

@@ -4,11 +4,11 @@ import type { Ip } from '../address/ip.ts';
 import { contains, familyOfPrefix, firstOf, lastOf, parsePrefix } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
-import type { Bounds } from './allocator.ts';
+import type { Span } from './spans.ts';
 
 export interface PoolOptions {
   /** Kept for addresses that are named: never chosen. As numbers of addresses, both ends included. */
-  readonly reserved: readonly Bounds[];
+  readonly reserved: readonly Span[];
   /** Milliseconds for which a freed address rests; absent = as the daemon was told. */
   readonly rest?: number;
   /** A name gets the address back that it had last. */
@@ -81,7 +81,7 @@ function seconds(key: string, value: string): number {
  * Addresses, ranges FIRST-LAST and subnets, comma-separated. Docker gives a network's options to its subnets of both
  * families, so those of the other family are another subnet's.
  */
-function reservedOf(pool: Prefix, value: string): readonly Bounds[] {
+function reservedOf(pool: Prefix, value: string): readonly Span[] {
   return value.split(',').flatMap((part) => {
     const ends = endsOf(part.trim());
     if (ends === undefined)

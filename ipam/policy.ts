@@ -3,7 +3,7 @@ import type { Ip } from '../address/ip.ts';
 import { ipValue } from '../address/ip.ts';
 import { broadcastOf, contains, familyOfPrefix, firstOf, lastOf, lengthOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { Bounds } from './allocator.ts';
+import { joined, type Span, without } from './spans.ts';
 
 /**
  * Why nobody may have this address of the pool, in words that complete "ADDRESS is"; undefined when one may.
@@ -25,8 +25,8 @@ export function unusable(pool: Prefix, address: Ip): string | undefined {
 export function dynamicBounds(
   pool: Prefix,
   range: Prefix = pool,
-  reserved: readonly Bounds[] = [],
-): readonly Bounds[] {
+  reserved: readonly Span[] = [],
+): readonly Span[] {
   const base = ipValue(firstOf(pool));
   const first = ipValue(firstOf(range)) - base;
   const last = ipValue(lastOf(range)) - base;
@@ -35,15 +35,5 @@ export function dynamicBounds(
     last: unusable(pool, lastOf(range)) === undefined ? last : last - 1n,
   };
   const cuts = reserved.map((one) => ({ first: one.first - base, last: one.last - base }));
-  return cuts.reduce(without, [whole]).filter((part) => part.first <= part.last);
-}
-
-function without(parts: readonly Bounds[], cut: Bounds): readonly Bounds[] {
-  return parts.flatMap(({ first, last }) => {
-    if (cut.last < first || last < cut.first) return [{ first, last }];
-    return [
-      { first, last: cut.first - 1n },
-      { first: cut.last + 1n, last },
-    ].filter((part) => part.first <= part.last);
-  });
+  return without([whole], joined(cuts));
 }

@@ -13,13 +13,14 @@ import {
 import type { Prefix } from '../address/prefix.ts';
 import { CnmError } from '../cnm/errors.ts';
 import type { Change } from '../store/store.ts';
-import { Allocator, segments, within } from './allocator.ts';
-import type { Bounds, Segment } from './allocator.ts';
+import { Allocator, segments } from './allocator.ts';
+import type { Segment } from './allocator.ts';
 import { Intervals } from './intervals.ts';
 import type { FormerLease, Lease } from './lease.ts';
 import { DEFAULTS } from './options.ts';
 import type { PoolOptions } from './options.ts';
 import { dynamicBounds } from './policy.ts';
+import { type Span, within } from './spans.ts';
 
 export const LOCAL_SPACE = 'cnm-local';
 export const GLOBAL_SPACE = 'cnm-global';
@@ -53,7 +54,7 @@ export interface Range extends PoolName {
   readonly poolId: string;
   readonly parent: Pool;
   /** What may be given to those who name no address. */
-  readonly bounds: readonly Bounds[];
+  readonly bounds: readonly Span[];
   /** What of it is given now: all, or what this host holds of a cluster's pool. */
   choices: readonly Segment[];
   readonly owner?: string;
@@ -110,7 +111,7 @@ export class Pool {
   }
 
   /** From now on only these are chosen for the range. */
-  narrow(range: Range, to: readonly Bounds[]): void {
+  narrow(range: Range, to: readonly Span[]): void {
     this.#allocator.close(range.choices);
     range.choices = segments(to);
     this.#allocator.open(range.choices);

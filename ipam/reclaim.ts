@@ -105,7 +105,7 @@ function poolsRecorded({ ipv4, ipv6 }: ReturnType<Cnm['networks']>[number]) {
   return [...ipv4, ...ipv6].map(({ pool }) => networkOf(pool));
 }
 
-function addressesListed({ subnets = [], endpoints }: EngineNetwork): readonly Ip[] {
+export function addressesListed({ subnets = [], endpoints }: EngineNetwork): readonly Ip[] {
   const own = endpoints.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
   return [...own, ...subnets.flatMap(({ aux }) => aux)].filter((address) => address !== undefined);
 }

@@ -2,7 +2,7 @@
 import { compareIp } from '../address/ip.ts';
 import { broadcastOf, familyOfPrefix, lengthOf, sizeOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import type { Bounds } from './allocator.ts';
+import { sizeOfSpans } from './spans.ts';
 import type { PoolUsage, PoolView, SharedPoolView } from './ipam.ts';
 import type { Range } from './pool.ts';
 
@@ -49,18 +49,14 @@ export function viewOf(range: Range, restedBy: number, shared?: () => SharedPool
 
 function usageOf(range: Range, restedBy: number): PoolUsage {
   const { pool, parent, bounds, choices } = range;
-  const choosable = countOf(bounds);
+  const choosable = sizeOfSpans(bounds);
   return {
     choosable,
     reserved: usable(pool) - choosable,
     used: parent.leasesOf(range).length,
-    free: countOf(choices) - BigInt(parent.heldIn(range)),
+    free: sizeOfSpans(choices) - BigInt(parent.heldIn(range)),
     resting: parent.formersOf(range).filter(({ freed }) => freed > restedBy).length,
   };
-}
-
-function countOf(bounds: readonly Bounds[]): bigint {
-  return bounds.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
 }
 
 /** How many addresses of it somebody may have: see `unusable` in policy.ts. */

@@ -3,7 +3,7 @@
  * owner, or stay untranslated, as long as its sender goes on (moby/moby#8795). By netlink (linux/netfilter/nfnetlink_conntrack.h):
  * one dump however many ports, and each deletion names one entry.
  */
-import { ipFromBytes } from '../address/ip.ts';
+import { ipFromBytes, isAny } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import { decodeAddress } from './decode.ts';
@@ -11,7 +11,7 @@ import { attribute, attributes } from './element.ts';
 import { KernelError } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.ts';
-import { isAny, portName, portNumbers } from './ports.ts';
+import { portName, portNumbers } from './ports.ts';
 import type { Ports } from './ports.ts';
 import { dumpAddresses } from './rtnetlink.ts';
 import type { Syscalls } from './syscall.ts';

@@ -1,5 +1,6 @@
 /** A step in the words that a network engineer would type: for logs, dry runs and the doctor. */
-import { isAny, portsText } from './ports.ts';
+import { isAny } from '../address/ip.ts';
+import { portsText } from './ports.ts';
 import type { LinkAdd, LinkKind, Mark, Step, XfrmStateAdd } from './step.ts';
 
 /** The text of a link's alias, as `ip -d link` shows it. */

@@ -1,9 +1,9 @@
 /** The ports of a fake host: who holds them, with the kernel's rule of which addresses are in each other's way. */
-import { familyOf } from '../address/ip.ts';
+import { familyOf, isAny } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { KernelError } from './kernel.ts';
 import { inUse } from './port-holder.ts';
-import { isAny, portName, portNumbers, portsText } from './ports.ts';
+import { portName, portNumbers, portsText } from './ports.ts';
 import type { Ports } from './ports.ts';
 
 /** Whose port it is: ours, or a process's of that name. */

@@ -1,9 +1,8 @@
 /** Who holds a port of this host, for the words of an error: looked up only then, because it reads all of /proc. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
-import { familyOf, ipBytes } from '../address/ip.ts';
+import { familyOf, ipBytes, isAny } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
-import { isAny } from './ports.ts';
 import type { TransportProtocol } from './step.ts';
 
 /**

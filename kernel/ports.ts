@@ -29,8 +29,3 @@ export function portsText({ proto, address, port, portEnd = port }: Ports): stri
   const host = familyOf(address) === 6 ? `[${address}]` : address;
   return `${proto} ${host}:${port}${portEnd === port ? '' : `-${portEnd}`}`;
 }
-
-/** 0.0.0.0 or `::`: every address of the family. */
-export function isAny(address: Ip): boolean {
-  return address === '0.0.0.0' || address === '::';
-}

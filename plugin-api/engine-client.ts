@@ -2,12 +2,12 @@
  * What the Docker Engine says exists, over its API socket. Never waited for while a call of Docker's is being answered: the
  * Engine holds locks of its own then, and the two would wait for each other.
  */
-import { get } from 'node:http';
 import { type Ip, parseIp } from '../address/ip.ts';
 import { addressOf, networkOf, parsePrefix } from '../address/prefix.ts';
 import { z } from 'zod';
 import type { EngineNetwork, EngineView } from '../cnm/cnm.ts';
 import type { Log } from '../cnm/log.ts';
+import { exchange } from './engine-exchange.ts';
 
 export interface EngineOptions {
   /** Path of the API socket, for example /var/run/docker.sock. */
@@ -25,8 +25,6 @@ export interface EngineOptions {
 /** Newest version of the API whose answers these schemas were written for; an Engine that is older gets its own. */
 const NEWEST = '1.51';
 const TIMEOUT = 5_000;
-/** Thousands of containers on one network stay far below it. */
-const REPLY_MAX = 64 * 2 ** 20;
 
 export function engineClient(options: EngineOptions): EngineView {
   return {
@@ -143,35 +141,12 @@ function subnetOf({ Subnet, AuxiliaryAddresses }: z.infer<typeof configured>) {
 }
 
 /** The reply of a GET; undefined for 404. @throws on any other status, on a late reply, and on what is not JSON. */
-export function fetchJson(options: EngineOptions, path: string): Promise<unknown> {
-  const timeout = options.timeout ?? TIMEOUT;
-  return new Promise((resolve, reject) => {
-    const request = get(
-      { socketPath: options.socket, path, agent: false, signal: AbortSignal.timeout(timeout) },
-      (response) => {
-        const chunks: Buffer[] = [];
-        let size = 0;
-        response.on('data', (chunk: Buffer) => {
-          size += chunk.length;
-          chunks.push(chunk);
-          if (size > REPLY_MAX)
-            request.destroy(new Error(`GET ${path}: the reply is over ${REPLY_MAX} bytes`));
-        });
-        response.on('error', reject);
-        response.on('end', () => {
-          try {
-            resolve(parseReply(path, response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8')));
-          } catch (error) {
-            reject(error instanceof Error ? error : new Error(String(error)));
-          }
-        });
-      },
-    );
-    request.on('error', reject);
-  });
-}
-
-function parseReply(path: string, status: number, text: string): unknown {
+export async function fetchJson(
+  { socket, timeout = TIMEOUT }: EngineOptions,
+  path: string,
+): Promise<unknown> {
+  const signal = AbortSignal.timeout(timeout);
+  const { status, text } = await exchange({ socket, method: 'GET', path, signal });
   if (status === 404) return undefined;
   if (status !== 200) throw new Error(`GET ${path}: the Engine answered ${status}: ${text.slice(0, 200)}`);
   return JSON.parse(text) as unknown;

@@ -1,5 +1,4 @@
 /** Docker's networks as a whole, made and removed over the Engine's API: for networks that are to be on every host of a cluster. */
-import { request } from 'node:http';
 import { z } from 'zod';
 import { networkOf, parsePrefix } from '../address/prefix.ts';
 import {
@@ -10,10 +9,10 @@ import {
 } from '../cnm/published/doors.ts';
 import { descriptionOf, type NetworkDescription, PUBLISHED_LABEL } from '../cnm/published/record.ts';
 import { apiBase, type EngineOptions } from './engine-client.ts';
+import { exchange } from './engine-exchange.ts';
 
 /** Milliseconds: dockerd looks for a plugin that does not answer for 15 s, once for the driver and once for the IPAM. */
 const PATIENCE = 60_000;
-const REPLY_MAX = 64 * 2 ** 20;
 /** First version of the API that knows networks without IPv4 (Engine 28). */
 const WITHOUT_IPV4 = [1, 48] as const;
 
@@ -174,9 +173,11 @@ function createBody(network: NetworkDescription, base: string): object {
 
 /** The reply's JSON. @throws EngineRefusal with the Engine's message, or EngineSilence. */
 async function call(options: Options, method: string, path: string, body?: object): Promise<unknown> {
-  const { status, text } = await exchange(options, method, path, body).catch((error: unknown) => {
+  const { socket, ended, timeout = PATIENCE } = options;
+  const signal = AbortSignal.any([ended, AbortSignal.timeout(timeout)]);
+  const { status, text } = await exchange({ socket, method, path, body, signal }).catch((error: unknown) => {
     const why = error instanceof Error ? error.message : String(error);
-    throw new EngineSilence(`the Docker Engine at ${options.socket} did not answer: ${why}`, {
+    throw new EngineSilence(`the Docker Engine at ${socket} did not answer: ${why}`, {
       cause: error,
     });
   });
@@ -192,31 +193,4 @@ function messageOf(text: string): string {
   } catch {
     return text.slice(0, 500);
   }
-}
-
-function exchange(
-  { socket, ended, timeout = PATIENCE }: Options,
-  method: string,
-  path: string,
-  body: object | undefined,
-): Promise<{ readonly status: number; readonly text: string }> {
-  return new Promise((resolve, reject) => {
-    const signal = AbortSignal.any([ended, AbortSignal.timeout(timeout)]);
-    const headers = body === undefined ? {} : { 'Content-Type': 'application/json' };
-    const asked = request({ socketPath: socket, method, path, agent: false, headers, signal }, (response) => {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      response.on('data', (chunk: Buffer) => {
-        size += chunk.length;
-        chunks.push(chunk);
-        if (size > REPLY_MAX) asked.destroy(new Error(`the reply is over ${REPLY_MAX} bytes`));
-      });
-      response.on('error', reject);
-      response.on('end', () => {
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') });
-      });
-    });
-    asked.on('error', reject);
-    asked.end(body === undefined ? undefined : JSON.stringify(body));
-  });
 }

@@ -17,6 +17,7 @@ import type {
   WatchEvent,
   WatchListener,
 } from './cluster.ts';
+import { isMet } from './cluster.ts';
 
 /**
  * What becomes of a request: answered; never arrived; done, but its answer lost; or still under way when the client gives
@@ -138,9 +139,7 @@ export class FakeCluster {
   }
 
   #holds(condition: Condition): boolean {
-    const entry = this.#entries.get(condition.key);
-    if ('revision' in condition) return entry?.revision === condition.revision;
-    return (entry === undefined) === (condition.is === 'absent');
+    return isMet(condition, this.#entries.get(condition.key));
   }
 
   #apply(changes: readonly ClusterChange[]): void {

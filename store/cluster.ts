@@ -24,6 +24,12 @@ export type Condition =
   /** Unchanged since it was read with this revision. */
   | { readonly key: string; readonly revision: number };
 
+/** @param entry What there is under the condition's key. */
+export function isMet(condition: Condition, entry: ClusterEntry | undefined): boolean {
+  if ('revision' in condition) return entry?.revision === condition.revision;
+  return (entry === undefined) === (condition.is === 'absent');
+}
+
 export type ClusterChange =
   | { readonly put: string; readonly value: unknown; readonly lease?: ClusterLease }
   | { readonly delete: string };

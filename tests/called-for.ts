@@ -5,7 +5,8 @@
 import { familyOf, type Ip } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { EndpointSpec, NetworkSpec, PortBinding } from '../cnm/model.ts';
-import { bridgeNameOf, gateNamesOf, vethNamesOf } from '../drivers/bridge/names.ts';
+import { vethNamesOf } from '../cnm/short-name.ts';
+import { bridgeNameOf, gateNamesOf } from '../drivers/bridge/names.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 
 export interface LiveEndpoint {

@@ -7,8 +7,8 @@ import type { Cnm } from '../cnm/cnm.ts';
 import type { Driver } from '../cnm/driver.ts';
 import { createCnm } from '../cnm/index.ts';
 import { silent } from '../cnm/log.ts';
-import type { EndpointSpec, NetworkRecord, NetworkSpec } from '../cnm/model.ts';
-import type { Plan } from '../kernel/step.ts';
+import type { EndpointSpec, NetworkSpec } from '../cnm/model.ts';
+import { wholeNetwork } from '../cnm/plans.ts';
 import { isUnicast, macBytes } from '../address/mac.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
@@ -168,7 +168,7 @@ export function driverCompliance(t: Test, driver: Driver, fixture: ComplianceFix
     const quiet = await b.cnm.reconcile();
     t.same(quiet, { undone: [], finished: [], repaired: [], removed: [], failed: [] });
     t.same(b.kernel.snapshot(), whole);
-    for (const step of b.cnm.networks().flatMap(wholePlan))
+    for (const step of b.cnm.networks().flatMap(wholeNetwork))
       if (step.do === 'link.add') b.kernel.destroyLink(step.name, step.netns);
     const report = await b.cnm.reconcile();
     t.same(report.failed, []);
@@ -205,12 +205,8 @@ function withoutKept(snapshot: unknown): unknown {
 async function countSteps(bench: Bench, network: NetworkSpec, endpoint: EndpointSpec): Promise<number> {
   await bench.cnm.createNetwork(network);
   await bench.cnm.createEndpoint(endpoint);
-  const plans = [...bench.cnm.networks().map(wholePlan), bench.cnm.endpoints()[0]?.plan ?? []];
+  const plans = [...bench.cnm.networks().map(wholeNetwork), bench.cnm.endpoints()[0]?.plan ?? []];
   return plans.flat().length;
-}
-
-function wholePlan({ plan, presence = [] }: NetworkRecord): Plan {
-  return [...plan, ...presence];
 }
 
 function escape(text: string): string {

@@ -1,6 +1,5 @@
 /** Everything that can be wrong with a bridge network, found before anything is changed. Pure. */
 import { isMulticast, lengthOf, overlaps } from '../../address/prefix.ts';
-import { IPV6_DISABLED } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkRecord, NetworkSpec, Subnet } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
@@ -44,15 +43,6 @@ export function assertMtuCarriesIpv6(spec: NetworkSpec, mtu: number | undefined)
   throw new CnmError(
     'option-invalid',
     `com.docker.network.driver.mtu (mtu) cannot be "${mtu}" on a network with IPv6: it must be at least 1280`,
-  );
-}
-
-/** A switch of the administrator's, which a network of ours must not undo: each bridge would be an interface with IPv6 again. */
-export function assertIpv6Enabled(spec: NetworkSpec, facts: Facts): void {
-  if (spec.ipv6.length === 0 || facts.host.sysctls.get(IPV6_DISABLED) !== '1') return;
-  throw new CnmError(
-    'option-invalid',
-    `IPv6 is switched off on this host (${IPV6_DISABLED} is 1): create the network without --ipv6, or switch it on`,
   );
 }
 

@@ -9,7 +9,8 @@ import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { bridge } from './index.ts';
-import { ifbNameOf, vethNamesOf } from './names.ts';
+import { vethNamesOf } from '../../cnm/short-name.ts';
+import { ifbNameOf } from './names.ts';
 import { parseRate, parseSize } from './rates.ts';
 
 const network = (options: Readonly<Record<string, string>> = {}): NetworkSpec => ({

@@ -1,14 +1,9 @@
 /** The bridge driver: a Linux bridge per network, a veth pair per endpoint. */
 import type { Driver } from '../../cnm/driver.ts';
+import { assertIpv6Enabled } from '../../cnm/families.ts';
 import type { NetworkRecord, PublishedPort } from '../../cnm/model.ts';
 import type { Plan } from '../../kernel/step.ts';
-import {
-  assertBridgeUsable,
-  assertIpv6Enabled,
-  assertMtuCarriesIpv6,
-  assertNoOverlap,
-  assertSubnets,
-} from './checks.ts';
+import { assertBridgeUsable, assertMtuCarriesIpv6, assertNoOverlap, assertSubnets } from './checks.ts';
 import { assertDefaults } from './endpoint-options.ts';
 import { gatewaySkip } from './gateway-skip.ts';
 import { assertModesFit, parseOptions } from './options.ts';

@@ -6,15 +6,6 @@ export function bridgeNameOf(networkId: string): string {
   return `cnm${networkId.slice(0, 12)}`;
 }
 
-/**
- * `veth`, ten characters of a hash of the whole id (50 bits, so that ids which begin alike differ), and which end it is:
- * `h` stays on the host, `c` goes into the container.
- */
-export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
-  const stem = `veth${shortOf(endpointId)}`;
-  return { host: `${stem}h`, container: `${stem}c` };
-}
-
 /** Of the device that what comes from the container is led through, where that is limited. */
 export function ifbNameOf(endpointId: string): string {
   return `ifb${shortOf(endpointId)}`;

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { prefix } from '../../address/prefix.ts';
-import { IPV6_DISABLED } from '../../cnm/driver.ts';
+import { IPV6_DISABLED } from '../../cnm/families.ts';
 import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';

@@ -3,12 +3,14 @@ import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import { familiesOf } from '../../cnm/families.ts';
 import type { EndpointSpec, JoinInfo, NetworkSpec, Subnet } from '../../cnm/model.ts';
+import { vethNamesOf } from '../../cnm/short-name.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { Mark, NftElement, Plan, Step } from '../../kernel/step.ts';
 import { endpointOptions, type Limit } from './endpoint-options.ts';
 import { gateElements, gateLinks } from './gate.ts';
-import { bridgeNameOf, ifbNameOf, vethNamesOf } from './names.ts';
+import { bridgeNameOf, ifbNameOf } from './names.ts';
 import { type BridgeOptions, parseOptions } from './options.ts';
 
 /**
@@ -182,10 +184,6 @@ function subnetsWithGateway(spec: NetworkSpec, options: BridgeOptions): readonly
     ...(options.inhibitIpv4 || options.gatewayMode[4] === 'isolated' ? [] : spec.ipv4),
     ...(options.gatewayMode[6] === 'isolated' ? [] : spec.ipv6),
   ];
-}
-
-function familiesOf(spec: NetworkSpec): readonly (4 | 6)[] {
-  return [...(spec.ipv4.length > 0 ? [4 as const] : []), ...(spec.ipv6.length > 0 ? [6 as const] : [])];
 }
 
 /** Switched on when a network first needs it, as Docker does, and left on: others may have come to depend on it. */

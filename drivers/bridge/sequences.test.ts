@@ -36,7 +36,7 @@ import {
   type Settings,
 } from '../../tests/bridge-events.ts';
 import { bridge } from './index.ts';
-import { vethNamesOf } from './names.ts';
+import { vethNamesOf } from '../../cnm/short-name.ts';
 
 const sandbox = ({ id }: EndpointSpec) => `/run/docker/netns/${id.slice(0, 12)}`;
 

@@ -2,7 +2,8 @@
 import type { Ip } from '../../address/ip.ts';
 import { macFromIpv4, macFromSeed, type Mac } from '../../address/mac.ts';
 import { addressOf, contains } from '../../address/prefix.ts';
-import { IPV6_DISABLED, SHARED } from '../../cnm/driver.ts';
+import { SHARED } from '../../cnm/driver.ts';
+import { IPV6_DISABLED } from '../../cnm/families.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type {
   EndpointSpec,

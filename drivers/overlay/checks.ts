@@ -1,18 +1,8 @@
 /** What can be wrong between an overlay network and the host, or other networks, found before anything is changed. Pure. */
-import { IPV6_DISABLED } from '../../cnm/driver.ts';
 import { CnmError } from '../../cnm/errors.ts';
 import type { NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import { givenOptions, type OverlayOptions, parseOptions } from './options.ts';
-
-/** A switch of the administrator's, which a network of ours must not undo: each bridge would be an interface with IPv6 again. */
-export function assertIpv6Enabled(spec: NetworkSpec, facts: Facts): void {
-  if (spec.ipv6.length === 0 || facts.host.sysctls.get(IPV6_DISABLED) !== '1') return;
-  throw new CnmError(
-    'option-invalid',
-    `IPv6 is switched off on this host (${IPV6_DISABLED} is 1): create the network without --ipv6, or switch it on`,
-  );
-}
 
 /** Two networks with one VNI would be one: the kernel takes it once for a port (vxlan_vni_in_use()). */
 export function assertVnisFree(

@@ -22,12 +22,14 @@ import {
   prefixOf,
 } from '../../address/prefix.ts';
 import { CnmError } from '../../cnm/errors.ts';
+import { familiesOf } from '../../cnm/families.ts';
 import type { EndpointSpec, NetworkSpec, NetworkWithPresence } from '../../cnm/model.ts';
 import type { NetnsFacts } from '../../kernel/facts.ts';
 import type { Mark, NetnsPath, NftElement, Plan, Step, UplinkTranslate } from '../../kernel/step.ts';
 import { UPLINK, uplinkNameOf } from './names.ts';
 import { OPTION, type OverlayOptions } from './options.ts';
 import type { Segment } from './segments.ts';
+import { ownIpv6, setting } from './settings.ts';
 
 /** The two ends of the pair, and what the subnets are called on the host. */
 interface Uplink {
@@ -115,7 +117,8 @@ export function uplinkSteps(
       // A router asks for its neighbours by such an address (ndisc_solicit()).
       linkLocal: families.includes(6),
     },
-    ...(families.includes(6) ? [...ipv6Settings(UPLINK, netns), ...ipv6Settings(link)] : []),
+    // The only neighbour of each end is the other.
+    ...(families.includes(6) ? [...ownIpv6(UPLINK, netns), ...ownIpv6(link)] : []),
     ...families.flatMap((family): readonly Step[] => [
       { do: 'addr.add', netns, link: UPLINK, prefix: pairPrefix(near[family]) },
       { do: 'addr.add', link, prefix: pairPrefix(far[family]) },
@@ -234,24 +237,7 @@ function pairPrefix(address: Ip): Prefix {
   return prefixOf(address, familyOf(address) === 4 ? 31 : 127);
 }
 
-function familiesOf({ ipv4, ipv6 }: NetworkSpec): readonly (4 | 6)[] {
-  return [...(ipv4.length > 0 ? [4 as const] : []), ...(ipv6.length > 0 ? [6 as const] : [])];
-}
-
-/** Its only neighbour is ours: nothing is asked, and nothing believed. */
-function ipv6Settings(link: string, netns?: NetnsPath): readonly Step[] {
-  return [
-    ['disable_ipv6', '0'],
-    ['accept_ra', '0'],
-    ['accept_dad', '0'],
-  ].map(([key = '', value = '']) => setting(`net.ipv6.conf.${link}.${key}`, value, netns));
-}
-
 /** Switched on for the host when a network first needs it, as Docker does, and left on: others may have come to depend on it. */
 function on(key: string): Step {
   return setting(key, '1');
-}
-
-function setting(key: string, value: string, netns?: NetnsPath): Step {
-  return { do: 'sysctl.set', ...(netns && { netns }), key, value, keep: true };
 }

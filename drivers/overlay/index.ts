@@ -1,7 +1,8 @@
 /** The overlay driver: layer 2 over many hosts, a VXLAN tunnel and a bridge per subnet in a namespace per network. */
 import type { Driver } from '../../cnm/driver.ts';
+import { assertIpv6Enabled } from '../../cnm/families.ts';
 import { allocateOptions } from './allocate.ts';
-import { assertIpv6Enabled, assertSharedAddresses, assertVnisFree } from './checks.ts';
+import { assertSharedAddresses, assertVnisFree } from './checks.ts';
 import { assertEgressFits, hostSwitches } from './egress.ts';
 import { parseOptions } from './options.ts';
 import { endpointPlan, followNodes, joinInfo, macOf, presencePlan } from './plan.ts';

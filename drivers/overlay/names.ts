@@ -21,12 +21,6 @@ export function uplinkNameOf(networkId: string): string {
   return `cnmu${shortOf(networkId)}`;
 }
 
-/** The two ends of an endpoint's veth pair: `h` stays in the network's namespace, `c` goes into the container. */
-export function vethNamesOf(endpointId: string): { readonly host: string; readonly container: string } {
-  const short = shortOf(endpointId);
-  return { host: `veth${short}h`, container: `veth${short}c` };
-}
-
 /** Each host's router has a MAC of its own: an answer to one must not end at another. Other hosts find it out by this as well (check/). */
 export function bridgeMac(local: Ip, vni: number, bridge: string): Mac {
   return macFromSeed(`${local} ${vni} ${bridge}`);

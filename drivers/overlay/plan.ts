@@ -11,14 +11,16 @@ import type {
   NetworkWithPresence,
   StaticRoute,
 } from '../../cnm/model.ts';
+import { vethNamesOf } from '../../cnm/short-name.ts';
 import type { Facts } from '../../kernel/facts.ts';
 import type { LinkAdd, Mark, NetnsPath, Plan, Step } from '../../kernel/step.ts';
 import { gatewaysOf, uplinkRules, uplinkSteps } from './egress.ts';
 import { encryptionOf, encryptionSteps } from './encryption.ts';
 import { endpointOptions } from './endpoint-options.ts';
-import { bridgeMac, netnsNameOf, vethNamesOf } from './names.ts';
+import { bridgeMac, netnsNameOf } from './names.ts';
 import { OPTION, type OverlayOptions, parseOptions, SWARM } from './options.ts';
 import { addressesOf, assertInRange, type Segment, segmentOf, segmentsOf } from './segments.ts';
+import { ownIpv6, setting } from './settings.ts';
 import { otherNodes, type Underlay, underlayOf } from './underlay.ts';
 
 /** Every destination that the tunnel has learned nothing of. */
@@ -60,7 +62,7 @@ function hostsOf(
 /** Between the segments, or to the uplink, in the namespace alone. */
 function forwarding(network: NetworkSpec, netns: NetnsPath, routes: boolean): readonly Step[] {
   if (!routes) return [];
-  const on = (key: string): Step => ({ do: 'sysctl.set', netns, key, value: '1', keep: true });
+  const on = (key: string) => setting(key, '1', netns);
   return [
     ...(network.ipv4.length > 0 ? [on('net.ipv4.ip_forward')] : []),
     ...(network.ipv6.length > 0 ? [on('net.ipv6.conf.all.forwarding')] : []),
@@ -91,7 +93,8 @@ function segmentSteps(
       mac: bridgeMac(local, vni, bridge),
       linkLocal: network.ipv6.length > 0,
     },
-    ...(network.ipv6.length > 0 ? ipv6Settings(netns, bridge) : []),
+    // A container must not make itself the router's router.
+    ...(network.ipv6.length > 0 ? ownIpv6(bridge, netns) : []),
     ...gateways.map((prefix): Step => ({ do: 'addr.add', netns, link: bridge, prefix })),
     {
       do: 'link.add',
@@ -170,18 +173,6 @@ function copiesTo({ agreement }: NetworkSpec, remotes: readonly Ip[]): readonly 
 /** RFC 7348 section 4.2 sends what everybody is to hear to a multicast group; here each host gets a copy. */
 function replication(netns: NetnsPath | undefined, link: string, remotes: readonly Ip[]): Plan {
   return remotes.map((dst) => ({ do: 'fdb.add', ...(netns && { netns }), link, mac: ANY_MAC, dst }));
-}
-
-/** A container must not make itself the router's router; and nobody else has the bridge's link-local address: see drivers/bridge/plan.ts. */
-function ipv6Settings(netns: NetnsPath, bridge: string): readonly Step[] {
-  const own = (key: string, value: string): Step => ({
-    do: 'sysctl.set',
-    netns,
-    key: `net.ipv6.conf.${bridge}.${key}`,
-    value,
-    keep: true,
-  });
-  return [own('disable_ipv6', '0'), own('accept_ra', '0'), own('accept_dad', '0')];
 }
 
 /**

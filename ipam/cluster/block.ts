@@ -6,8 +6,8 @@ import { ipFromValue, ipValue, parseIp } from '../../address/ip.ts';
 import type { Ip } from '../../address/ip.ts';
 import { familyOfPrefix, firstOf, lastOf, lengthOf, prefixOf } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
-import { joined, within, without } from './spans.ts';
-import type { Span } from './spans.ts';
+import { joined, within, without } from '../spans.ts';
+import type { Span } from '../spans.ts';
 
 /** Addresses that one host may give without asking anybody, and those it has given. */
 export interface Part extends Span {

@@ -3,7 +3,7 @@ import { ipFromValue } from '../../address/ip.ts';
 import { familyOfPrefix } from '../../address/prefix.ts';
 import type { Pool } from '../pool.ts';
 import { blockOf } from './block.ts';
-import type { Span } from './spans.ts';
+import type { Span } from '../spans.ts';
 
 export interface FreeOnes {
   /** Never used here, as far as is remembered. */

@@ -9,8 +9,8 @@ import { pause } from './pause.ts';
 import type { PoolState } from './pool-state.ts';
 import { ClusterProblem } from './records.ts';
 import type { Records } from './records.ts';
-import { common, joined, spansOf, without } from './spans.ts';
-import type { Span } from './spans.ts';
+import { common, joined, spansOf, without } from '../spans.ts';
+import type { Span } from '../spans.ts';
 
 export interface GivingBackOptions {
   readonly prefix: Prefix;

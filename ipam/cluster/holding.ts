@@ -24,8 +24,8 @@ import type { PoolState, Spot } from './pool-state.ts';
 import { ClusterProblem, unreachable } from './records.ts';
 import type { Records } from './records.ts';
 import { busy, exhausted, taken, takenByHost } from './refusals.ts';
-import { common, lowest, sizeOfSpans, within, without } from './spans.ts';
-import type { Span } from './spans.ts';
+import { common, lowest, sizeOfSpans, within, without } from '../spans.ts';
+import type { Span } from '../spans.ts';
 
 export interface HoldingOptions {
   readonly pool: Pool;

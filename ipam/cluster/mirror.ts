@@ -4,6 +4,7 @@
  */
 import { familyOfPrefix, overlaps } from '../../address/prefix.ts';
 import type { Prefix } from '../../address/prefix.ts';
+import { isMet } from '../../store/cluster.ts';
 import type { ClusterEntry, ClusterStore, ClusterWatch, Condition, WatchEvent } from '../../store/cluster.ts';
 import { IPAM, decodeAsk, decodeHost, decodePool, parseKey } from './keys.ts';
 import type { Ask, HostRecord } from './keys.ts';
@@ -96,9 +97,7 @@ export class Mirror {
   }
 
   holds(condition: Condition): boolean {
-    const entry = this.#entries.get(condition.key);
-    if ('revision' in condition) return entry?.revision === condition.revision;
-    return (entry === undefined) === (condition.is === 'absent');
+    return isMet(condition, this.#entries.get(condition.key));
   }
 
   /** @returns false when it did not come about in that many milliseconds. */

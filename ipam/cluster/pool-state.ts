@@ -17,8 +17,8 @@ import {
 } from './block.ts';
 import type { Block, Shared } from './block.ts';
 import type { PoolRecord } from './keys.ts';
-import { common, joined, sizeOfSpans } from './spans.ts';
-import type { Span } from './spans.ts';
+import { common, joined, sizeOfSpans } from '../spans.ts';
+import type { Span } from '../spans.ts';
 
 /** Who has an address: a host, several that share it, nobody; or nobody can tell, as the record cannot be read. */
 export type Holder = { readonly host: string } | { readonly shared: Shared } | 'nobody' | 'unreadable';

@@ -7,7 +7,7 @@ import type { Block } from './block.ts';
 import { batchKey, blockKey } from './keys.ts';
 import type { Mirror } from './mirror.ts';
 import type { PoolState } from './pool-state.ts';
-import type { Span } from './spans.ts';
+import type { Span } from '../spans.ts';
 
 /** Milliseconds for which the news of a change may take until they are here. */
 const NEWS_MS = 3000;

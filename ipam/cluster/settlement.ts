@@ -13,8 +13,8 @@ import { ADDED, poolKey } from './keys.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Records } from './records.ts';
 import { busy, hostText } from './refusals.ts';
-import { joined, within } from './spans.ts';
-import type { Span } from './spans.ts';
+import { joined, within } from '../spans.ts';
+import type { Span } from '../spans.ts';
 
 const TRIES = 100;
 /** Blocks in one transaction: each may come with the end of its lead. */

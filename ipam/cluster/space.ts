@@ -21,7 +21,7 @@ import { Mirror } from './mirror.ts';
 import { ClusterProblem, Records, unreachable } from './records.ts';
 import { hostText } from './refusals.ts';
 import { Settlement } from './settlement.ts';
-import type { Span } from './spans.ts';
+import type { Span } from '../spans.ts';
 
 export interface ClusterIdentity {
   /** Of this host's records: kept with them. */

@@ -10,7 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
-import { vethNamesOf } from '../../drivers/bridge/names.ts';
+import { vethNamesOf } from '../../cnm/short-name.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
