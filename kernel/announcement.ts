@@ -7,19 +7,22 @@ import type { Ip } from '../address/ip.ts';
 import { macBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
 import { internetChecksum } from './checksum.ts';
+import {
+  ADVERTISEMENT,
+  BROADCAST,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  ICMPV6,
+  TARGET_LINK_LAYER_ADDRESS,
+  u16,
+} from './frame-parts.ts';
 
-const ETHERTYPE_ARP = 0x0806;
-const ETHERTYPE_IPV6 = 0x86dd;
 const ARP_REQUEST = 1;
 const HARDWARE_ETHERNET = 1;
-const ETHERTYPE_IPV4 = 0x0800;
-const ICMPV6 = 58;
-const NEIGHBOUR_ADVERTISEMENT = 136;
 /** The O flag: it replaces what is cached (RFC 4861 section 4.4). */
 const OVERRIDE = 0x20000000;
-const TARGET_LINK_LAYER_ADDRESS = 2;
 
-const BROADCAST = Buffer.alloc(6, 0xff);
 /** ff02::1, all nodes of the link, and the group MAC address that stands for it (RFC 2464 section 7). */
 const ALL_NODES = Buffer.from('ff020000000000000000000000000001', 'hex');
 const ALL_NODES_MAC = Buffer.from('333300000001', 'hex');
@@ -41,16 +44,12 @@ function arp(own: Buffer, hardware: Buffer): Buffer {
 /** RFC 4861 section 7.2.6: to all nodes, with the target's link-layer address and the override flag; hop limit 255. */
 function advertisement(own: Buffer, hardware: Buffer): Buffer {
   const option = Buffer.concat([Buffer.of(TARGET_LINK_LAYER_ADDRESS, 1), hardware]);
-  const message = Buffer.concat([Buffer.of(NEIGHBOUR_ADVERTISEMENT, 0, 0, 0), u32(OVERRIDE), own, option]);
+  const message = Buffer.concat([Buffer.of(ADVERTISEMENT, 0, 0, 0), u32(OVERRIDE), own, option]);
   // RFC 8200 section 8.1: the checksum covers the addresses, the length and the protocol as well.
   const pseudoHeader = Buffer.concat([own, ALL_NODES, u32(message.length), u32(ICMPV6)]);
   message.writeUInt16BE(internetChecksum(Buffer.concat([pseudoHeader, message])), 2);
   const header = Buffer.concat([Buffer.of(0x60, 0, 0, 0), u16(message.length), Buffer.of(ICMPV6, 255)]);
   return Buffer.concat([header, own, ALL_NODES, message]);
-}
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
 }
 
 function u32(value: number): Buffer {

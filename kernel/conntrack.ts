@@ -7,13 +7,14 @@ import { ipFromBytes, isAny } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import { decodeAddress } from './decode.ts';
-import { attribute, attributes } from './element.ts';
+import { attribute, fields, nested } from './attribute.ts';
 import { KernelError } from './kernel.ts';
 import { NETLINK_NETFILTER, openNetlinkSocket } from './netlink.ts';
 import type { NetlinkRequest, NetlinkSocket } from './netlink.ts';
 import { portName, portNumbers } from './ports.ts';
 import type { Ports } from './ports.ts';
 import { dumpAddresses } from './rtnetlink.ts';
+import { AF_INET6, familyNumber } from './socket-numbers.ts';
 import type { Syscalls } from './syscall.ts';
 
 export interface Conntrack {
@@ -88,9 +89,6 @@ const CTA_IP_V4_DST = 2;
 const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_DST_PORT = 3;
-const NLA_F_NESTED = 0x8000;
-const AF_INET = 2;
-const AF_INET6 = 10;
 const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 /** A connection by its original destination, and what names it to the kernel. */
@@ -107,10 +105,6 @@ function entries(socket: NetlinkSocket, ports: readonly Ports[]): readonly Entry
     ports.map(({ proto, address }) => [`${proto} ${familyNumber(address)}`, { proto, address }]),
   );
   return [...kinds.values()].flatMap(({ proto, address }) => dump(socket, proto, familyNumber(address)));
-}
-
-function familyNumber(address: Ip): number {
-  return address.includes(':') ? AF_INET6 : AF_INET;
 }
 
 /**
@@ -153,9 +147,10 @@ function decode(message: Buffer, proto: Ports['proto'], family: number): Entry |
   const port = transport.get(CTA_PROTO_DST_PORT);
   if (transport.get(CTA_PROTO_NUM)?.[0] !== PROTOCOLS[proto]) return undefined;
   if (address === undefined || port === undefined) return undefined;
-  const identity = [CTA_TUPLE_ORIG | NLA_F_NESTED, CTA_ZONE, CTA_ID].flatMap((type) => {
-    const value = parts.get(type & ~NLA_F_NESTED);
-    return value === undefined ? [] : [attribute(type, value)];
+  const identity = [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID].flatMap((type) => {
+    const value = parts.get(type);
+    if (value === undefined) return [];
+    return [type === CTA_TUPLE_ORIG ? nested(type, value) : attribute(type, value)];
   });
   return {
     proto,
@@ -164,12 +159,4 @@ function decode(message: Buffer, proto: Ports['proto'], family: number): Entry |
     family,
     identity: Buffer.concat(identity),
   };
-}
-
-function fields(bytes: Buffer = Buffer.alloc(0)): ReadonlyMap<number, Buffer> {
-  return new Map([...attributes(bytes)].map(({ type, data }) => [type, data]));
-}
-
-function nested(type: number, ...parts: readonly Buffer[]): Buffer {
-  return attribute(type | NLA_F_NESTED, Buffer.concat(parts));
 }

@@ -4,6 +4,8 @@
  */
 import { ip, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
 import { type Datagram, KernelError, type OnDatagram } from './kernel.ts';
+import { HEAD, VECTOR } from './message-header.ts';
+import { AF_INET } from './socket-numbers.ts';
 import type { Syscalls } from './syscall.ts';
 
 const AT_ONCE = 64;
@@ -12,11 +14,6 @@ const BURSTS = 4;
 /** Bytes of a message; what is longer arrives cut. */
 const MESSAGE = 4096;
 
-/** struct mmsghdr (socket.h, 64 bit): name, its length, iovec, their number, control, its length, flags; then the bytes that were moved. */
-const HEAD = { size: 64, name: 0, nameLength: 8, vector: 16, vectorLength: 24, moved: 56 } as const;
-/** struct iovec */
-const VECTOR = { size: 16, base: 0, length: 8 } as const;
-const AF_INET = 2;
 /** struct sockaddr_in */
 const NAME = { size: 16, port: 2, address: 4 } as const;
 

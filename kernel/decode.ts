@@ -7,46 +7,47 @@ import { macFromBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
 import { networkOf, prefixOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
+import { attributesAt } from './attribute.ts';
+import {
+  IFLA_ADDRESS,
+  IFLA_BRPORT_ISOLATED,
+  IFLA_BRPORT_MODE,
+  IFLA_BRPORT_NEIGH_SUPPRESS,
+  IFLA_GROUP,
+  IFLA_IFALIAS,
+  IFLA_IFNAME,
+  IFLA_INFO_DATA,
+  IFLA_INFO_KIND,
+  IFLA_INFO_SLAVE_DATA,
+  IFLA_INFO_SLAVE_KIND,
+  IFLA_LINK,
+  IFLA_LINK_NETNSID,
+  IFLA_LINKINFO,
+  IFLA_MACVLAN_MODE,
+  IFLA_MASTER,
+  IFLA_MTU,
+  IFLA_PROMISCUITY,
+  IFLA_VLAN_ID,
+  IFLA_VLAN_PROTOCOL,
+  IFLA_VXLAN_ID,
+  IFLA_VXLAN_LEARNING,
+  IFLA_VXLAN_LOCAL,
+  IFLA_VXLAN_LOCAL6,
+  IFLA_VXLAN_PORT,
+} from './link-attributes.ts';
 import { markOf } from './mark.ts';
 import { IFA_PROTO, MAIN_TABLE, ROUTE_PROTOCOL } from './rtnetlink.ts';
 import type { NewRoute } from './rtnetlink.ts';
 import type { VxlanFact } from './facts.ts';
+import { AF_INET6 } from './socket-numbers.ts';
 import { MACVLAN_MODES, VLAN_PROTOCOLS } from './sub-interface.ts';
 import type { MacvlanMode, Mark, VlanProtocol } from './step.ts';
 
-/** linux/if_link.h, linux/if.h */
-const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
-const IFLA_LINK = 5;
-const IFLA_MASTER = 10;
-const IFLA_LINKINFO = 18;
-const IFLA_IFALIAS = 20;
-const IFLA_GROUP = 27;
-const IFLA_PROMISCUITY = 30;
-const IFLA_LINK_NETNSID = 37;
-const IFLA_INFO_KIND = 1;
-const IFLA_INFO_DATA = 2;
-const IFLA_VXLAN_ID = 1;
-const IFLA_VXLAN_LOCAL = 4;
-const IFLA_VXLAN_LEARNING = 7;
-const IFLA_VXLAN_PORT = 15;
-const IFLA_VXLAN_LOCAL6 = 17;
-const IFLA_MACVLAN_MODE = 1;
-const IFLA_VLAN_ID = 1;
-const IFLA_VLAN_PROTOCOL = 5;
-const IFLA_INFO_SLAVE_KIND = 4;
-const IFLA_INFO_SLAVE_DATA = 5;
-const IFLA_BRPORT_MODE = 4;
-const IFLA_BRPORT_NEIGH_SUPPRESS = 32;
-const IFLA_BRPORT_ISOLATED = 33;
+/** linux/if.h */
 const IFF_UP = 0x1;
 const IFF_PROMISC = 0x100;
 const IFF_LOWER_UP = 0x10000;
-const AF_INET6 = 10;
 const IFINFOMSG_LENGTH = 16;
-/** NLA_F_NESTED and NLA_F_NET_BYTEORDER are the two bits above. */
-const NLA_TYPE_MASK = 0x3fff;
 
 /** A link as the kernel shows it. */
 export interface KernelLink {
@@ -84,7 +85,7 @@ export interface KernelLink {
 export function decodeLink({ data }: NetlinkMessage): KernelLink {
   const flags = data.readUInt32LE(8);
   const seen: Seen = { name: '', mtu: 0, promiscuity: 0, master: 0, peerElsewhere: false };
-  for (const { type, start, end } of attributes(data, IFINFOMSG_LENGTH, data.length)) {
+  for (const { type, start, end } of attributesAt(data, IFINFOMSG_LENGTH, data.length)) {
     takeLinkAttribute(seen, type, data, start, end);
   }
   const { alias, group, ...link } = seen;
@@ -144,7 +145,7 @@ function takeLinkAttribute(seen: Seen, type: number, data: Buffer, start: number
 /** What the link is, and what it is to its master: each kind comes before its data (rtnl_link_info_fill(), rtnl_link_slave_info_fill()). */
 function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
   let master = '';
-  for (const { type, start, end } of attributes(data, from, to)) {
+  for (const { type, start, end } of attributesAt(data, from, to)) {
     if (type === IFLA_INFO_KIND) seen.kind = textAt(data, start, end);
     if (type === IFLA_INFO_DATA && seen.kind === 'vxlan') seen.vxlan = vxlanAt(data, start, end);
     if (type === IFLA_INFO_DATA && seen.kind === 'macvlan') takeMacvlan(seen, data, start, end);
@@ -156,7 +157,7 @@ function takeInfo(seen: Seen, data: Buffer, from: number, to: number): void {
 
 function vxlanAt(data: Buffer, from: number, to: number): VxlanFact {
   const seen: { -readonly [K in keyof VxlanFact]: VxlanFact[K] } = { vni: 0, port: 0, learning: false };
-  for (const { type, start, end } of attributes(data, from, to)) {
+  for (const { type, start, end } of attributesAt(data, from, to)) {
     if (type === IFLA_VXLAN_ID) seen.vni = data.readUInt32LE(start);
     if (type === IFLA_VXLAN_PORT) seen.port = data.readUInt16BE(start);
     if (type === IFLA_VXLAN_LEARNING) seen.learning = data[start] === 1;
@@ -167,7 +168,7 @@ function vxlanAt(data: Buffer, from: number, to: number): VxlanFact {
 }
 
 function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
-  for (const { type, start } of attributes(data, from, to)) {
+  for (const { type, start } of attributesAt(data, from, to)) {
     if (type !== IFLA_MACVLAN_MODE) continue;
     const mode = keyOf(MACVLAN_MODES, data.readUInt32LE(start));
     if (mode !== undefined) seen.macvlanMode = mode;
@@ -176,7 +177,7 @@ function takeMacvlan(seen: Seen, data: Buffer, from: number, to: number): void {
 
 function takeVlan(seen: Seen, data: Buffer, from: number, to: number): void {
   let [id, ethertype] = [0, 0];
-  for (const { type, start } of attributes(data, from, to)) {
+  for (const { type, start } of attributesAt(data, from, to)) {
     if (type === IFLA_VLAN_ID) id = data.readUInt16LE(start);
     if (type === IFLA_VLAN_PROTOCOL) ethertype = data.readUInt16BE(start);
   }
@@ -189,24 +190,10 @@ function keyOf<Key extends string>(table: Readonly<Record<Key, number>>, value: 
 }
 
 function takePort(seen: Seen, data: Buffer, from: number, to: number): void {
-  for (const { type, start } of attributes(data, from, to)) {
+  for (const { type, start } of attributesAt(data, from, to)) {
     if (type === IFLA_BRPORT_ISOLATED) seen.isolated = data[start] === 1;
     if (type === IFLA_BRPORT_MODE) seen.hairpin = data[start] === 1;
     if (type === IFLA_BRPORT_NEIGH_SUPPRESS) seen.suppress = data[start] === 1;
-  }
-}
-
-/** struct rtattr: length with its own 4 bytes, type, payload, padding to 4. */
-export function* attributes(
-  data: Buffer,
-  from: number,
-  to: number,
-): Generator<{ readonly type: number; readonly start: number; readonly end: number }> {
-  for (let at = from; at + 4 <= to;) {
-    const length = data.readUInt16LE(at);
-    if (length < 4 || at + length > to) return;
-    yield { type: data.readUInt16LE(at + 2) & NLA_TYPE_MASK, start: at + 4, end: at + length };
-    at += (length + 3) & ~3;
   }
 }
 
@@ -232,7 +219,7 @@ export function decodeAddress(message: NetlinkMessage): KernelAddress | undefine
 
 /** struct ifaddrmsg has 8 bytes. */
 function isOurAddress(data: Buffer): boolean {
-  for (const { type, start } of attributes(data, 8, data.length)) {
+  for (const { type, start } of attributesAt(data, 8, data.length)) {
     if (type === IFA_PROTO) return data[start] === ROUTE_PROTOCOL;
   }
   return false;

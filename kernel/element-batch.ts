@@ -1,6 +1,7 @@
 /** The nf_tables messages that carry elements: a batch is one transaction (linux/netfilter/nfnetlink.h). */
 import { getString } from 'netlink/dist/structs.js';
-import { attribute, attributes, decodeCounter, decodeElement, encodeElement } from './element.ts';
+import { attribute, attributes, fields, nested } from './attribute.ts';
+import { decodeCounter, decodeElement, encodeElement } from './element.ts';
 import type { ElementText } from './element.ts';
 import type { PacketCount } from './kernel.ts';
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from './netlink.ts';
@@ -28,7 +29,6 @@ const NFTA_SET_NAME = 2;
 const NFTA_SET_KEY_LEN = 5;
 const NFTA_SET_ELEM_LIST_SET = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
-const NLA_F_NESTED = 0x8000;
 /** An attribute's length has 16 bits; what one element takes at most is far below the rest. */
 const LIST_BYTES = 60_000;
 
@@ -115,7 +115,7 @@ export function setsRequest(): NetlinkRequest {
 
 /** A set's name and the bytes of its key. */
 export function decodeSet(data: Uint8Array): { readonly name: string; readonly keyLength: number } {
-  const found = new Map([...attributes(data.subarray(4))].map(({ type, data: value }) => [type, value]));
+  const found = fields(data.subarray(4));
   const name = found.get(NFTA_SET_NAME);
   return {
     name: name === undefined ? '' : getString(name),
@@ -150,7 +150,7 @@ function elementList({ set, elements }: ElementChange): Buffer {
     nfgenmsg(NFPROTO_INET, 0),
     text(NFTA_TABLE, TABLE),
     text(NFTA_SET_ELEM_LIST_SET, set),
-    attribute(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, Buffer.concat(elements.map(({ bytes }) => bytes))),
+    nested(NFTA_SET_ELEM_LIST_ELEMENTS, ...elements.map(({ bytes }) => bytes)),
   ]);
 }
 

@@ -7,6 +7,7 @@
 import { ipBytes, ipFromBytes, parseIp } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { addressOf, firstOf, lastOf, lengthOf, parsePrefix, prefixOf } from '../address/prefix.ts';
+import { aligned, attribute, attributes, nested } from './attribute.ts';
 import { KernelError } from './kernel.ts';
 import type { PacketCount } from './kernel.ts';
 
@@ -40,8 +41,6 @@ const NFTA_DATA_VALUE = 1;
 const NFTA_EXPR_DATA = 2;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
-const NLA_F_NESTED = 0x8000;
-const NLA_TYPE_MASK = 0x3fff;
 
 const IFNAMSIZ = 16;
 const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, 'ipv6-icmp': 58, sctp: 132 };
@@ -50,17 +49,17 @@ const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, 
 export function encodeElement(type: SetType, element: ElementText): Buffer {
   const from = encodeFields(type.key, element.key, 'first');
   const to = isRange(type.key, element.key) ? encodeFields(type.key, element.key, 'last') : from;
-  const parts = [attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, from))];
+  const parts = [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, from))];
   // An interval over concatenated fields (pipapo) carries both ends of all fields; equal ones too, because nft pairs what it lists.
   if (type.interval === true || !from.equals(to)) {
-    parts.push(attribute(NFTA_SET_ELEM_KEY_END | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, to)));
+    parts.push(nested(NFTA_SET_ELEM_KEY_END, attribute(NFTA_DATA_VALUE, to)));
   }
   // An element is deleted by its key alone.
   if (type.data !== undefined && element.data !== undefined) {
     const data = encodeFields(type.data, element.data, 'first');
-    parts.push(attribute(NFTA_SET_ELEM_DATA | NLA_F_NESTED, attribute(NFTA_DATA_VALUE, data)));
+    parts.push(nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, data)));
   }
-  return attribute(NFTA_LIST_ELEM | NLA_F_NESTED, Buffer.concat(parts));
+  return nested(NFTA_LIST_ELEM, Buffer.concat(parts));
 }
 
 /** Whether a field has two ends. Interface names may have the signs of a range in them. */
@@ -97,30 +96,6 @@ function find(bytes: Buffer, wanted: number): Buffer {
 /** 64 bits in network order; exact up to 2^53, which is 8 PB. */
 function count(bytes: Buffer): number {
   return bytes.length === 8 ? Number(bytes.readBigUInt64BE()) : 0;
-}
-
-/** struct nlattr: length with its own four bytes, type, payload, padded to four. */
-export function attribute(type: number, payload: Uint8Array): Buffer {
-  const bytes = Buffer.alloc(aligned(4 + payload.length));
-  bytes.writeUInt16LE(4 + payload.length, 0);
-  bytes.writeUInt16LE(type, 2);
-  bytes.set(payload, 4);
-  return bytes;
-}
-
-/** The attributes one after another; a length that does not fit ends the walk. */
-export function* attributes(bytes: Uint8Array): Generator<{ type: number; data: Buffer }> {
-  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let at = 0; at + 4 <= all.length;) {
-    const length = all.readUInt16LE(at);
-    if (length < 4 || at + length > all.length) return;
-    yield { type: all.readUInt16LE(at + 2) & NLA_TYPE_MASK, data: all.subarray(at + 4, at + length) };
-    at += aligned(length);
-  }
-}
-
-function aligned(length: number): number {
-  return (length + 3) & ~3;
 }
 
 type End = 'first' | 'last';

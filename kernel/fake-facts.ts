@@ -7,6 +7,7 @@ import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { sysctlSlot } from './fake-host.ts';
 import type { FakeState } from './fake-steps.ts';
 import type { FactsQuery } from './kernel.ts';
+import { sysctlsOf } from './plan.ts';
 import type { NetnsPath, Step } from './step.ts';
 
 export function fakeFacts(state: FakeState, query: FactsQuery): Facts {
@@ -131,10 +132,6 @@ function routeFact({ to, via, link, ours }: FakeNetns['routes'][number]): RouteF
     ...(via !== undefined && { via }),
     ...(link !== undefined && { link: link.name }),
   };
-}
-
-function sysctlsOf(steps: readonly Step[], path: NetnsPath | undefined): readonly string[] {
-  return steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === path ? [step.key] : []));
 }
 
 function sysctlFacts(netns: FakeNetns, keys: readonly string[]): ReadonlyMap<string, string> {

@@ -59,7 +59,7 @@ export function undoRouteAdd(netns: FakeNetns | undefined, step: RouteAdd): void
   if (at >= 0) routes.splice(at, 1);
 }
 
-function linkAt(netns: FakeNetns, name: string): FakeLink {
+export function linkAt(netns: FakeNetns, name: string): FakeLink {
   const link = netns.links.get(name);
   if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV');
   return link;

@@ -1,5 +1,6 @@
 /** What qdisc.set, ingress.redirect, neigh.announce and entries do to a fake host. */
 import type { FakeLink, FakeNetns } from './fake-host.ts';
+import { linkAt } from './fake-routes.ts';
 import { KernelError } from './kernel.ts';
 import { entryName, slotOf } from './entry.ts';
 import type { EntryStep } from './entry.ts';
@@ -73,11 +74,5 @@ export function undoTraffic(host: FakeNetns, { do: kind, link: name }: QdiscSet 
 function ownLink(host: FakeNetns, name: string): FakeLink {
   const link = linkAt(host, name);
   if (link.mark === undefined) throw new KernelError(`tc qdisc ${name}`, 'EEXIST');
-  return link;
-}
-
-function linkAt(host: FakeNetns, name: string): FakeLink {
-  const link = host.links.get(name);
-  if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV');
   return link;
 }

@@ -4,19 +4,17 @@
  */
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import { MessageType } from 'netlink/dist/rt/structs.js';
-import { familyOf, ipBytes, ipFromBytes } from '../address/ip.ts';
+import { ipBytes, ipFromBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { macBytes, macFromBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
-import { attributes } from './decode.ts';
+import { attribute, attributesAt } from './attribute.ts';
 import { ANY_MAC } from './entry.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
+import { AF_BRIDGE, AF_INET, AF_INET6, familyNumber } from './socket-numbers.ts';
 
-/** linux/neighbour.h, linux/socket.h */
-const AF_INET = 2;
-const AF_BRIDGE = 7;
-const AF_INET6 = 10;
+/** linux/neighbour.h */
 const NTF_SELF = 0x02;
 const NTF_MASTER = 0x04;
 const NUD_NOARP = 0x40;
@@ -88,7 +86,7 @@ export function decodeEntry({ data }: NetlinkMessage): KernelEntry | undefined {
   let address: Mac | undefined;
   let dst: Ip | undefined;
   let ofBridge = false;
-  for (const { type, start, end } of attributes(data, NDMSG_LENGTH, data.length)) {
+  for (const { type, start, end } of attributesAt(data, NDMSG_LENGTH, data.length)) {
     if (type === NDA_LLADDR && end - start === 6) address = macFromBytes(data.subarray(start, end));
     if (type === NDA_DST) dst = ipFromBytes(data.subarray(start, end));
     if (type === NDA_MASTER) ofBridge = true;
@@ -112,10 +110,6 @@ function port(index: number): Buffer {
   return header(AF_BRIDGE, index, NUD_NOARP, NTF_MASTER);
 }
 
-function familyNumber(address: Ip): number {
-  return familyOf(address) === 6 ? AF_INET6 : AF_INET;
-}
-
 function lladdr(address: Mac): Buffer {
   return attribute(NDA_LLADDR, macBytes(address));
 }
@@ -135,13 +129,5 @@ function header(family: number, index: number, state: number, flags: number): Bu
   out.writeInt32LE(index, INDEX_AT);
   out.writeUInt16LE(state, STATE_AT);
   out[FLAGS_AT] = flags;
-  return out;
-}
-
-function attribute(type: number, payload: Uint8Array): Buffer {
-  const out = Buffer.alloc(4 + ((payload.length + 3) & ~3));
-  out.writeUInt16LE(4 + payload.length, 0);
-  out.writeUInt16LE(type, 2);
-  out.set(payload, 4);
   return out;
 }

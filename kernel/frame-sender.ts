@@ -4,6 +4,8 @@ import { promisify } from 'node:util';
 import { KernelError } from './kernel.ts';
 import type { KernelLog } from './linux.ts';
 import { withNetns } from './netns.ts';
+import { SOCKADDR_LL_LENGTH } from './packet-socket.ts';
+import { AF_PACKET, SOCK_CLOEXEC, SOCK_RAW } from './socket-numbers.ts';
 import type { NetnsPath } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 
@@ -13,12 +15,9 @@ export interface FrameSender {
   close(): Promise<void>;
 }
 
-const AF_PACKET = 17;
-const SOCK_RAW_CLOEXEC = 0o2000003;
 /** Protocol 0: the socket is given no packet, so that the kernel makes no copy for it. */
 const NO_PROTOCOL = 0;
-/** struct sockaddr_ll, of which only family and interface count for a frame that brings its own header. */
-const SOCKADDR_LL_LENGTH = 20;
+/** Of struct sockaddr_ll only family and interface count for a frame that brings its own header. */
 const INDEX_AT = 4;
 
 /** Kept open: the kernel lets all processors pass before it closes one (packet_release(), synchronize_net()). */
@@ -45,7 +44,7 @@ export function openFrameSender(sys: Syscalls, log: KernelLog): FrameSender {
 /** Nothing depends on what is sent here but the speed at which neighbours notice: without CAP_NET_RAW it goes without. */
 function open(sys: Syscalls, log: KernelLog): number | undefined {
   try {
-    return sys.socket(AF_PACKET, SOCK_RAW_CLOEXEC, NO_PROTOCOL);
+    return sys.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NO_PROTOCOL);
   } catch (error) {
     if (!(error instanceof KernelError && ['EPERM', 'EACCES', 'EAFNOSUPPORT'].includes(error.errno)))
       throw error;
@@ -62,7 +61,7 @@ async function sendIn(
   to: Uint8Array,
 ): Promise<void> {
   try {
-    const fd = withNetns(sys, netns, () => sys.socket(AF_PACKET, SOCK_RAW_CLOEXEC, NO_PROTOCOL));
+    const fd = withNetns(sys, netns, () => sys.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NO_PROTOCOL));
     await sendAll(sys, fd, frames, to);
     await promisify(close)(fd);
   } catch (error) {

@@ -6,6 +6,7 @@ import { close } from 'node:fs';
 import { type Mac, macBytes } from '../address/mac.ts';
 import { KernelError } from './kernel.ts';
 import { openPacketSocket, SOCKADDR_LL_LENGTH } from './packet-socket.ts';
+import { SOL_PACKET } from './socket-numbers.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 
 export interface FrameSocket {
@@ -18,7 +19,6 @@ export interface FrameSocket {
   close(): void;
 }
 
-const SOL_PACKET = 263;
 const PACKET_ADD_MEMBERSHIP = 1;
 /** struct packet_mreq: the link, what kind, and an address of up to 8 bytes. */
 const MREQ = { size: 16, type: 4, length: 6, address: 8, multicast: 0, unicast: 3 } as const;

@@ -42,7 +42,7 @@ import type { Firewall } from './nftables.ts';
 import type { Ip } from '../address/ip.ts';
 import { withNics } from './nic.ts';
 import { OwnPorts } from './own-ports.ts';
-import { missing } from './plan.ts';
+import { missing, sysctlsOf } from './plan.ts';
 import { PortHolder } from './port-holder.ts';
 import { Prober } from './prober.ts';
 import { openProbeSocket, sendUnfinished } from './probe-sockets.ts';
@@ -387,10 +387,6 @@ const NO_ELEMENTS: Pick<Facts, 'elements' | 'rulesetCurrent'> = {
   elements: undefined,
   rulesetCurrent: false,
 };
-
-function sysctlsOf(steps: readonly Step[], netns: NetnsPath | undefined): readonly string[] {
-  return steps.flatMap((step) => (step.do === 'sysctl.set' && step.netns === netns ? [step.key] : []));
-}
 
 /** In the namespace that the thread is in; a key that does not exist is left out. */
 function readSysctls(keys: readonly string[]): ReadonlyMap<string, string> {

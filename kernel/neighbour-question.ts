@@ -5,14 +5,17 @@
 import { familyOf, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
 import { linkLocalOf, macBytes, macFromBytes, type Mac } from '../address/mac.ts';
 import { internetChecksum } from './checksum.ts';
+import {
+  ADVERTISEMENT,
+  BROADCAST,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV6,
+  ICMPV6,
+  SOLICITATION,
+  u16,
+} from './frame-parts.ts';
 
-const ETHERTYPE_ARP = 0x0806;
-const ETHERTYPE_IPV6 = 0x86dd;
-const ICMPV6 = 58;
-const SOLICITATION = 135;
-const ADVERTISEMENT = 136;
 const SOURCE_LINK_LAYER_ADDRESS = 1;
-const BROADCAST = Buffer.alloc(6, 0xff);
 
 /** A question or an answer about an address, as it was on a wire. */
 export interface NeighbourFrame {
@@ -64,8 +67,4 @@ export function readNeighbourFrame(frame: Buffer): NeighbourFrame | undefined {
     default:
       return undefined;
   }
-}
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
 }

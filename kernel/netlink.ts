@@ -10,6 +10,14 @@ import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import { errnoName } from './errno.ts';
 import { KernelError } from './kernel.ts';
 import { withNetns } from './netns.ts';
+import {
+  AF_NETLINK,
+  SO_RCVBUFFORCE,
+  SO_SNDBUFFORCE,
+  SOCK_CLOEXEC,
+  SOCK_RAW,
+  SOL_SOCKET,
+} from './socket-numbers.ts';
 import type { Syscalls } from './syscall.ts';
 
 export const NETLINK_ROUTE = 0;
@@ -32,11 +40,6 @@ const NLMSGERR_ATTR_MSG = 1;
 /** Behind the errno stands the header of the request that failed; NETLINK_CAP_ACK keeps its payload out. */
 const ERROR_TLVS_AT = 4 + 16;
 
-const AF_NETLINK = 16;
-const SOCK_RAW_CLOEXEC = 0o2000003;
-const SOL_SOCKET = 1;
-const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_CAP_ACK = 10;
@@ -96,7 +99,7 @@ export interface NetlinkSocket {
 
 /** A socket in the daemon's namespace, or in the one at `netns`; it stays there without entering it again. */
 export function openNetlinkSocket(sys: Syscalls, protocol: number, netns?: string): NetlinkSocket {
-  const open = (): number => sys.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol);
+  const open = (): number => sys.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   const fd = netns === undefined ? open() : withNetns(sys, netns, open);
   try {
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {

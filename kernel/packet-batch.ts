@@ -3,14 +3,11 @@
  * that UDP has, to and from either family. The places stand still, so that a frame is read into where it is sent from.
  */
 import { KernelError } from './kernel.ts';
+import { HEAD, VECTOR } from './message-header.ts';
 import type { Syscalls } from './syscall.ts';
 
 /** Places of a batch. */
 export const BATCH = 64;
-/** struct mmsghdr (socket.h, 64 bit): name, its length, iovec, their number, control, its length, flags; then the bytes that were moved. */
-const HEAD = { size: 64, name: 0, nameLength: 8, vector: 16, vectorLength: 24, moved: 56 } as const;
-/** struct iovec */
-const VECTOR = { size: 16, base: 0, length: 8 } as const;
 /** struct sockaddr_in6, the longer one. */
 const NAME_BYTES = 28;
 const VECTORS = BATCH * HEAD.size;

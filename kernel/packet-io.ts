@@ -4,17 +4,20 @@ import { familyOf } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { socketAddress } from './bound-sockets.ts';
 import { PacketBatch } from './packet-batch.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  SO_RCVBUFFORCE,
+  SO_SNDBUFFORCE,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+} from './socket-numbers.ts';
 import { loadSyscalls, POLLFD_BYTES } from './syscall.ts';
 import type { Syscalls } from './syscall.ts';
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_DGRAM_CLOEXEC = 0o2000002;
-const SOL_SOCKET = 1;
-const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
-const IPPROTO_IPV6 = 41;
-const IPV6_V6ONLY = 26;
 const BUFFER_BYTES = 4 * 1024 * 1024;
 const POLLIN = 1;
 
@@ -26,7 +29,7 @@ export class PacketIo {
   /** A UDP socket of the thread's namespace. @throws KernelError EADDRINUSE, EADDRNOTAVAIL */
   openUdp(address: Ip, port: number): number {
     const family = familyOf(address) === 6 ? AF_INET6 : AF_INET;
-    const fd = this.#sys.socket(family, SOCK_DGRAM_CLOEXEC, 0);
+    const fd = this.#sys.socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     try {
       if (family === AF_INET6) this.#sys.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
       this.#sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES);

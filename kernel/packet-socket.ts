@@ -1,12 +1,8 @@
 /** Packet sockets (packet(7)) that hear what passes a link, whatever MAC and address it is for, and before a macvlan link on it takes it away. */
 import { closeSync } from 'node:fs';
+import { AF_PACKET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW, SOL_PACKET } from './socket-numbers.ts';
 import type { Instruction, Syscalls } from './syscall.ts';
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_PACKET = 263;
 const PACKET_IGNORE_OUTGOING = 23;
 const ETH_P_ALL = 3;
 export const SOCKADDR_LL_LENGTH = 20;

@@ -80,3 +80,8 @@ class Gone {
 function placeOf(netns: NetnsPath | undefined, name: string): string {
   return `${netns ?? ''}\0${name}`;
 }
+
+/** The keys that a plan sets in a namespace; undefined: in the daemon's. */
+export function sysctlsOf(plan: Plan, netns: NetnsPath | undefined): readonly string[] {
+  return plan.flatMap((step) => (step.do === 'sysctl.set' && step.netns === netns ? [step.key] : []));
+}

@@ -13,18 +13,20 @@ import { KernelError } from './kernel.ts';
 import { portOwner } from './port-owner.ts';
 import { portName, portNumbers, portsText } from './ports.ts';
 import type { Ports } from './ports.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  SO_REUSEADDR,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from './socket-numbers.ts';
 import type { TransportProtocol } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_STREAM = 1;
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_IPV6 = 41;
-const IPV6_V6ONLY = 26;
 const IPPROTO: Readonly<Record<TransportProtocol, number>> = { tcp: 6, udp: 17, sctp: 132 };
 
 export class PortHolder {

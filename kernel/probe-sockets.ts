@@ -5,24 +5,29 @@ import type { Ip } from '../address/ip.ts';
 import { socketAddress } from './bound-sockets.ts';
 import type { PartialChecksum, ProbeSocket, ProbeSocketOptions } from './kernel.ts';
 import { withNetns } from './netns.ts';
+import { SOCKADDR_LL_LENGTH } from './packet-socket.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_PACKET,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  SOL_PACKET,
+} from './socket-numbers.ts';
 import type { NetnsPath } from './step.ts';
 import type { Syscalls } from './syscall.ts';
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const AF_PACKET = 17;
-const SOCK_DGRAM = 2;
-const SOCK_RAW = 3;
-const SOCK_FLAGS = 0o2004000;
+const SOCK_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC;
 const IPPROTO_IP = 0;
-const IPPROTO_ICMP = 1;
-const IPPROTO_IPV6 = 41;
-const IPPROTO_ICMPV6 = 58;
 const SOL_RAW = 255;
-const SOL_PACKET = 263;
 const IP_MTU_DISCOVER = 10;
 const IPV6_MTU_DISCOVER = 23;
-const IPV6_V6ONLY = 26;
 const IPV6_DONTFRAG = 62;
 const ICMP_FILTER = 1;
 const PACKET_VNET_HDR = 15;
@@ -94,7 +99,7 @@ function sender(from: Buffer): Ip {
 }
 
 /** struct sockaddr_ll */
-const SOCKADDR_LL_LENGTH = 20;
+
 /** struct virtio_net_hdr: flags, kind and sizes of a segmentation that there is none of, and the place of the checksum. */
 const VNET_HEADER_BYTES = 10;
 const NEEDS_CHECKSUM = 1;

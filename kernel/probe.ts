@@ -5,19 +5,22 @@
 import { familyOf, ipBytes, ipFromBytes, type Ip } from '../address/ip.ts';
 import { type Mac, macBytes, macFromBytes } from '../address/mac.ts';
 import { internetChecksum } from './checksum.ts';
+import {
+  ADVERTISEMENT,
+  BROADCAST,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV6,
+  ICMPV6,
+  SOLICITATION,
+  TARGET_LINK_LAYER_ADDRESS,
+  u16,
+} from './frame-parts.ts';
 import { VLAN_TAG_PRESENT } from './packet-socket.ts';
 import type { Instruction } from './syscall.ts';
 
-const BROADCAST = Buffer.alloc(6, 0xff);
-const ARP = 0x0806;
-const IPV6 = 0x86dd;
 /** Of ARP: Ethernet, IPv4, their lengths. */
 const ARP_HEAD = Buffer.from('000108000604', 'hex');
 const REQUEST = 1;
-const ICMPV6 = 58;
-const SOLICITATION = 135;
-const ADVERTISEMENT = 136;
-const TARGET_LINK_LAYER_ADDRESS = 2;
 const NOBODY = ipFromBytes(new Uint8Array(4));
 const NOBODY_V6 = ipFromBytes(new Uint8Array(16));
 const ETHERNET = 14;
@@ -34,7 +37,7 @@ export function probeFrame(address: Ip, mac: Mac): Buffer {
   const [wanted, hardware] = [Buffer.from(ipBytes(address)), Buffer.from(macBytes(mac))];
   if (familyOf(address) === 4) {
     const arp = [ARP_HEAD, u16(REQUEST), hardware, Buffer.alloc(4), Buffer.alloc(6), wanted];
-    return Buffer.concat([BROADCAST, hardware, u16(ARP), ...arp]);
+    return Buffer.concat([BROADCAST, hardware, u16(ETHERTYPE_ARP), ...arp]);
   }
   const group = solicitedNode(wanted);
   const message = Buffer.concat([Buffer.of(SOLICITATION, 0, 0, 0, 0, 0, 0, 0), wanted]);
@@ -45,7 +48,7 @@ export function probeFrame(address: Ip, mac: Mac): Buffer {
   const frame = [
     Buffer.from(macBytes(groupMac(address))),
     hardware,
-    u16(IPV6),
+    u16(ETHERTYPE_IPV6),
     header,
     nobody,
     group,
@@ -69,8 +72,8 @@ export function claimOf(frame: Uint8Array): Claim | undefined {
   const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
   if (bytes.length < ETHERNET) return undefined;
   const type = bytes.readUInt16BE(12);
-  if (type === ARP) return arpClaim(bytes.subarray(ETHERNET));
-  return type === IPV6 ? neighbourClaim(bytes) : undefined;
+  if (type === ETHERTYPE_ARP) return arpClaim(bytes.subarray(ETHERNET));
+  return type === ETHERTYPE_IPV6 ? neighbourClaim(bytes) : undefined;
 }
 
 /** The sender of any ARP packet has its address; who probes in the name of nobody wants the target's. */
@@ -102,8 +105,8 @@ export const CLAIMS: readonly Instruction[] = [
   [0x30, 0, 0, VLAN_TAG_PRESENT],
   [0x15, 0, 8, 0],
   [0x28, 0, 0, 12],
-  [0x15, 7, 0, ARP],
-  [0x15, 0, 5, IPV6],
+  [0x15, 7, 0, ETHERTYPE_ARP],
+  [0x15, 0, 5, ETHERTYPE_IPV6],
   [0x30, 0, 0, ETHERNET + 6],
   [0x15, 0, 3, ICMPV6],
   [0x30, 0, 0, ETHERNET + IPV6_HEADER],
@@ -112,7 +115,3 @@ export const CLAIMS: readonly Instruction[] = [
   [0x06, 0, 0, 0],
   [0x06, 0, 0, 0xffffffff],
 ];
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
-}

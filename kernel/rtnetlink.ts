@@ -22,34 +22,35 @@ import { macBytes } from '../address/mac.ts';
 import type { Mac } from '../address/mac.ts';
 import { addressOf, familyOfPrefix, lengthOf, networkOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
+import { uint32 } from './attribute.ts';
+import {
+  IFLA_BRPORT_ISOLATED,
+  IFLA_BRPORT_MODE,
+  IFLA_BRPORT_NEIGH_SUPPRESS,
+  IFLA_INFO_DATA,
+  IFLA_INFO_KIND,
+  IFLA_INFO_SLAVE_DATA,
+  IFLA_INFO_SLAVE_KIND,
+  IFLA_VXLAN_ID,
+  IFLA_VXLAN_LEARNING,
+  IFLA_VXLAN_LOCAL,
+  IFLA_VXLAN_LOCAL6,
+  IFLA_VXLAN_PORT,
+} from './link-attributes.ts';
 import { LINK_GROUP } from './mark.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
+import { AF_INET, AF_INET6, AF_UNSPEC } from './socket-numbers.ts';
 
 /** RTA_PROTOCOL of our routes: above RTPROT_STATIC, so that the kernel only carries it; 'n' in ASCII, a number that iproute2's rt_protos gives nobody. */
 export const ROUTE_PROTOCOL = 0x6e;
 
 /** RT_TABLE_MAIN */
 export const MAIN_TABLE = 254;
-/** linux/if_link.h, linux/veth.h */
-const IFLA_INFO_KIND = 1;
-const IFLA_INFO_DATA = 2;
-const IFLA_INFO_SLAVE_KIND = 4;
-const IFLA_INFO_SLAVE_DATA = 5;
-const IFLA_BRPORT_MODE = 4;
-const IFLA_BRPORT_NEIGH_SUPPRESS = 32;
-const IFLA_BRPORT_ISOLATED = 33;
+/** linux/veth.h */
 const VETH_INFO_PEER = 1;
-const IFLA_VXLAN_ID = 1;
-const IFLA_VXLAN_LOCAL = 4;
-const IFLA_VXLAN_LEARNING = 7;
-const IFLA_VXLAN_PORT = 15;
-const IFLA_VXLAN_LOCAL6 = 17;
-const AF_INET = 2;
-const AF_INET6 = 10;
 /** The codec's type lists the numbers that have names; others pass through it as they are. */
 const OUR_PROTOCOL = ROUTE_PROTOCOL as unknown as RouteProtocol;
-const AF_UNSPEC = 0;
 /** Without counters: half of a link's message, and nobody here reads them. linux/rtnetlink.h RTEXT_FILTER_SKIP_STATS. */
 const SKIP_STATS = Buffer.of(8, 0, 0, 0);
 /** A route of any scope, for a delete: fib_table_delete() takes RT_SCOPE_NOWHERE as a wildcard. */
@@ -119,12 +120,6 @@ export function createVxlan(
   });
   const linkinfo = linkInfo('vxlan', padded(settings));
   return newLink(link, { ...(netnsFd !== undefined && { netNsFd: netnsFd }), linkinfo });
-}
-
-function uint32(value: number): Buffer {
-  const out = Buffer.alloc(4);
-  out.writeUInt32LE(value);
-  return out;
 }
 
 /** Both ends in one message; each has our group from its first moment. The peer in the namespace of `peerNetnsFd`, where that is given. */

@@ -1,15 +1,18 @@
 /** rtnetlink requests for links on another link: macvlan and VLAN. Pure. */
+import { uint32 } from './attribute.ts';
+import {
+  IFLA_MACVLAN_FLAGS,
+  IFLA_MACVLAN_MODE,
+  IFLA_VLAN_ID,
+  IFLA_VLAN_PROTOCOL,
+} from './link-attributes.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import { linkInfo, newLink } from './rtnetlink.ts';
 import type { NewLink } from './rtnetlink.ts';
 import type { MacvlanMode, VlanProtocol } from './step.ts';
 
 /** linux/if_link.h */
-const IFLA_MACVLAN_MODE = 1;
-const IFLA_MACVLAN_FLAGS = 2;
 const MACVLAN_FLAG_NOPROMISC = 1;
-const IFLA_VLAN_ID = 1;
-const IFLA_VLAN_PROTOCOL = 5;
 
 export interface MacvlanSettings {
   readonly mode: MacvlanMode;
@@ -55,10 +58,4 @@ export function createVlan(
     out.push(IFLA_VLAN_ID, Buffer.of(id & 0xff, id >> 8));
   });
   return newLink(link, { link: uint32(parent), linkinfo });
-}
-
-function uint32(value: number): Buffer {
-  const out = Buffer.alloc(4);
-  out.writeUInt32LE(value);
-  return out;
 }

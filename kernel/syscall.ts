@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import type koffi from 'koffi';
 import { errnoName } from './errno.ts';
 import { KernelError } from './kernel.ts';
+import { SOL_SOCKET } from './socket-numbers.ts';
 
 export interface Syscalls {
   /** @throws KernelError, as all of these do, with the call's name as operation. */
@@ -125,7 +126,6 @@ function aside(sendto: Aside): Pick<Syscalls, 'sendAside' | 'sendToAside'> {
   return { sendToAside, sendAside: (fd, data) => sendToAside(fd, data, null) };
 }
 
-const SOL_SOCKET = 1;
 const SO_ATTACH_FILTER = 26;
 
 /** BPF_RET | BPF_K with 0, the number of bytes to let through. */

@@ -7,7 +7,7 @@
  * often than without u32.
  */
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
-import { attribute, attributes } from './element.ts';
+import { attribute, fields, nested, uint32 } from './attribute.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from './netlink.ts';
 import type { NetlinkRequest } from './netlink.ts';
 
@@ -49,7 +49,6 @@ const TCA_ACT_OPTIONS = 2;
 const TCA_MIRRED_PARMS = 2;
 const TC_ACT_STOLEN = 4;
 const TCA_EGRESS_REDIR = 1;
-const NLA_F_NESTED = 0x8000;
 /** Node 800 in the first hash table, 800: the names that the kernel would choose; said, so that the same request again is no second node. */
 const FILTER_HANDLE = 0x80000800;
 const FIRST_PRIORITY = 1;
@@ -62,7 +61,7 @@ export function setBucket(index: number, bucket: TokenBucket, how: 'add' | 'repl
   rate64.writeBigUInt64LE(BigInt(bucket.rate));
   const options = Buffer.concat([
     attribute(TCA_TBF_PARMS, bucketParameters(bucket)),
-    attribute(TCA_TBF_BURST, u32(bucket.burst)),
+    attribute(TCA_TBF_BURST, uint32(bucket.burst)),
     ...(large ? [attribute(TCA_TBF_RATE64, rate64)] : []),
   ]);
   const data = Buffer.concat([
@@ -116,7 +115,7 @@ export function redirectIngress(index: number, to: number): NetlinkRequest {
   mirred.writeUInt32LE(to, 24);
   const action = Buffer.concat([
     attribute(TCA_ACT_KIND, text('mirred')),
-    attribute(TCA_ACT_OPTIONS | NLA_F_NESTED, attribute(TCA_MIRRED_PARMS, mirred)),
+    nested(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred)),
   ]);
   // struct tc_u32_sel with one struct tc_u32_key whose mask is zero.
   const selector = Buffer.alloc(32);
@@ -160,12 +159,6 @@ function text(value: string): Buffer {
   return Buffer.from(`${value}\0`);
 }
 
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-}
-
 const HEADER_BYTES = 20;
 
 /** Undefined: another kind of qdisc, or not a root. The burst is what the kernel's ticks say, which round it down a little. */
@@ -200,10 +193,6 @@ export function sameBucket(found: TokenBucket | undefined, wanted: TokenBucket):
   const tick = (wanted.rate * TICK_NS) / 1e9;
   // What the kernel computes with (psched_ratecfg) is good to 1 in 2^16 or better.
   return Math.abs(found.burst - wanted.burst) <= Math.max(2, 2 * tick, wanted.burst / 10_000);
-}
-
-function fields(bytes: Buffer = Buffer.alloc(0)): ReadonlyMap<number, Buffer> {
-  return new Map([...attributes(bytes)].map(({ type, data }) => [type, data]));
 }
 
 function textOf(value: Buffer | undefined): string {

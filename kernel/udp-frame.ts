@@ -2,12 +2,12 @@
 import { ipBytes, ipFromBytes } from '../address/ip.ts';
 import { macBytes, macFromBytes } from '../address/mac.ts';
 import { internetChecksum } from './checksum.ts';
+import { ETHERTYPE_IPV4 } from './frame-parts.ts';
 import type { FramedDatagram } from './kernel.ts';
 
 const ETHERNET = 14;
 const IPV4 = 20;
 const UDP = 8;
-const ETHERTYPE_IPV4 = 0x0800;
 const PROTOCOL_UDP = 17;
 /** RFC 791: more fragments, and where a fragment belongs. */
 const FRAGMENT = 0x3fff;

@@ -2,10 +2,10 @@
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import { familyOf, ipBytes, ipFromBytes } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
-import { attributes } from './decode.ts';
-import { attribute } from './element.ts';
+import { attribute, attributesAt, uint32 } from './attribute.ts';
 import type { XfrmPolicyFact, XfrmStateFact } from './facts.ts';
 import type { NetlinkRequest } from './netlink.ts';
+import { AF_INET6, familyNumber, IPPROTO_ESP, IPPROTO_UDP } from './socket-numbers.ts';
 import type { XfrmPolicyAdd, XfrmStateAdd } from './step.ts';
 
 export const NETLINK_XFRM = 6;
@@ -27,10 +27,6 @@ const XFRMA_SA_EXTRA_FLAGS = 24;
 const XFRM_STATE_ESN = 128;
 const XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2;
 const XFRM_POLICY_OUT = 1;
-const AF_INET = 2;
-const AF_INET6 = 10;
-const IPPROTO_UDP = 17;
-const IPPROTO_ESP = 50;
 /** RFC 4106, with an ICV of 16 bytes (section 6). */
 const GCM = 'rfc4106(gcm(aes))';
 /** RFC 3602; RFC 4868, which cuts off half of what HMAC gives (section 2.3). */
@@ -106,7 +102,7 @@ function chained(key: Buffer): readonly Buffer[] {
   return [
     attribute(XFRMA_ALG_AUTH_TRUNC, algorithm(HMAC, key.subarray(AES_BYTES), ICV_BITS)),
     attribute(XFRMA_ALG_CRYPT, algorithm(CBC, key.subarray(0, AES_BYTES))),
-    attribute(XFRMA_SA_EXTRA_FLAGS, number(XFRM_SA_XFLAG_OSEQ_MAY_WRAP)),
+    attribute(XFRMA_SA_EXTRA_FLAGS, uint32(XFRM_SA_XFLAG_OSEQ_MAY_WRAP)),
   ];
 }
 
@@ -114,18 +110,12 @@ function chained(key: Buffer): readonly Buffer[] {
 function algorithm(name: string, key: Buffer, icv?: number): Buffer {
   const named = Buffer.alloc(64);
   named.write(name);
-  return Buffer.concat([named, number(key.length * 8), ...(icv === undefined ? [] : [number(icv)]), key]);
+  return Buffer.concat([named, uint32(key.length * 8), ...(icv === undefined ? [] : [uint32(icv)]), key]);
 }
 
 /** struct xfrm_replay_state_esn, without the bits: those are zero, and the kernel makes room for them by their number of words. */
 function replayWindow(): Buffer {
-  return Buffer.concat([number(REPLAY_WINDOW / 32), Buffer.alloc(16), number(REPLAY_WINDOW)]);
-}
-
-function number(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
+  return Buffer.concat([uint32(REPLAY_WINDOW / 32), Buffer.alloc(16), uint32(REPLAY_WINDOW)]);
 }
 
 export function deleteState({ src, dst, spi }: XfrmStateAdd): NetlinkRequest {
@@ -194,10 +184,6 @@ function address(ip: Ip): Buffer {
   return bytes;
 }
 
-function familyNumber(ip: Ip): number {
-  return familyOf(ip) === 6 ? AF_INET6 : AF_INET;
-}
-
 export function dumpStates(): NetlinkRequest {
   return { type: XFRM_MSG_GETSA, flags: 0, data: Buffer.alloc(0) };
 }
@@ -224,7 +210,7 @@ export function decodePolicy({ data }: NetlinkMessage): XfrmPolicyFact | undefin
   const family = data.readUInt16LE(SELECTOR.family);
   let mark: number | undefined;
   let reqid: number | undefined;
-  for (const { type, start, end } of attributes(data, POLICY.size, data.length)) {
+  for (const { type, start, end } of attributesAt(data, POLICY.size, data.length)) {
     if (type === XFRMA_MARK && end - start >= 8) mark = data.readUInt32LE(start);
     if (type === XFRMA_TMPL && end - start >= TEMPLATE.size)
       reqid = data.readUInt32LE(start + TEMPLATE.reqid);
