@@ -8,20 +8,11 @@ import type { Cnm } from './cnm.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
 import type { EndpointSpec, NetworkSpec } from './model.ts';
+import { networkSpec, subnet } from '../tests/specs.ts';
 
 function network(n: number, changes: Partial<NetworkSpec> = {}): NetworkSpec {
-  return {
-    id: n.toString(16).padStart(2, '0').repeat(32),
-    driver: 'cnm-bridge',
-    origin: 'docker',
-    options: {},
-    internal: false,
-    enableIpv4: true,
-    enableIpv6: false,
-    ipv4: [{ addressSpace: '', pool: prefix(`10.${n}.0.0/24`), gateway: prefix(`10.${n}.0.1/24`), aux: {} }],
-    ipv6: [],
-    ...changes,
-  };
+  const id = n.toString(16).padStart(2, '0').repeat(32);
+  return networkSpec('cnm-bridge', { id, ipv4: [subnet(`10.${n}.0.0/24`, `10.${n}.0.1/24`)], ...changes });
 }
 
 function endpoint(n: number, host: number): EndpointSpec {

@@ -8,30 +8,17 @@ import { memoryStore } from '../store/memory.ts';
 import { createCnm } from './index.ts';
 import { createReclaimer } from './reclaim.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
+import type { EndpointSpec } from './model.ts';
+import { endpointSpec, networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
+const network = networkSpec('cnm-overlay', {
   options: { vni: '4097', peers: '192.0.2.2', 'ip-range': 'any' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
+});
 const SANDBOX = '/var/run/docker/netns/x';
 const NETNS = `/run/cnm/netns/ov-${network.id.slice(0, 12)}`;
 
 function endpoint(n: number): EndpointSpec {
-  return {
-    id: `e${String(n).padStart(63, '0')}`,
-    network: network.id,
-    address: prefix(`10.1.0.${n}/24`),
-    options: {},
-    ports: [],
-  };
+  return endpointSpec({ id: `e${String(n).padStart(63, '0')}`, address: prefix(`10.1.0.${n}/24`) });
 }
 
 function bench() {

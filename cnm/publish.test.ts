@@ -10,26 +10,12 @@ import { memoryStore } from '../store/memory.ts';
 import type { Cnm, EngineView } from './cnm.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec, PortBinding } from './model.ts';
+import type { PortBinding } from './model.ts';
+import { endpointSpec, networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-bridge',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
-const endpoint = (n: number): EndpointSpec => ({
-  id: `e${n}`.repeat(32),
-  network: network.id,
-  address: prefix(`10.1.0.${n + 1}/24`),
-  options: {},
-  ports: [],
-});
+const network = networkSpec('cnm-bridge');
+const endpoint = (n: number) =>
+  endpointSpec({ id: `e${n}`.repeat(32), address: prefix(`10.1.0.${n + 1}/24`) });
 const binding = (port: number, hostPort: number, more: Partial<PortBinding> = {}): PortBinding => ({
   proto: 6,
   port,

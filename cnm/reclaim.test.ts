@@ -1,32 +1,15 @@
 import t from 'tap';
-import { prefix } from '../address/prefix.ts';
 import { bridge } from '../drivers/bridge/index.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import type { EngineNetwork } from './cnm.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
 import { createReclaimer } from './reclaim.ts';
+import { endpointSpec, networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-bridge',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: network.id,
-  address: prefix('10.1.0.2/24'),
-  options: {},
-  ports: [],
-};
+const network = networkSpec('cnm-bridge');
+const endpoint = endpointSpec();
 
 async function host(origin: 'docker' | 'cnm' = 'docker') {
   const kernel = fakeKernel();

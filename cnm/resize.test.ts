@@ -9,26 +9,13 @@ import { memoryStore } from '../store/memory.ts';
 import type { Store } from '../store/store.ts';
 import { createCnm } from './index.ts';
 import { type Log, silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
+import { endpointSpec, networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
+const network = networkSpec('cnm-overlay', {
   options: { vni: '4097', peers: '192.0.2.1,192.0.2.2', 'ip-range': 'any' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
-const endpoint = (digit: string): EndpointSpec => ({
-  id: `e${digit}`.repeat(32),
-  network: network.id,
-  address: prefix(`10.1.0.${digit}/24`),
-  options: {},
-  ports: [],
 });
+const endpoint = (digit: string) =>
+  endpointSpec({ id: `e${digit}`.repeat(32), address: prefix(`10.1.0.${digit}/24`) });
 const BOX = '/var/run/docker/netns/x';
 const eth0 = (mtu: number) => ({ name: 'eth0', mtu, addresses: [prefix('192.0.2.1/24')] });
 

@@ -1,5 +1,4 @@
 /** Two hosts of a cluster with an encrypted network: their records, their kernels, and a secret that nobody gave them. */
-import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { prefix } from '../address/prefix.ts';
 import { type ClusterPlane, clusterPlane } from '../cnm/cluster/index.ts';
@@ -12,6 +11,7 @@ import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import { FakeCluster, type FakeClient } from '../store/cluster-fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { ClusterKeys } from './cluster-keys.ts';
+import { until } from '../tests/until.ts';
 
 const POOL = prefix('10.1.0.0/24');
 const NETWORK: NetworkSpec = {
@@ -107,14 +107,6 @@ class Host {
     const own = states.filter(({ src }) => src === `192.0.2.${this.#number}`);
     const others = states.filter((state) => !own.includes(state));
     return { sent: own.map(({ spi }) => spi), received: others.map(({ spi }) => spi) };
-  }
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 15_000;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await setImmediate();
   }
 }
 

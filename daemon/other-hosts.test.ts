@@ -21,7 +21,7 @@ import { fakeKernel } from '../kernel/fake.ts';
 import { type FakeClient, FakeCluster } from '../store/cluster-fake.ts';
 import type { ClusterChange } from '../store/cluster.ts';
 import { memoryStore } from '../store/memory.ts';
-import { until } from '../tests/plane-double.ts';
+import { until } from '../tests/until.ts';
 import { otherHosts } from './other-hosts.ts';
 
 const NETWORK: NetworkSpec = {

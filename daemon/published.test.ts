@@ -11,6 +11,7 @@ import { overlay } from '../drivers/overlay/index.ts';
 import { type FakeClient, FakeCluster } from '../store/cluster-fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { PublishedNetworks } from './published.ts';
+import { until } from '../tests/until.ts';
 
 const described = (name: string, subnet = '10.1.0.0/24'): NetworkDescription => ({
   ...{ name, owner: 'docker', driver: 'cnm-overlay', labels: { tier: 'one' }, options: {} },
@@ -128,14 +129,6 @@ class Host {
     await this.published.close();
     await this.#plane.close();
     await this.client.close();
-  }
-}
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = Date.now() + 20_000;
-  while (!holds()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await setImmediate();
   }
 }
 

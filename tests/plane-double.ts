@@ -1,5 +1,4 @@
 /** Hosts with a control plane each, one cluster store in memory, and what can happen to them. For tests. */
-import { setImmediate } from 'node:timers/promises';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
@@ -8,6 +7,7 @@ import { memoryStore } from '../store/memory.ts';
 import type { Agreement, OwnEndpoint, Remote, RemoteNews, Session, Terms } from '../cnm/control.ts';
 import { silent } from '../cnm/log.ts';
 import { type ClusterPlane, clusterPlane } from '../cnm/cluster/index.ts';
+import { until } from './until.ts';
 
 export const POOL = prefix('10.1.0.0/24');
 export const terms = (name: string, more: Partial<Terms> = {}): Terms => ({
@@ -153,14 +153,6 @@ function wanted(hosts: readonly Host[], me: Host, name: string): string {
     )
     .sort()
     .join(' ');
-}
-
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = Date.now() + 15_000;
-  while (!holds()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await setImmediate();
-  }
 }
 
 export async function converge(hosts: readonly Host[], names: readonly string[]): Promise<void> {

@@ -3,7 +3,8 @@ import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
 import { FakeCluster } from '../../store/cluster-fake.ts';
-import { converge, Host, POOL, terms, until } from '../../tests/plane-double.ts';
+import { converge, Host, POOL, terms } from '../../tests/plane-double.ts';
+import { until } from '../../tests/until.ts';
 import type { Terms } from '../control.ts';
 
 t.test('the first host decides, the next ones have the same, and who differs is shown both', async (t) => {
@@ -50,16 +51,21 @@ t.test('the first host decides, the next ones have the same, and who differs is 
   for (const host of [one, two, three]) await host.plane.close();
 });
 
-t.test('one that is cut off keeps what it knows, and is gone for the others with its lease', async (t) => {
+/** On one network, with an endpoint each, which all know. */
+async function three() {
   const server = new FakeCluster();
-  const hosts = [1, 2, 3].map((number) => new Host(server, number));
-  const [one, two] = hosts;
-  if (one === undefined || two === undefined) return;
+  const hosts = [new Host(server, 1), new Host(server, 2), new Host(server, 3)] as const;
   for (const host of hosts) {
     await host.join('n');
     host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
   }
   await converge(hosts, ['n']);
+  return { server, hosts };
+}
+
+t.test('one that is cut off keeps what it knows, and is gone for the others with its lease', async (t) => {
+  const { server, hosts } = await three();
+  const [one, two] = hosts;
   const known = two.view('n');
   two.client.cut();
   server.advance(11_000);
@@ -83,20 +89,13 @@ t.test('one that is cut off keeps what it knows, and is gone for the others with
 t.test(
   'one that is only cut off from the store, or without its daemon, stays known while it answers',
   async (t) => {
-    const server = new FakeCluster();
-    const hosts = [1, 2, 3].map((number) => new Host(server, number));
-    const [one, two, three] = hosts;
-    if (one === undefined || two === undefined || three === undefined) return;
-    for (const host of hosts) {
-      await host.join('n');
-      host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
-    }
-    await converge(hosts, ['n']);
+    const { server, hosts } = await three();
+    const [one, two, other] = hosts;
     one.answers.add('192.0.2.2');
     const known = one.view('n');
     two.client.cut();
     server.advance(11_000);
-    await until('three to forget it', () => !three.view('n').includes('e2'));
+    await until('three to forget it', () => !other.view('n').includes('e2'));
     t.equal(one.view('n'), known, 'one has it still');
     one.client.cut();
     server.compact();
@@ -120,25 +119,18 @@ t.test(
 t.test(
   'a daemon that starts believes a host that is in doubt, too, and knows it before the store answers',
   async (t) => {
-    const server = new FakeCluster();
-    const hosts = [1, 2, 3].map((number) => new Host(server, number));
-    const [one, two, three] = hosts;
-    if (one === undefined || two === undefined || three === undefined) return;
-    for (const host of hosts) {
-      await host.join('n');
-      host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
-    }
-    await converge(hosts, ['n']);
+    const { server, hosts } = await three();
+    const [one, two, other] = hosts;
     one.answers.add('192.0.2.2');
     const known = one.view('n');
     await one.remembered();
     two.client.cut();
     server.advance(11_000);
-    await until('three to forget it', () => !three.view('n').includes('e2'));
+    await until('three to forget it', () => !other.view('n').includes('e2'));
     await one.restart();
     t.equal(one.view('n'), known, 'at once');
-    await until('one to be in the cluster', () => three.view('n').includes('e1'));
-    three.put('n', 'next', '10.1.0.30/24');
+    await until('one to be in the cluster', () => other.view('n').includes('e1'));
+    other.put('n', 'next', '10.1.0.30/24');
     await until('one to hear of it', () => one.view('n').includes('next'));
     t.match(one.view('n'), 'e2@192.0.2.2', 'and when the store has answered');
     two.leave('n');

@@ -6,6 +6,7 @@ import { FakeCluster, type FakeClient } from '../../store/cluster-fake.ts';
 import { memoryStore } from '../../store/memory.ts';
 import { silent } from '../log.ts';
 import { SharedSecret } from './secret.ts';
+import { until } from '../../tests/until.ts';
 
 const LIFE = 1_000_000;
 const TTL = 10;
@@ -84,14 +85,6 @@ function world(count: number) {
     for (const host of hosts) await host.client.close();
   };
   return { server, clock, wrong, hosts, check, close };
-}
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = Date.now() + 15_000;
-  while (!holds()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await setImmediate();
-  }
 }
 
 /** All have the same, and nothing else. */

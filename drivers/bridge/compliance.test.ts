@@ -5,22 +5,13 @@ import { prefix } from '../../address/prefix.ts';
 import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
 import { driverCompliance } from '../../tests/driver-compliance.ts';
 import { bridge } from './index.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-bridge',
-  origin: 'docker',
+const network = networkSpec('cnm-bridge', {
   options: { 'com.docker.network.driver.mtu': '1400' },
-  internal: false,
-  enableIpv4: true,
   enableIpv6: true,
-  ipv4: [
-    { addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} },
-  ],
-  ipv6: [
-    { addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} },
-  ],
-};
+  ipv6: [subnet('fd00:1::/64', 'fd00:1::1/64')],
+});
 
 const other: NetworkSpec = {
   ...network,
@@ -28,25 +19,16 @@ const other: NetworkSpec = {
   internal: true,
   enableIpv6: false,
   options: {},
-  ipv4: [
-    { addressSpace: 'LocalDefault', pool: prefix('10.2.0.0/24'), gateway: prefix('10.2.0.1/24'), aux: {} },
-  ],
+  ipv4: [subnet('10.2.0.0/24', '10.2.0.1/24')],
   ipv6: [],
 };
 
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: network.id,
-  address: prefix('10.1.0.2/24'),
-  addressV6: prefix('fd00:1::2/64'),
-  options: {},
-  ports: [],
-};
+const endpoint = endpointSpec({ addressV6: prefix('fd00:1::2/64') });
 
 const option = (name: string, value: string): NetworkSpec => ({ ...network, options: { [name]: value } });
 const pool = (text: string): NetworkSpec => ({
   ...network,
-  ipv4: [{ addressSpace: 'x', pool: prefix(text), aux: {} }],
+  ipv4: [subnet(text)],
 });
 
 driverCompliance(t, bridge, {

@@ -5,38 +5,24 @@ import { silent } from '../../cnm/log.ts';
 import { memoryStore } from '../../store/memory.ts';
 import { mac } from '../../address/mac.ts';
 import { prefix } from '../../address/prefix.ts';
-import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
+import type { NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { bridge } from './index.ts';
 import { vethNamesOf } from '../../cnm/short-name.ts';
 import { ifbNameOf } from './names.ts';
 import { parseRate, parseSize } from './rates.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
-const network = (options: Readonly<Record<string, string>> = {}): NetworkSpec => ({
-  id: 'a1'.repeat(32),
-  driver: 'cnm-bridge',
-  origin: 'docker',
-  options,
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: true,
-  ipv4: [
-    { addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} },
-  ],
-  ipv6: [
-    { addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} },
-  ],
-});
+const network = (options: Readonly<Record<string, string>> = {}) =>
+  networkSpec('cnm-bridge', {
+    options,
+    enableIpv6: true,
+    ipv6: [subnet('fd00:1::/64', 'fd00:1::1/64')],
+  });
 
-const endpoint = (options: Readonly<Record<string, string>> = {}): EndpointSpec => ({
-  id: 'e1'.repeat(32),
-  network: network().id,
-  address: prefix('10.1.0.2/24'),
-  addressV6: prefix('fd00:1::2/64'),
-  options,
-  ports: [],
-});
+const endpoint = (options: Readonly<Record<string, string>> = {}) =>
+  endpointSpec({ addressV6: prefix('fd00:1::2/64'), options });
 
 const NO_FACTS = await fakeKernel().facts();
 const MAC = mac('02:42:0a:01:00:02');

@@ -7,25 +7,12 @@ import { fakeKernel } from '../../kernel/fake.ts';
 import { bridge } from './index.ts';
 import { gateNamesOf } from './names.ts';
 import { parseOptions } from './options.ts';
+import { networkSpec, subnet } from '../../tests/specs.ts';
 
-const spec = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
-  id: '0123456789abcdef'.repeat(4),
-  driver: 'cnm-bridge',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [
-    { addressSpace: 'LocalDefault', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} },
-  ],
-  ipv6: [],
-  ...changes,
-});
+const spec = (changes: Partial<NetworkSpec> = {}) =>
+  networkSpec('cnm-bridge', { id: '0123456789abcdef'.repeat(4), ...changes });
 
-const ipv6 = [
-  { addressSpace: 'LocalDefault', pool: prefix('fd00:1::/64'), gateway: prefix('fd00:1::1/64'), aux: {} },
-];
+const ipv6 = [subnet('fd00:1::/64', 'fd00:1::1/64')];
 
 async function described(network: NetworkSpec): Promise<readonly string[]> {
   return bridge.network(network, await fakeKernel().facts(), []).map(describe);

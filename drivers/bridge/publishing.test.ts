@@ -11,26 +11,11 @@ import type {
 import { describe } from '../../kernel/describe.ts';
 import type { Plan, Step } from '../../kernel/step.ts';
 import { loopbackWay, publishPlan, publishRequests } from './publishing.ts';
+import { endpointSpec, networkSpec } from '../../tests/specs.ts';
 
-const network = (changes: Partial<NetworkSpec> = {}): NetworkSpec => ({
-  id: 'a1'.repeat(32),
-  driver: 'cnm-bridge',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: true,
-  ipv4: [],
-  ipv6: [],
-  ...changes,
-});
-const four: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: 'a1'.repeat(32),
-  address: prefix('10.1.0.2/24'),
-  options: {},
-  ports: [],
-};
+const network = (changes: Partial<NetworkSpec> = {}) =>
+  networkSpec('cnm-bridge', { enableIpv6: true, ipv4: [], ...changes });
+const four = endpointSpec();
 const dual: EndpointSpec = { ...four, addressV6: prefix('fd00:1::2/64') };
 
 const bound = (more: Partial<PortBinding> = {}): PortBinding => ({

@@ -6,25 +6,14 @@ import type { EndpointSpec, NetworkSpec, Subnet } from '../../cnm/model.ts';
 import { type FakeKernel, fakeKernel } from '../../kernel/fake.ts';
 import { driverCompliance } from '../../tests/driver-compliance.ts';
 import { macvlan } from './index.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
-const subnet = (pool: string, gateway?: string): Subnet => ({
-  addressSpace: 'LocalDefault',
-  pool: prefix(pool),
-  ...(gateway !== undefined && { gateway: prefix(gateway) }),
-  aux: {},
-});
-
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
+const network = networkSpec('cnm-macvlan', {
   options: { parent: 'eth0.100', 'com.docker.network.driver.mtu': '1400' },
-  internal: false,
-  enableIpv4: true,
   enableIpv6: true,
   ipv4: [subnet('10.1.0.0/24', '10.1.0.1/24'), subnet('10.3.0.0/24', '10.3.0.1/24')],
   ipv6: [subnet('fd00:1::/64', 'fd00:1::1/64')],
-};
+});
 
 /** On the same VLAN, so that they share it. */
 const other: NetworkSpec = {
@@ -36,14 +25,7 @@ const other: NetworkSpec = {
   ipv6: [],
 };
 
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: network.id,
-  address: prefix('10.1.0.2/24'),
-  addressV6: prefix('fd00:1::2/64'),
-  options: {},
-  ports: [],
-};
+const endpoint = endpointSpec({ addressV6: prefix('fd00:1::2/64') });
 const second: EndpointSpec = {
   ...endpoint,
   id: 'e2'.repeat(32),

@@ -6,18 +6,13 @@ import type { Leased } from '../../cnm/leases.ts';
 import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { macvlan } from './index.ts';
+import { networkSpec } from '../../tests/specs.ts';
 
-const network: NetworkSpec = {
+const network = networkSpec('cnm-macvlan', {
   id: '0123456789abcdef'.repeat(4),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
   options: { parent: 'eth0', dhcp: 'true' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
   ipv4: [],
-  ipv6: [],
-};
+});
 const LEASED: Leased = {
   address: prefix('10.0.0.7/24'),
   gateway: ip('10.0.0.1'),

@@ -2,30 +2,21 @@ import t from 'tap';
 import { mac } from '../../address/mac.ts';
 import { prefix } from '../../address/prefix.ts';
 import { SHARED } from '../../cnm/driver.ts';
-import type { EndpointSpec, NetworkRecord, NetworkSpec, Subnet } from '../../cnm/model.ts';
+import type { EndpointSpec, NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { type FakeKernel, fakeKernel } from '../../kernel/fake.ts';
 import type { StrangerLink } from '../../kernel/fake.ts';
 import type { LinkAdd } from '../../kernel/step.ts';
 import { macvlan } from './index.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
-const subnet = (pool: string): Subnet => ({ addressSpace: 'LocalDefault', pool: prefix(pool), aux: {} });
-
-const spec = (
-  options: Readonly<Record<string, string>>,
-  changes: Partial<NetworkSpec> = {},
-): NetworkSpec => ({
-  id: '0123456789abcdef'.repeat(4),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
-  options,
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [subnet('10.1.0.0/24')],
-  ipv6: [],
-  ...changes,
-});
+const spec = (options: Readonly<Record<string, string>>, changes: Partial<NetworkSpec> = {}): NetworkSpec =>
+  networkSpec('cnm-macvlan', {
+    id: '0123456789abcdef'.repeat(4),
+    options,
+    ipv4: [subnet('10.1.0.0/24')],
+    ...changes,
+  });
 
 const NIC: StrangerLink = { name: 'eth0', mac: mac('52:54:00:00:00:01') };
 const LONG: StrangerLink = { name: 'enp0s31f6np1s0', mac: mac('52:54:00:00:00:02') };
@@ -336,14 +327,7 @@ t.test('host access: a shim with addresses of its own, and routes both ways', as
     `ip addr add ${shim6}/128 dev ${name}`,
     `ip link set ${name} up`,
   ]);
-  const endpoint: EndpointSpec = {
-    id: 'e1'.repeat(32),
-    network: network.id,
-    address: prefix('10.1.0.2/24'),
-    addressV6: prefix('fd00:1::2/64'),
-    options: {},
-    ports: [],
-  };
+  const endpoint = endpointSpec({ network: network.id, addressV6: prefix('fd00:1::2/64') });
   const link = macvlan.endpoint(network, { ...endpoint, mac: macvlan.mac(network, endpoint) });
   t.same(link.slice(1, -1).map(describe), [
     `ip route add 10.1.0.2/32 dev ${name}`,

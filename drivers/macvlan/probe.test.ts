@@ -1,31 +1,13 @@
 import t from 'tap';
 import { mac } from '../../address/mac.ts';
-import { prefix } from '../../address/prefix.ts';
-import type { NetworkSpec } from '../../cnm/model.ts';
 import { macvlan } from './index.ts';
+import { endpointSpec, networkSpec } from '../../tests/specs.ts';
 
-const network = (options: Readonly<Record<string, string>>): NetworkSpec => ({
-  id: 'a'.repeat(64),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
-  options,
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: prefix('10.1.0.0/24'), aux: {} }],
-  ipv6: [],
-});
+const network = (options: Readonly<Record<string, string>>) => networkSpec('cnm-macvlan', { options });
 
 t.test('the LAN is asked before the link is made, as the user wants it', (t) => {
   const first = (options: Readonly<Record<string, string>>) =>
-    macvlan.endpoint(network(options), {
-      id: 'e'.repeat(64),
-      network: 'a'.repeat(64),
-      address: prefix('10.1.0.2/24'),
-      mac: mac('02:42:0a:01:00:02'),
-      options: {},
-      ports: [],
-    })[0];
+    macvlan.endpoint(network(options), { ...endpointSpec(), mac: mac('02:42:0a:01:00:02') })[0];
   const question = { do: 'neigh.probe', link: 'eth0.7', addresses: ['10.1.0.2'], mac: '02:42:0a:01:00:02' };
   t.same(first({ parent: 'eth0', vlan: '7' }), { ...question, taken: 'warn' });
   t.same(first({ parent: 'eth0', vlan: '7', probe: 'fail' }), { ...question, taken: 'fail' });

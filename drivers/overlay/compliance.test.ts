@@ -2,10 +2,11 @@ import t from 'tap';
 import { ip } from '../../address/ip.ts';
 import { mac } from '../../address/mac.ts';
 import { prefix } from '../../address/prefix.ts';
-import type { EndpointSpec, NetworkSpec, Subnet } from '../../cnm/model.ts';
+import type { EndpointSpec, NetworkSpec } from '../../cnm/model.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import { driverCompliance } from '../../tests/driver-compliance.ts';
 import { overlay } from './index.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
 /** A host among three, behind a router: 192.0.2.1 of 192.0.2.1, 192.0.2.2 and 198.51.100.3. */
 const host = () =>
@@ -14,28 +15,16 @@ const host = () =>
     routes: [{ to: prefix('0.0.0.0/0'), via: ip('192.0.2.254'), link: 'eth0' }],
   });
 
-const subnet = (pool: string, gateway: string): Subnet => ({
-  addressSpace: 'LocalDefault',
-  pool: prefix(pool),
-  gateway: prefix(gateway),
-  aux: {},
-});
-
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
+const network = networkSpec('cnm-overlay', {
   options: {
     vni: '4097,4098',
     peers: '192.0.2.1,192.0.2.2,198.51.100.3',
     'ip-range': '10.1.0.0/26,10.2.0.0/26,fd00:1::/66,fd00:2::/66',
   },
-  internal: false,
-  enableIpv4: true,
   enableIpv6: true,
   ipv4: [subnet('10.1.0.0/24', '10.1.0.1/24'), subnet('10.2.0.0/24', '10.2.0.1/24')],
   ipv6: [subnet('fd00:1::/64', 'fd00:1::1/64'), subnet('fd00:2::/64', 'fd00:2::1/64')],
-};
+});
 
 /** The same subnet on another VNI: they never meet. */
 const other: NetworkSpec = {
@@ -48,14 +37,7 @@ const other: NetworkSpec = {
   ipv6: [],
 };
 
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: network.id,
-  address: prefix('10.1.0.2/24'),
-  addressV6: prefix('fd00:1::2/64'),
-  options: {},
-  ports: [],
-};
+const endpoint = endpointSpec({ addressV6: prefix('fd00:1::2/64') });
 
 const option = (name: string, value: string): NetworkSpec => ({
   ...network,
@@ -68,8 +50,8 @@ const without = (name: string): NetworkSpec => {
 };
 const pools = (ipv4: readonly string[], ipv6: readonly string[] = []): NetworkSpec => ({
   ...option('ip-range', 'any'),
-  ipv4: ipv4.map((pool) => ({ addressSpace: 'x', pool: prefix(pool), aux: {} })),
-  ipv6: ipv6.map((pool) => ({ addressSpace: 'x', pool: prefix(pool), aux: {} })),
+  ipv4: ipv4.map((pool) => subnet(pool)),
+  ipv6: ipv6.map((pool) => subnet(pool)),
 });
 
 const gatewayless: Pick<NetworkSpec, 'ipv4'> = {

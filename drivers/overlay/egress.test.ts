@@ -11,47 +11,22 @@ import {
   prefix,
   sizeOf,
 } from '../../address/prefix.ts';
-import type {
-  EndpointSpec,
-  NetworkRecord,
-  NetworkSpec,
-  NetworkWithPresence,
-  Subnet,
-} from '../../cnm/model.ts';
+import type { EndpointSpec, NetworkRecord, NetworkSpec, NetworkWithPresence } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { fakeKernel } from '../../kernel/fake.ts';
 import type { Plan, UplinkTranslate } from '../../kernel/step.ts';
 import { outsideOf } from './egress.ts';
 import { overlay } from './index.ts';
+import { endpointSpec, networkSpec, subnet } from '../../tests/specs.ts';
 
-const subnet = (pool: string, gateway?: string): Subnet => ({
-  addressSpace: 'LocalDefault',
-  pool: prefix(pool),
-  ...(gateway !== undefined && { gateway: prefix(gateway) }),
-  aux: {},
-});
-
-const spec = (changes: Partial<NetworkSpec> = {}, id = '0123456789abcdef'): NetworkSpec => ({
-  id: id.repeat(4),
-  driver: 'cnm-overlay',
-  origin: 'docker',
-  options: { vni: '4097', peers: '192.0.2.2', 'ip-range': 'any', egress: 'gateway' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [subnet('10.1.0.0/24', '10.1.0.1/24')],
-  ipv6: [],
-  ...changes,
-});
+const spec = (changes: Partial<NetworkSpec> = {}, id = '0123456789abcdef') =>
+  networkSpec('cnm-overlay', {
+    id: id.repeat(4),
+    options: { vni: '4097', peers: '192.0.2.2', 'ip-range': 'any', egress: 'gateway' },
+    ...changes,
+  });
 const dual = spec({ enableIpv6: true, ipv6: [subnet('fd00:1::/64', 'fd00:1::1/64')] });
-const endpoint: EndpointSpec = {
-  id: 'e1'.repeat(32),
-  network: dual.id,
-  address: prefix('10.1.0.2/24'),
-  addressV6: prefix('fd00:1::2/64'),
-  options: {},
-  ports: [],
-};
+const endpoint = endpointSpec({ network: dual.id, addressV6: prefix('fd00:1::2/64') });
 
 async function presence(network: NetworkSpec, taken: readonly string[] = []): Promise<Plan> {
   const kernel = fakeKernel({

@@ -4,20 +4,14 @@ import { mac } from '../../address/mac.ts';
 import { prefix } from '../../address/prefix.ts';
 import type { HostSettings } from '../../cnm/driver.ts';
 import { IPV6_DISABLED } from '../../cnm/families.ts';
-import type { EndpointSpec, NetworkRecord, NetworkSpec, Subnet } from '../../cnm/model.ts';
+import type { EndpointSpec, NetworkRecord, NetworkSpec } from '../../cnm/model.ts';
 import { describe } from '../../kernel/describe.ts';
 import { type FakeKernelOptions, fakeKernel } from '../../kernel/fake.ts';
 import type { LinkAdd, Plan } from '../../kernel/step.ts';
 import { overlay } from './index.ts';
+import { networkSpec, subnet } from '../../tests/specs.ts';
 
 const HOST: HostSettings = { netnsDir: '/run/cnm/netns' };
-
-const subnet = (pool: string, gateway: string): Subnet => ({
-  addressSpace: 'LocalDefault',
-  pool: prefix(pool),
-  gateway: prefix(gateway),
-  aux: {},
-});
 
 /** 192.0.2.1, with a default route. */
 const UPLINK: FakeKernelOptions = {
@@ -28,18 +22,12 @@ const UPLINK: FakeKernelOptions = {
 const spec = (
   options: Readonly<Record<string, string>> = {},
   changes: Partial<NetworkSpec> = {},
-): NetworkSpec => ({
-  id: '0123456789abcdef'.repeat(4),
-  driver: 'cnm-overlay',
-  origin: 'docker',
-  options: { vni: '4097', peers: '192.0.2.1,192.0.2.2,198.51.100.3', 'ip-range': 'any', ...options },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [subnet('10.1.0.0/24', '10.1.0.1/24')],
-  ipv6: [],
-  ...changes,
-});
+): NetworkSpec =>
+  networkSpec('cnm-overlay', {
+    id: '0123456789abcdef'.repeat(4),
+    options: { vni: '4097', peers: '192.0.2.1,192.0.2.2,198.51.100.3', 'ip-range': 'any', ...options },
+    ...changes,
+  });
 
 async function presence(network: NetworkSpec, host = UPLINK, settings = HOST): Promise<Plan> {
   return overlay.presence?.(network, await fakeKernel(host).facts(), settings) ?? [];
