@@ -10,18 +10,9 @@ import { ANY_MAC } from './entry.ts';
 import { addForwarding, deleteForwarding } from './forwarding.ts';
 import type { NetlinkRequest } from './netlink.ts';
 import * as rt from './rtnetlink.ts';
+import { golden, type Message } from '../tests/kernel/golden.ts';
 
-/** ip(8)'s message as it went out. */
-function golden(hex: string): { type: number; flags: number; data: string } {
-  const bytes = Buffer.from(hex, 'hex');
-  return {
-    type: bytes.readUInt16LE(4),
-    flags: bytes.readUInt16LE(6) & ~0x5,
-    data: bytes.subarray(16).toString('hex'),
-  };
-}
-
-function ours({ type, flags, data }: NetlinkRequest): { type: number; flags: number; data: string } {
+function ours({ type, flags, data }: NetlinkRequest): Message {
   const padding = Buffer.alloc((4 - (data.length % 4)) % 4);
   return { type, flags, data: Buffer.concat([data, padding]).toString('hex') };
 }

@@ -6,22 +6,7 @@ import t from 'tap';
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import type { NetlinkRequest } from './netlink.ts';
 import * as tc from './traffic-control.ts';
-
-interface Message {
-  readonly type: number;
-  readonly flags: number;
-  readonly data: string;
-}
-
-/** tc(8)'s message as it went out. */
-function golden(hex: string): Message {
-  const bytes = Buffer.from(hex, 'hex');
-  return {
-    type: bytes.readUInt16LE(4),
-    flags: bytes.readUInt16LE(6) & ~0x5,
-    data: bytes.subarray(16).toString('hex'),
-  };
-}
+import { golden, type Message } from '../tests/kernel/golden.ts';
 
 function ours({ type, flags, data }: NetlinkRequest): Message {
   return { type, flags, data: Buffer.from(data).toString('hex') };

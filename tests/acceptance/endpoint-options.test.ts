@@ -44,8 +44,7 @@ for (const engine of ['20.10', '28.5'] as const) {
     const lab = await openLab(t);
     const h = await lab.dockerHost({ engine, plugin: 'sockets' });
     await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
-    await h.cnm('sandbox', 'create', 'first');
-    await h.cnm('sandbox', 'rm', 'first');
+    await h.makeSandboxFolder();
     const before = await snapshot(h);
     const create = (name: string, ...options: readonly string[]) =>
       h.docker('network', 'create', '-d', 'cnm-bridge', ...options, name);

@@ -63,8 +63,7 @@ t.test('the policy with Docker 28.5', async (t) => {
   });
   await installCommand(h);
   await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
-  // The first sandbox makes the folder for all.
-  await h.sh('cnm sandbox create first && cnm sandbox rm first');
+  await h.makeSandboxFolder();
   await t.test('I03, I22: chosen subnets are clear of everything else', (t) => chosen(t, h));
   await t.test('a small pool', (t) => smallPool(t, h));
   await t.test('I12, V11: the smallest subnets', (t) => smallest(t, h));

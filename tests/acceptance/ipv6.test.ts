@@ -35,9 +35,7 @@ t.test('IPv6 on Docker 20.10', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ plugin: 'sockets' });
   await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
-  // The first sandbox makes the folder for all.
-  await h.cnm('sandbox', 'create', 'first');
-  await h.cnm('sandbox', 'rm', 'first');
+  await h.makeSandboxFolder();
   const before = await snapshot(h);
 
   t.test('V05 the first packet goes through within a second of the start', (t) => firstPacket(t, h));

@@ -49,9 +49,7 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   await lab.link({ host: h, link: 'eth2' }, { host: r, link: 'eth2' });
   const world = { h, r, server: new DhcpServer(r, 'eth1', 'first', ...SERVER) };
   await world.server.start();
-  // The first sandbox makes the folder for all.
-  await h.cnm('sandbox', 'create', 'first');
-  await h.cnm('sandbox', 'rm', 'first');
+  await h.makeSandboxFolder();
   const before = await snapshot(h);
   await t.test('a container’s address, from the server and for as long as it says', (t) => life(t, world));
   if (engine === '20.10') {

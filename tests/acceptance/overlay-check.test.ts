@@ -8,11 +8,10 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import type { OverlayCheckView } from '../../inspect/views.ts';
-import { admin } from '../cluster/overlay-world.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { openRoutedHosts } from './overlay-hosts.ts';
 
 /** A network on a host with a sandbox on it; `o`: its options. By the API: a command takes longer to start than all that it does. */
@@ -25,19 +24,19 @@ async function on(
   const options = Object.fromEntries(
     Object.entries<string | number>({ 'ip-range': 'any', ...o }).map(([k, v]) => [k, `${v}`]),
   );
-  await admin(h, 'POST', '/v1/networks', { name, driver: 'cnm-overlay', subnets: [subnet], options });
+  await h.admin('POST', '/v1/networks', { name, driver: 'cnm-overlay', subnets: [subnet], options });
   if (!join) return;
-  await admin(h, 'POST', '/v1/sandboxes', { name });
-  await admin(h, 'POST', `/v1/sandboxes/${name}/join`, { network: name, ip });
+  await h.admin('POST', '/v1/sandboxes', { name });
+  await h.admin('POST', `/v1/sandboxes/${name}/join`, { network: name, ip });
 }
 
 async function away(h: CnmHost, name: string, joined = true): Promise<void> {
-  if (joined) await admin(h, 'DELETE', `/v1/sandboxes/${name}`);
-  await admin(h, 'DELETE', `/v1/networks/${name}`);
+  if (joined) await h.admin('DELETE', `/v1/sandboxes/${name}`);
+  await h.admin('DELETE', `/v1/networks/${name}`);
 }
 
 function check(h: CnmHost, name: string): Promise<OverlayCheckView> {
-  return admin<OverlayCheckView>(h, 'GET', `/v1/overlays/${name}/check`);
+  return h.admin<OverlayCheckView>('GET', `/v1/overlays/${name}/check`);
 }
 
 /** The codes of what was found about a peer, in order. */
@@ -63,10 +62,8 @@ t.test('cnm overlay check', async (t) => {
   const lab = await openLab(t);
   const { h1, h2, h3, router } = await openRoutedHosts(lab);
   const hosts = [h1, h2, h3];
-  await Promise.all(
-    hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),
-  );
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  await Promise.all(hosts.map((h) => h.makeSandboxFolder()));
+  const before = await snapshots(hosts);
   const all = hosts.map(({ address }) => address).join(',');
   const pair = `${h1.address},${h2.address}`;
 
@@ -242,9 +239,6 @@ t.test('cnm overlay check', async (t) => {
   });
 
   await t.test('nothing is left', async (t) => {
-    for (const [number, h] of hosts.entries()) {
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was);
-    }
+    await assertAllRestored(t, hosts, before);
   });
 });

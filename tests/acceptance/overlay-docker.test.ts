@@ -11,7 +11,7 @@ import type { EndpointView } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { openLab, WORLD } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { attached } from './observe.ts';
 import { egress } from './overlay-egress.ts';
 
@@ -173,7 +173,7 @@ async function inUserSpace(t: Test, { h1, h2, h3, peers }: World): Promise<void>
 
 async function internal(t: Test, { h1, h2, peers }: World): Promise<void> {
   const o = { vni: '4098', peers };
-  const before = await Promise.all([h1, h2].map((h) => snapshot(h)));
+  const before = await snapshots([h1, h2]);
   await create(h1, 'inner', '10.2.0.0/26', o, '--internal');
   await create(h2, 'inner', '10.2.0.64/26', o, '--internal');
   await Promise.all([h1.container('i1', 'inner'), h2.container('i2', 'inner')]);
@@ -189,10 +189,7 @@ async function internal(t: Test, { h1, h2, peers }: World): Promise<void> {
     await h.docker('rm', '--force', name);
     await h.docker('network', 'rm', 'inner');
   }
-  for (const [number, h] of [h1, h2].entries()) {
-    const was = before[number];
-    if (was !== undefined) await assertRestored(t, h, was);
-  }
+  await assertAllRestored(t, [h1, h2], before);
 }
 
 async function refused(t: Test, { h1, peers }: World): Promise<void> {

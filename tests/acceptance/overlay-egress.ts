@@ -12,7 +12,7 @@ import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { type Lab, WORLD, WORLD6 } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { attached, capture, type Tcpdump } from './observe.ts';
 import { answer, ask, type Client, elements, held } from './published.ts';
 
@@ -43,7 +43,7 @@ export async function egress(t: Test, world: EgressWorld): Promise<void> {
   const hosts = [h1, h2];
   // What the first networks switch on, and make, and leave.
   for (const h of hosts) await h.sh('sysctl -qw net.ipv6.conf.all.forwarding=1; mkdir -p /run/cnm/netns');
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  const before = await snapshots(hosts);
   const server = lab.world.spawnNet([NODE, ANSWERER, 'world', 'tcp:9000', 'udp:9000']);
   await until('the world to listen', 20_000, () => server.stdout.includes('ready') || undefined);
   await create(world);
@@ -60,7 +60,7 @@ export async function egress(t: Test, world: EgressWorld): Promise<void> {
   await h1.docker('rm', '--force', 'web', 'peer');
   t.notMatch(await h1.sh('cat /proc/net/nf_conntrack'), / dport=5300 /, 'nothing is remembered of the port');
   await h2.docker('rm', '--force', 'far');
-  for (const [number, h] of hosts.entries()) {
+  for (const h of hosts) {
     t.same(await elements(h), [], 'no port is published');
     t.same(await held(h), [], 'nor held');
     t.equal(
@@ -69,9 +69,8 @@ export async function egress(t: Test, world: EgressWorld): Promise<void> {
       'no uplink without containers',
     );
     await h.docker('network', 'rm', 'out');
-    const was = before[number];
-    if (was !== undefined) await assertRestored(t, h, was);
   }
+  await assertAllRestored(t, hosts, before);
   await server.kill('SIGTERM');
 }
 

@@ -8,10 +8,9 @@
 import t from 'tap';
 import type { DoctorView, NetworkView, OverlayCheckView } from '../../inspect/views.ts';
 import { until } from '../lab/command.ts';
-import { admin } from '../cluster/overlay-world.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 
 const DRIVERS = { drivers: ['bridge', 'overlay'] };
 const LIMIT = 30_000;
@@ -23,10 +22,9 @@ t.test('an overlay follows the MTU of the network below', async (t) => {
     lab.bareHost(DRIVERS),
   ]);
   for (const h of [h1, h2]) {
-    await h.cnm('sandbox', 'create', 'first');
-    await h.cnm('sandbox', 'rm', 'first');
+    await h.makeSandboxFolder();
   }
-  const before = await Promise.all([h1, h2].map((h) => snapshot(h)));
+  const before = await snapshots([h1, h2]);
   const peers = `${h1.address},${h2.address}`;
 
   /** Their subnets are 10.1, 10.2 and 10.3; .1 is on h1, .2 on h2. */
@@ -63,7 +61,7 @@ t.test('an overlay follows the MTU of the network below', async (t) => {
   };
   /** Every link of the overlays on a host: in its own namespaces, and inside what runs there. */
   const sizes = async (h: CnmHost, network: string): Promise<readonly string[]> => {
-    const { members } = await admin<NetworkView>(h, 'GET', `/v1/networks/${network}`);
+    const { members } = await h.admin<NetworkView>('GET', `/v1/networks/${network}`);
     return [...new Set(members.flatMap((v) => [v.bridge, v.outside, v.inside].map((l) => `${l?.mtu ?? 0}`)))];
   };
   const become = async (h: CnmHost, mtu: number, network: string) => {
@@ -201,9 +199,6 @@ t.test('an overlay follows the MTU of the network below', async (t) => {
       await h2.cnm('sandbox', 'rm', box);
       await h2.cnm('network', 'rm', name);
     }
-    for (const [number, h] of [h1, h2].entries()) {
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was);
-    }
+    await assertAllRestored(t, [h1, h2], before);
   });
 });

@@ -13,7 +13,7 @@ import type { EndpointView } from '../../inspect/views.ts';
 import { run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 
 const KINDS = ['userspace', 'kernel', 'userspace'];
 
@@ -44,12 +44,10 @@ t.test('tunnels of both kinds on one network', async (t) => {
   const stranger = await lab.peer();
   const [h1, h2, h3] = hosts;
   if (h1 === undefined || h2 === undefined || h3 === undefined) throw new Error('three hosts');
-  await Promise.all(
-    hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),
-  );
+  await Promise.all(hosts.map((h) => h.makeSandboxFolder()));
   // A veth pair is a wire that needs no checksums: the kernel's tunnel would leave those of what is inside to it, and a program reads them.
   for (const h of hosts) await h.net('ethtool', '-K', 'eth0', 'tx', 'off');
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  const before = await snapshots(hosts);
   const peers = hosts.map(({ address }) => address).join(',');
   const [one] = await Promise.all(hosts.map((h, number) => setUp(h, number, peers)));
   t.equal(one?.inside?.mtu, 1450);
@@ -152,12 +150,11 @@ t.test('tunnels of both kinds on one network', async (t) => {
   });
 
   await t.test('all of it away again, and nothing is left', async (t) => {
-    for (const [number, h] of hosts.entries()) {
+    for (const h of hosts) {
       await h.cnm('sandbox', 'rm', 'box');
       await h.cnm('network', 'rm', 'both');
       await h.sh(`rm ${path(h.dir, 'box')}`);
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was);
     }
+    await assertAllRestored(t, hosts, before);
   });
 });

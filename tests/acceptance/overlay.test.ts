@@ -15,7 +15,7 @@ import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { openRoutedHosts, type RoutedHosts } from './overlay-hosts.ts';
 
 interface World extends RoutedHosts {
@@ -134,10 +134,8 @@ t.test('an overlay network over three hosts', async (t) => {
   const { h1, h2, h3, hosts, router, peers } = world;
   // The first sandbox makes the folder for all.
   for (const h of hosts) await h.sh('mkdir -p /run/cnm/netns');
-  await Promise.all(
-    hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),
-  );
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  await Promise.all(hosts.map((h) => h.makeSandboxFolder()));
+  const before = await snapshots(hosts);
 
   await t.test('7 uber-net: a host where nothing runs holds nothing of it', async (t) => {
     await create(h2, 'uber', ['10.1.0.0/24'], { vni: 4097, peers, 'ip-range': 'any' });
@@ -318,13 +316,12 @@ t.test('an overlay network over three hosts', async (t) => {
   });
 
   t.test('all of it away again, and nothing is left', async (t) => {
-    for (const [number, h] of hosts.entries()) {
+    for (const h of hosts) {
       await leave(h, 'uber');
       await h.cnm('network', 'rm', 'uber');
       await h.sh(`rm -f ${h.dir}/netns-* ${h.dir}/capture.pcap`);
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was);
     }
+    await assertAllRestored(t, hosts, before);
   });
 });
 

@@ -42,8 +42,7 @@ t.test('the README of cnm-bridge', async (t) => {
   const h = await lab.dockerHost({ plugin: 'sockets' });
   await installCommand(h);
   await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
-  // The first sandbox makes the folder for all.
-  await h.sh('cnm sandbox create first && cnm sandbox rm first');
+  await h.makeSandboxFolder();
   const before = await snapshot(h);
   const { examples, questions } = await readme();
   const last = examples.length - 1;

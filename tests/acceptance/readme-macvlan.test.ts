@@ -27,8 +27,7 @@ t.test('the README of cnm-macvlan', async (t) => {
   );
   await server.start();
   await installCommand(h);
-  // The first sandbox makes the folder for all.
-  await h.sh('cnm sandbox create first && cnm sandbox rm first');
+  await h.makeSandboxFolder();
   const before = await snapshot(h);
   const { examples, questions } = await readme();
   t.equal(examples.length, 4, 'beside the one with VLANs');

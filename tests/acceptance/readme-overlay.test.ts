@@ -16,7 +16,7 @@ import { REPOSITORY } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
 import { EtcdHost } from '../cluster/etcd-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { installCommand } from './observe.ts';
 
 interface Line {
@@ -71,9 +71,9 @@ t.test('the README of cnm-overlay', async (t) => {
       'com.docker.network.bridge.name=docker_gwbridge',
       'docker_gwbridge',
     );
-    await h.sh('cnm sandbox create first && cnm sandbox rm first');
+    await h.makeSandboxFolder();
   }
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  const before = await snapshots(hosts);
   const outputs: string[] = [];
   const type = async (t: Test, { host, command }: Line): Promise<void> => {
     const h = hosts.find(({ name }) => name === host);
@@ -132,10 +132,7 @@ t.test('the README of cnm-overlay', async (t) => {
 
   await t.test('the last example takes all away', async (t) => {
     for (const line of examples.at(-1) ?? []) await type(t, line);
-    for (const [number, h] of hosts.entries()) {
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was, 10_000);
-    }
+    await assertAllRestored(t, hosts, before, 10_000);
   });
 });
 

@@ -15,7 +15,6 @@ import type { AddressView, AuditView, ClusterSummary, EndpointView } from '../..
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { unixHttp } from '../lab/unix-http.ts';
 import { EtcdHost } from './etcd-host.ts';
 
 const POOL = '10.71.0.0/16';
@@ -26,12 +25,6 @@ async function ipam(host: CnmHost, method: string, body: object): Promise<{ read
   const { status, text } = await host.plugin('cnm-ipam', `IpamDriver.${method}`, body);
   if (status !== 200) throw new Error(text);
   return JSON.parse(text) as { readonly Address?: string };
-}
-
-async function admin<T>(host: CnmHost, method: string, path: string, body?: unknown): Promise<T> {
-  const answer = await unixHttp(host.outside(host.cnmd.adminSocket), method, path, body);
-  if (answer.status >= 300) throw new Error(answer.text);
-  return answer.body as T;
 }
 
 /** Who was answered which address and has not begun to give it back. */
@@ -108,8 +101,7 @@ class Churn {
 }
 
 async function leased(host: CnmHost): Promise<readonly string[]> {
-  const views = await admin<readonly AddressView[]>(
-    host,
+  const views = await host.admin<readonly AddressView[]>(
     'GET',
     `/v1/ipam/leases?pool=${encodeURIComponent(POOL)}`,
   );
@@ -123,8 +115,8 @@ async function sixty(t: Test, hosts: readonly CnmHost[]): Promise<void> {
   const started = await Promise.all(
     hosts.flatMap((host) =>
       Array.from({ length: 20 }, async (_, n) => {
-        await admin(host, 'POST', '/v1/sandboxes', { name: `s${n}` });
-        return admin<EndpointView>(host, 'POST', `/v1/sandboxes/s${n}/join`, { network: 'net' });
+        await host.admin('POST', '/v1/sandboxes', { name: `s${n}` });
+        return host.admin<EndpointView>('POST', `/v1/sandboxes/s${n}/join`, { network: 'net' });
       }),
     ),
   );
@@ -202,7 +194,7 @@ t.test('three hosts and one etcd', async (t) => {
       all.push(...has);
     }
     t.equal(new Set(all).size, all.length, 'no two hosts have the same');
-    const { hosts: seen } = await admin<ClusterSummary>(h1, 'GET', '/v1/ipam/hosts');
+    const { hosts: seen } = await h1.admin<ClusterSummary>('GET', '/v1/ipam/hosts');
     t.same(seen.map(({ state }) => state).sort(), ['self', 'there', 'there']);
   });
 
@@ -214,7 +206,7 @@ t.test('three hosts and one etcd', async (t) => {
     );
     const [theirs = ''] = await leased(h2);
     t.match(await h1.cnm('ipam', 'show', theirs), /cluster +the host h2/);
-    const { findings } = await admin<AuditView>(h1, 'GET', '/v1/ipam/check');
+    const { findings } = await h1.admin<AuditView>('GET', '/v1/ipam/check');
     t.same(
       findings.filter(({ kind }) => kind === 'double'),
       [],
@@ -227,7 +219,7 @@ t.test('three hosts and one etcd', async (t) => {
     const kept = await leased(h2);
     await h2.powerOff();
     const away = await until('it to be away', 60_000, async () => {
-      const { hosts: seen } = await admin<ClusterSummary>(h1, 'GET', '/v1/ipam/hosts');
+      const { hosts: seen } = await h1.admin<ClusterSummary>('GET', '/v1/ipam/hosts');
       return seen.find(({ state }) => state === 'away');
     });
     const named = { PoolID: POOL_ID, Address: kept[0], Options: null };
@@ -241,8 +233,8 @@ t.test('three hosts and one etcd', async (t) => {
   await t.test('all away again, and nothing is left in etcd', async (t) => {
     for (const host of hosts.filter((one) => one !== h2)) {
       await ipam(host, 'ReleasePool', { PoolID: POOL_ID });
-      for (let n = 0; n < 20; n++) await admin(host, 'DELETE', `/v1/sandboxes/s${n}`);
-      await admin(host, 'DELETE', '/v1/networks/net');
+      for (let n = 0; n < 20; n++) await host.admin('DELETE', `/v1/sandboxes/s${n}`);
+      await host.admin('DELETE', '/v1/networks/net');
     }
     await until('etcd to forget the pools', 20_000, async () => {
       const left = (await etcd.keys('/cnm/ipam/')).filter((key) => /pool\/|block|batch|ask/.test(key));

@@ -8,7 +8,6 @@ import type { Running } from '../lab/command.ts';
 import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
 import type { Lab } from '../lab/lab.ts';
-import { unixHttp } from '../lab/unix-http.ts';
 import { EtcdHost } from './etcd-host.ts';
 
 export interface World {
@@ -45,10 +44,7 @@ export async function openWorld(lab: Lab): Promise<World> {
   const hosts = [h1, h2, h3];
   // A veth pair is a wire that needs no checksums: the kernel's tunnel would leave those of what is inside to it, and a program reads them.
   for (const h of hosts) await h.net('ethtool', '-K', 'eth0', 'tx', 'off');
-  await Promise.all([
-    ...[h1, h2].map(makeGwbridge),
-    ...hosts.map((h) => h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'))),
-  ]);
+  await Promise.all([...[h1, h2].map(makeGwbridge), ...hosts.map((h) => h.makeSandboxFolder())]);
   return { lab, etcd, store, h1, h2, h3, hosts };
 }
 
@@ -69,18 +65,6 @@ export async function rejoin(h: Host): Promise<void> {
   await h.net('nft', 'delete table ip cut');
 }
 
-/** A call to the admin API, which is quicker than a command. */
-export async function admin<T = unknown>(
-  h: CnmHost,
-  method: string,
-  path: string,
-  body?: unknown,
-): Promise<T> {
-  const answer = await unixHttp(h.outside(h.cnmd.adminSocket), method, path, body);
-  if (answer.status >= 300) throw new Error(answer.text);
-  return answer.body as T;
-}
-
 export function addressOf({ addresses }: Pick<EndpointView, 'addresses'>): string {
   return (addresses[0] ?? '').replace(/\/.*/, '');
 }
@@ -92,7 +76,7 @@ export async function joinBox(
   network: string,
   aliases: readonly string[] = [],
 ): Promise<string> {
-  return addressOf(await admin<EndpointView>(h, 'POST', `/v1/sandboxes/${box}/join`, { network, aliases }));
+  return addressOf(await h.admin<EndpointView>('POST', `/v1/sandboxes/${box}/join`, { network, aliases }));
 }
 
 export async function newBox(
@@ -101,13 +85,13 @@ export async function newBox(
   network: string,
   aliases: readonly string[] = [],
 ): Promise<string> {
-  await admin(h, 'POST', '/v1/sandboxes', { name: box });
+  await h.admin('POST', '/v1/sandboxes', { name: box });
   return joinBox(h, box, network, aliases);
 }
 
 /** Its namespace as a path that this machine can open. */
 export async function boxNetns(h: CnmHost, box: string): Promise<string> {
-  return h.outside((await admin<SandboxView>(h, 'GET', `/v1/sandboxes/${box}`)).path);
+  return h.outside((await h.admin<SandboxView>('GET', `/v1/sandboxes/${box}`)).path);
 }
 
 export async function boxPings(h: CnmHost, box: string, to: string): Promise<boolean> {
@@ -116,7 +100,7 @@ export async function boxPings(h: CnmHost, box: string, to: string): Promise<boo
 }
 
 export async function boxAddress(h: CnmHost): Promise<string> {
-  const { members } = await admin<SandboxView>(h, 'GET', '/v1/sandboxes/box');
+  const { members } = await h.admin<SandboxView>('GET', '/v1/sandboxes/box');
   return addressOf(members[0] ?? { addresses: [] });
 }
 
@@ -169,7 +153,7 @@ async function agrees(t: Test, etcd: EtcdHost, h: CnmHost, when: string): Promis
   }).catch(() => undefined);
   t.same(visible(held), visible(wanted), `${when}: the entries of ${h.name} are those of the records`);
   await until('no trouble', 15_000, async () => {
-    const { differences, orphans } = await admin<DoctorView>(h, 'GET', '/v1/drift');
+    const { differences, orphans } = await h.admin<DoctorView>('GET', '/v1/drift');
     return (differences.length === 0 && orphans.length === 0) || undefined;
   });
 }

@@ -17,9 +17,8 @@ import { attached } from '../acceptance/observe.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import {
-  admin,
   agree,
   boxAddress,
   boxNetns,
@@ -46,7 +45,7 @@ t.test('an overlay network by way of etcd', async (t) => {
   const lab = await openLab(t);
   const world = await openWorld(lab);
   const { etcd, h1, h2, h3, hosts } = world;
-  const before = await Promise.all(hosts.map((h) => snapshot(h)));
+  const before = await snapshots(hosts);
 
   await t.test('7 uber-net: made on every host, held where it is used', (t) => uberNet(t, world));
   await t.test('what differs from what the other hosts have is refused', (t) => refusals(t, world));
@@ -71,10 +70,7 @@ t.test('an overlay network by way of etcd', async (t) => {
       const left = (await etcd.keys('/cnm/overlay/')).filter((key) => !key.includes('/host/'));
       return left.length === 0 || undefined;
     });
-    for (const [number, h] of hosts.entries()) {
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was, 10_000);
-    }
+    await assertAllRestored(t, hosts, before, 10_000);
     for (const h of hosts) await h.killPlugin('SIGTERM');
     t.same(await etcd.keys('/cnm/overlay/'), [], 'a daemon that has nothing there leaves nothing');
   });
@@ -102,7 +98,7 @@ async function uberNet(t: Test, { h1, h2, h3, etcd }: World): Promise<void> {
   t.match(await h1.inContainer('c1', 'ip', 'link', 'show', 'eth0'), 'mtu 1450');
   t.match(await h1.docker('network', 'inspect', 'uber-net'), SUBNET);
   t.equal((await etcd.keys('/cnm/overlay/vni/')).length, 1, 'one VNI was chosen for all');
-  const { createdAt } = await admin<SandboxView>(h3, 'GET', '/v1/sandboxes/box');
+  const { createdAt } = await h3.admin<SandboxView>('GET', '/v1/sandboxes/box');
   t.ok(Date.now() - Date.parse(createdAt) > 3_600_000, 'its clock is behind');
 }
 
@@ -207,7 +203,7 @@ async function nameOfMany(t: Test, { h1, h2, h3 }: World): Promise<void> {
   for (const h of engines)
     await h.docker('create', '--name', 'many', '--network', 'uber-net', ...aliases, 'cnm-lab');
   const boxes = names.map((name) => `many-${name}`);
-  for (const name of boxes) await admin(h3, 'POST', '/v1/sandboxes', { name });
+  for (const name of boxes) await h3.admin('POST', '/v1/sandboxes', { name });
   const observers = [await h1.sandbox('c1'), await h2.sandbox('c3'), await boxNetns(h3, 'box')];
   const seen = async (netns: string, name: string) => {
     const { status, answers } = await dig(netns, '@10.1.0.1', name);
@@ -239,12 +235,12 @@ async function nameOfMany(t: Test, { h1, h2, h3 }: World): Promise<void> {
     ]);
     await Promise.all([
       ...engines.map((h) => h.docker('kill', 'many')),
-      ...boxes.map((box) => admin(h3, 'POST', `/v1/sandboxes/${box}/leave`, { network: 'uber-net' })),
+      ...boxes.map((box) => h3.admin('POST', `/v1/sandboxes/${box}/leave`, { network: 'uber-net' })),
     ]);
     await Promise.all(names.map((name) => agreed(name, [], `${name}, round ${round}: none`)));
   }
   for (const h of engines) await h.docker('rm', 'many');
-  for (const box of boxes) await admin(h3, 'DELETE', `/v1/sandboxes/${box}`);
+  for (const box of boxes) await h3.admin('DELETE', `/v1/sandboxes/${box}`);
 }
 
 /** Both Engines with their tunnels in user space, and the kernel's on the third host. */
@@ -268,7 +264,7 @@ async function otherKinds(t: Test, { h1, h2, h3 }: World): Promise<void> {
   for (const to of [s1, s2]) t.ok(await boxPings(h3, 'soft1', to), `h3 → ${to}`);
   await Promise.all([
     ...[h1, h2].map((h) => h.docker('rm', '-f', 'soft1').then(() => h.docker('network', 'rm', 'soft'))),
-    admin(h3, 'DELETE', '/v1/sandboxes/soft1').then(() => h3.cnm('network', 'rm', 'soft')),
+    h3.admin('DELETE', '/v1/sandboxes/soft1').then(() => h3.cnm('network', 'rm', 'soft')),
   ]);
 }
 
@@ -444,6 +440,6 @@ async function comesLate(t: Test, world: World): Promise<void> {
   const ask = `for one in ${addresses.join(' ')}; do ping -n -c1 -W3 $one > /dev/null || echo $one; done`;
   t.equal(await h2.inContainer('c3', 'sh', '-c', ask), '', 'all of them answer the first packet');
   for (let tens = 0; tens < 50; tens += 10)
-    await ten((n) => admin(h3, 'DELETE', `/v1/sandboxes/many${tens + n}`));
+    await ten((n) => h3.admin('DELETE', `/v1/sandboxes/many${tens + n}`));
   await agree(t, world, 'many came and went');
 }

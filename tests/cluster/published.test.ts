@@ -15,7 +15,7 @@ import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
-import { assertRestored, snapshot } from '../lab/snapshot.ts';
+import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
 import { EtcdHost } from './etcd-host.ts';
 
 interface World {
@@ -52,7 +52,7 @@ async function open(lab: Lab): Promise<World> {
     const named = ['-o', 'com.docker.network.bridge.name=docker_gwbridge'];
     await h.docker('network', 'create', '-d', 'bridge', ...named, 'docker_gwbridge');
     await h.docker('run', '--rm', '--network', 'docker_gwbridge', '-p', '9999:9', 'cnm-lab', 'true');
-    await h.cnm('sandbox', 'create', 'first').then(() => h.cnm('sandbox', 'rm', 'first'));
+    await h.makeSandboxFolder();
   }
   // An Engine that starts again puts its rules in another order.
   await h2.killDocker();
@@ -114,7 +114,7 @@ t.test('networks on every host of a cluster', async (t) => {
   const lab = await openLab(t);
   const world = await open(lab);
   const { h1, h2, etcd } = world;
-  const before = await Promise.all([h1, h2].map((h) => snapshot(h)));
+  const before = await snapshots([h1, h2]);
 
   await t.test('7 uber-net: two hosts in two IP networks', (t) => uberNet(t, world));
   await t.test('all of a network is the same on the other hosts', (t) => everything(t, world));
@@ -126,10 +126,7 @@ t.test('networks on every host of a cluster', async (t) => {
   await t.test('unpublished', (t) => unpublished(t, world));
 
   await t.test('nothing is left', async (t) => {
-    for (const [number, h] of [h1, h2].entries()) {
-      const was = before[number];
-      if (was !== undefined) await assertRestored(t, h, was, 10_000);
-    }
+    await assertAllRestored(t, [h1, h2], before, 10_000);
     for (const h of [h1, h2]) await h.killPlugin('SIGTERM');
     const left = (await etcd.entries('/cnm/overlay/')).map(({ key, value }) => [
       key,

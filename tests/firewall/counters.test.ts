@@ -11,8 +11,7 @@
  * 10.N.0.0/24 and fd00:N::/64 for N = 1 (a), 2 (b), 3 (r).
  */
 import t from 'tap';
-import { addBridge, element, hostAsks, leftovers, nftElements, openWorld, serve, sh } from './world.ts';
-import type { Machine } from './world.ts';
+import { element, hostAsks, leftovers, nftElements, openWorld, serve, sh, threeBridges } from './world.ts';
 
 const world = await openWorld('count');
 const { firewall } = world;
@@ -23,28 +22,8 @@ t.teardown(() => {
   if (leftovers('count').length > 0) throw new Error('namespaces are left');
 });
 
-for (const [n, bridge] of ['cnm-a', 'cnm-b', 'cnm-r'].entries()) {
-  addBridge(bridge, [`10.${n + 1}.0.1/24`, `fd00:${n + 1}::1/64`]);
-}
-const on = (bridge: string, name: string, n: number, host: number): Machine =>
-  world.machine(name, {
-    bridge,
-    addresses: [`10.${n}.0.${host}/24`, `fd00:${n}::${host}/64`],
-    via: [`10.${n}.0.1`, `fd00:${n}::1`],
-  });
-const [a1, a2, b1, r1] = [
-  on('cnm-a', 'a1', 1, 11),
-  on('cnm-a', 'a2', 1, 12),
-  on('cnm-b', 'b1', 2, 11),
-  on('cnm-r', 'r1', 3, 11),
-];
-const lan = world.peer('lan', '192.0.2', '2001:db8:1');
-const lan2 = world.peer('lan2', '198.51.100', '2001:db8:2');
-sh(`
-  sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-  for bridge in cnm-a cnm-b; do sysctl -q -w net.ipv4.conf.$bridge.route_localnet=1; done
-  bridge link set dev h-a1 hairpin on
-`);
+const { a1, a2, b1, r1, lan, lan2 } = threeBridges(world);
+sh('bridge link set dev h-a1 hairpin on');
 for (const [name, { netns }] of Object.entries({ a1, r1 })) {
   servers.push(await serve(netns, name, ['tcp:80', 'udp:53']));
 }

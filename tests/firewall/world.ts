@@ -176,6 +176,43 @@ export function addBridge(name: string, addresses: readonly string[]): void {
   `);
 }
 
+export interface ThreeBridges {
+  readonly a1: Machine;
+  readonly a2: Machine;
+  readonly b1: Machine;
+  readonly r1: Machine;
+  readonly lan: Machine;
+  readonly lan2: Machine;
+}
+
+/**
+ * cnm-a, cnm-b and cnm-r with 10.N.0.0/24 and fd00:N::/64 for N = 1, 2, 3; two machines on the first, one on each of the others, two beyond the
+ * host, which forwards.
+ */
+export function threeBridges(world: World): ThreeBridges {
+  for (const [n, bridge] of ['cnm-a', 'cnm-b', 'cnm-r'].entries())
+    addBridge(bridge, [`10.${n + 1}.0.1/24`, `fd00:${n + 1}::1/64`]);
+  const on = (bridge: string, name: string, n: number, host: number): Machine =>
+    world.machine(name, {
+      bridge,
+      addresses: [`10.${n}.0.${host}/24`, `fd00:${n}::${host}/64`],
+      via: [`10.${n}.0.1`, `fd00:${n}::1`],
+    });
+  const machines = {
+    a1: on('cnm-a', 'a1', 1, 11),
+    a2: on('cnm-a', 'a2', 1, 12),
+    b1: on('cnm-b', 'b1', 2, 11),
+    r1: on('cnm-r', 'r1', 3, 11),
+    lan: world.peer('lan', '192.0.2', '2001:db8:1'),
+    lan2: world.peer('lan2', '198.51.100', '2001:db8:2'),
+  };
+  sh(`
+    sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    for bridge in cnm-a cnm-b; do sysctl -q -w net.ipv4.conf.$bridge.route_localnet=1; done
+  `);
+  return machines;
+}
+
 /** The elements that the bridge driver asks for. */
 export function networkElements(
   bridge: string,

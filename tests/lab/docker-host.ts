@@ -38,6 +38,19 @@ export class CnmHost extends Host {
     return this.cnmd.call(driver, method, body);
   }
 
+  /** A call to the admin API, which is quicker than a command; throws with its text when it is refused. */
+  async admin<T = unknown>(method: string, path: string, body?: unknown): Promise<T> {
+    const answer = await unixHttp(this.outside(this.cnmd.adminSocket), method, path, body);
+    if (answer.status >= 300) throw new Error(answer.text);
+    return answer.body as T;
+  }
+
+  /** The first sandbox makes the folder for all, which stays: so it is there before anything is compared. */
+  async makeSandboxFolder(): Promise<void> {
+    await this.cnm('sandbox', 'create', 'first');
+    await this.cnm('sandbox', 'rm', 'first');
+  }
+
   /** A driver's name as Docker wants it here: `driver('bridge')` is `cnm-bridge`, or `cnm-bridge:latest` when managed. */
   driver(name: string): string {
     return `cnm-${name}${this.cnmd.tag}`;

@@ -218,6 +218,11 @@ export async function snapshot(host: Host): Promise<Snapshot> {
   return state;
 }
 
+/** Of several, in their order: see `assertAllRestored`. */
+export function snapshots(hosts: readonly Host[]): Promise<readonly Snapshot[]> {
+  return Promise.all(hosts.map((host) => snapshot(host)));
+}
+
 /** What came and what went, as far as a section is a list. */
 function difference(before: unknown, after: unknown): unknown {
   if (!Array.isArray(before) || !Array.isArray(after)) return { before, after };
@@ -248,4 +253,14 @@ export async function assertRestored(
     after = await snapshot(host);
   }
   return assertSame(t, before, after);
+}
+
+/** @param before As `snapshots` gave it of these hosts. */
+export async function assertAllRestored(
+  t: Asserts,
+  hosts: readonly Host[],
+  before: readonly Snapshot[],
+  limit?: number,
+): Promise<void> {
+  for (const [number, host] of hosts.entries()) await assertRestored(t, host, before[number] ?? {}, limit);
 }
