@@ -1,7 +1,7 @@
 /** The accept rules in DOCKER-USER of a fake host, and the translations of its namespaces. */
 import type { AcceptRule } from './facts.ts';
 import type { FakeNetns } from './fake-host.ts';
-import type { FakeState, Undo } from './fake-steps.ts';
+import type { FakeState, Undo } from './fake-state.ts';
 import { checkName } from './link-name.ts';
 import type { ForwardAccept, Mark, UplinkTranslate } from './step.ts';
 import { translationName } from './translation.ts';

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { checkMac, checkMtu } from './fake-host.ts';
 import type { FakeLink } from './fake-host.ts';
-import type { FakeState, Undo } from './fake-steps.ts';
+import type { FakeState, Undo } from './fake-state.ts';
 import { isVlanOf } from './fake-sub-interface.ts';
 import { tunnelOf } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';

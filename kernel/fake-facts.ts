@@ -5,7 +5,7 @@ import type { EntryStep } from './entry.ts';
 import type { Facts, LinkFact, NetnsFacts, RouteFact } from './facts.ts';
 import type { FakeLink, FakeNetns } from './fake-host.ts';
 import { sysctlSlot } from './fake-host.ts';
-import type { FakeState } from './fake-steps.ts';
+import type { FakeState } from './fake-state.ts';
 import type { FactsQuery } from './kernel.ts';
 import { sysctlsOf } from './plan.ts';
 import type { NetnsPath, Step } from './step.ts';

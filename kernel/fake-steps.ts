@@ -1,25 +1,10 @@
 /** What each kind of step does to a fake host, and what takes it back. The real ones stand in kinds/. */
-import { isDeepStrictEqual } from 'node:util';
 import { addressOf, familyOfPrefix } from '../address/prefix.ts';
-import type { AcceptRule } from './facts.ts';
-import { adjust, otherEnd } from './fake-adjust.ts';
 import { forwardAccept, isAccept, shortId, translate } from './fake-accept.ts';
-import {
-  addLink,
-  checkMac,
-  checkMtu,
-  emptyNetns,
-  enslave,
-  fakeNetns,
-  leaveMaster,
-  moveLink,
-  removeLink,
-  sysctlSlot,
-} from './fake-host.ts';
-import type { FakeLink, FakeNetns } from './fake-host.ts';
-import type { FakePorts } from './fake-ports.ts';
+import { fakeNetns, leaveMaster, sysctlSlot } from './fake-host.ts';
+import type { FakeLink } from './fake-host.ts';
 import { routeAdd, undoRouteAdd } from './fake-routes.ts';
-import { isVlanOf, linkPromisc, linkUp, parentFor, putOn, switchLink } from './fake-sub-interface.ts';
+import { linkPromisc, linkUp, switchLink } from './fake-sub-interface.ts';
 import {
   ingressRedirect,
   neighbourAnnounce,
@@ -28,45 +13,13 @@ import {
   removeEntry,
   undoTraffic,
 } from './fake-traffic.ts';
-import { checkPort, checkVni, tunnelOf } from './fake-tunnels.ts';
+import { checkPort } from './fake-tunnels.ts';
 import { KernelError } from './kernel.ts';
-import { endsOf } from './kinds/link.ts';
-import { checkName } from './link-name.ts';
-import { sameMark } from './mark.ts';
-import type {
-  AddrAdd,
-  LinkAdd,
-  LinkMaster,
-  LinkMove,
-  LinkMtu,
-  NetnsAdd,
-  NetnsPath,
-  NftElement,
-  NftSetName,
-  PortHold,
-  Step,
-  SysctlSet,
-  VtepRun,
-} from './step.ts';
+import type { AddrAdd, NetnsAdd, NftElement, PortHold, Step, SysctlSet, VtepRun } from './step.ts';
 import { formerVtep, vtepName } from './vtep-name.ts';
-import { type FakeIpsec, ipsecStep, undoIpsecStep } from './fake-ipsec.ts';
-
-/** The whole of a fake kernel's state. */
-export interface FakeState {
-  readonly host: FakeNetns;
-  readonly netns: Map<NetnsPath, FakeNetns>;
-  /** Undefined: our table is not loaded. */
-  elements: Map<NftSetName, Map<string, string>> | undefined;
-  accepts: AcceptRule[];
-  readonly acceptChain: { v4: boolean; v6: boolean };
-  readonly ports: FakePorts;
-  readonly vteps: Set<string>;
-  readonly ipsec: FakeIpsec;
-  readonly readOnlySysctls: boolean;
-}
-
-/** How to take back what one step did; undefined when it found everything in place. */
-export type Undo = (() => void) | undefined;
+import { ipsecStep, undoIpsecStep } from './fake-ipsec.ts';
+import { linkAdd, linkMaster, linkMove, linkMtu, undoLinkAdd, undoLinkMove } from './fake-links.ts';
+import { findLink, type FakeState, linkAt, netnsAt, removeNetns, type Undo } from './fake-state.ts';
 
 /** @throws KernelError as the kernel would; then nothing has changed. */
 export function doStep(state: FakeState, step: Step): Undo {
@@ -199,131 +152,6 @@ export function undoStep(state: FakeState, step: Step): void {
       return;
     }
   }
-}
-
-export function removeNetns(state: FakeState, netns: FakeNetns): void {
-  if (netns.path !== undefined) state.netns.delete(netns.path);
-  for (const name of state.vteps) if (name.startsWith(`${netns.path ?? ''} `)) state.vteps.delete(name);
-  emptyNetns(netns, state.host);
-}
-
-export function findLink(state: FakeState, path: NetnsPath | undefined, name: string): FakeLink | undefined {
-  return (path === undefined ? state.host : state.netns.get(path))?.links.get(name);
-}
-
-/** @throws KernelError ENOENT when the namespace file is not there. */
-function netnsAt(state: FakeState, path: NetnsPath | undefined): FakeNetns {
-  if (path === undefined) return state.host;
-  const netns = state.netns.get(path);
-  if (netns === undefined) throw new KernelError(`netns ${path}`, 'ENOENT');
-  return netns;
-}
-
-/** @throws KernelError ENODEV when there is no such link. */
-function linkAt(state: FakeState, path: NetnsPath | undefined, name: string): FakeLink {
-  const link = netnsAt(state, path).links.get(name);
-  if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV');
-  return link;
-}
-
-function linkAdd(state: FakeState, step: LinkAdd): Undo {
-  const netns = netnsAt(state, step.netns);
-  const present = netns.links.get(step.name);
-  if (present !== undefined) return adjust(present, step, otherEnd(state, step));
-  const peer = step.link.kind === 'veth' ? step.link.peer : undefined;
-  const there = peer?.home === true ? state.host : netns;
-  const parent = parentFor(netns, step);
-  // Checked before the first end is made, so that a failure leaves nothing: the kernel makes both or none.
-  if (peer !== undefined) {
-    checkName(peer.name);
-    checkMac(peer.name, peer.mac);
-    if (there.links.has(peer.name) || (there === netns && peer.name === step.name)) {
-      throw new KernelError(`link add ${peer.name}`, 'EEXIST');
-    }
-  }
-  if (step.link.kind === 'vxlan') checkVni(everyLink(state), step.name, step.link);
-  const common = {
-    kind: step.link.kind,
-    mtu: step.mtu ?? parent?.mtu ?? 1500,
-    up: false,
-    mark: step.mark,
-    linkLocal: step.linkLocal ?? true,
-  };
-  const link = addLink(netns, {
-    ...common,
-    name: step.name,
-    ...(step.mac !== undefined && { mac: step.mac }),
-    ...(step.link.kind === 'vxlan' && { vxlan: tunnelOf(step.link) }),
-  });
-  putOn(link, parent, step.link);
-  if (peer !== undefined) {
-    const { name, mac } = peer;
-    link.peer = addLink(there, { ...common, name, ...(mac !== undefined && { mac }) });
-    link.peer.peer = link;
-  }
-  return () => {
-    undoLinkAdd(state, step);
-  };
-}
-
-function everyLink({ host, netns }: FakeState): readonly FakeLink[] {
-  return [host, ...netns.values()].flatMap(({ links }) => [...links.values()]);
-}
-
-function undoLinkAdd(state: FakeState, step: LinkAdd): void {
-  for (const { netns, name } of endsOf(step)) {
-    const link = findLink(state, netns, name);
-    if (link !== undefined && sameMark(link.mark, step.mark) && isVlanOf(link, step.link)) removeLink(link);
-  }
-}
-
-function linkMaster(state: FakeState, step: LinkMaster): Undo {
-  const link = linkAt(state, step.netns, step.link);
-  const master = linkAt(state, step.netns, step.master);
-  const { master: before, port } = link;
-  const { isolated = false, hairpin = false, suppress = false } = step;
-  const flags = { isolated, hairpin, suppress };
-  if (before === master && isDeepStrictEqual(port, flags)) return undefined;
-  if (before !== master) enslave(link, master);
-  link.port = flags;
-  return () => {
-    // A port that comes back to its former bridge is a new one there.
-    if (before === master && port !== undefined) link.port = port;
-    else delete link.port;
-    if (before === undefined) delete link.master;
-    else link.master = before;
-  };
-}
-
-function linkMtu(link: FakeLink, step: LinkMtu): Undo {
-  if (!sameMark(link.mark, step.mark)) throw new KernelError(`link set ${step.link}`, 'EPERM');
-  checkMtu(step.link, step.mtu);
-  const before = link.mtu;
-  if (before === step.mtu) return undefined;
-  link.mtu = step.mtu;
-  return () => {
-    link.mtu = before;
-  };
-}
-
-function linkMove(state: FakeState, step: LinkMove): Undo {
-  const to = netnsAt(state, step.to);
-  const there = to.links.get(step.as);
-  const link = state.host.links.get(step.link);
-  // Moved already: it no longer has its old name here, and what has the new name there is ours.
-  if (link === undefined && there?.mark !== undefined) return undefined;
-  if (link === undefined) throw new KernelError(`link ${step.link}`, 'ENODEV');
-  checkMac(step.link, step.mac);
-  moveLink(link, to, step.as);
-  if (step.mac !== undefined) link.mac = step.mac;
-  return () => {
-    undoLinkMove(state, step);
-  };
-}
-
-function undoLinkMove(state: FakeState, step: LinkMove): void {
-  const link = state.netns.get(step.to)?.links.get(step.as);
-  if (link?.mark !== undefined) moveLink(link, state.host, step.link);
 }
 
 function addrAdd(state: FakeState, step: AddrAdd): Undo {

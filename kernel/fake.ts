@@ -11,8 +11,10 @@ import type { FakeLink, FakeNetns, StrangerLink } from './fake-host.ts';
 import { putOn, switchLink } from './fake-sub-interface.ts';
 import { FakePorts } from './fake-ports.ts';
 import { isAccept } from './fake-accept.ts';
-import { doStep, findLink, removeNetns, undoStep } from './fake-steps.ts';
-import type { FakeState } from './fake-steps.ts';
+import { snapshotOf } from './fake-snapshot.ts';
+import { findLink, removeNetns } from './fake-state.ts';
+import type { FakeState } from './fake-state.ts';
+import { doStep, undoStep } from './fake-steps.ts';
 import { KernelError } from './kernel.ts';
 import type {
   Kernel,
@@ -345,21 +347,7 @@ class MemoryKernel implements FakeKernel {
   }
 
   snapshot(): unknown {
-    const { host, netns, elements, accepts, acceptChain, ports, vteps, ipsec } = this.#state;
-    return {
-      host: netnsSnapshot(host),
-      netns: sorted([...netns].map(([path, one]) => [path, netnsSnapshot(one)])),
-      elements:
-        elements &&
-        sorted(
-          [...elements].filter(([, set]) => set.size > 0).map(([set, held]) => [set, sorted([...held])]),
-        ),
-      accepts: sorted(accepts.map(({ family, bridge, network }) => [family, bridge, network])),
-      acceptChain: { ...acceptChain },
-      heldPorts: sorted([...ports.ours()]),
-      vteps: sorted([...vteps]),
-      ipsec: [ipsec.states, ipsec.policies, ipsec.guards].map((held) => sorted([...held.keys()])),
-    };
+    return snapshotOf(this.#state);
   }
 
   readonly #nextIndex = (): number => {
@@ -393,57 +381,4 @@ function need(state: FakeState, path: NetnsPath | undefined, name: string): Fake
   const link = findLink(state, path, name);
   if (link === undefined) throw new KernelError(`link ${name}`, 'ENODEV', 'no such link in the fake');
   return link;
-}
-
-function netnsSnapshot(netns: FakeNetns): unknown {
-  return {
-    links: sorted(
-      [...netns.links.values()].map(
-        ({
-          name,
-          kind,
-          mtu,
-          mac,
-          up,
-          linkLocal,
-          mark,
-          master,
-          port,
-          peer,
-          bucket,
-          redirectedTo,
-          vxlan,
-          entries,
-          parent,
-          macvlanMode,
-          vlan,
-          promisc,
-          ...link
-        }) => ({
-          name,
-          ...(promisc === true && { promisc }),
-          ...(parent !== undefined && { parent: parent.name, macvlanMode, vlan }),
-          ...{ kind, mtu, mac, up, linkLocal, mark, master: master?.name, peer: peer?.name },
-          ...(master !== undefined && { port }),
-          ...(bucket !== undefined && { bucket }),
-          ...(redirectedTo !== undefined && { redirectedTo: redirectedTo.name }),
-          ...(vxlan !== undefined && { vxlan }),
-          ...(entries.size > 0 && { entries: sorted([...entries.values()]) }),
-          addresses: sorted([...link.addresses]),
-          sysctls: sorted([...link.sysctls]),
-        }),
-      ),
-    ),
-    routes: sorted(netns.routes.map((route) => ({ ...route, link: route.link?.name }))),
-    sysctls: sorted([...netns.sysctls]),
-    translation: netns.translation,
-  };
-}
-
-/** In the order of their JSON. */
-function sorted<T>(values: readonly T[]): readonly T[] {
-  return values
-    .map((value) => ({ value, text: JSON.stringify(value) }))
-    .sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0))
-    .map(({ value }) => value);
 }

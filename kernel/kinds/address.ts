@@ -11,7 +11,7 @@ import type { NetlinkSocket } from '../netlink.ts';
 import type { AddrAdd, RouteAdd } from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, View } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 export const addrAdd: Kind<AddrAdd> = {
   looks: ({ netns, link }) => [{ netns, name: link }],

@@ -13,7 +13,7 @@ import type { NetlinkRequest } from '../netlink.ts';
 import type { FdbAdd, FdbPort, NeighbourAdd } from '../step.ts';
 import { netnsFacts } from './kind.ts';
 import type { Kind, Operation, View } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 /** The message for an entry, on the link of that index. */
 interface Messages<S extends EntryStep> {

@@ -1,58 +1,20 @@
-/** link.add, link.master, link.up and link.move. */
+/** link.add. */
 import { describe, markText } from '../describe.ts';
-import type { Facts, LinkFact } from '../facts.ts';
+import type { LinkFact } from '../facts.ts';
 import { KernelError } from '../kernel.ts';
 import { checkName } from '../link-name.ts';
 import { LINK_GROUP, mayBe, sameMark } from '../mark.ts';
-import { changeLink, changePort, createBridge, createIfb, createVeth, createVxlan } from '../rtnetlink.ts';
+import { createBridge, createIfb, createVeth, createVxlan } from '../rtnetlink.ts';
 import type { NetlinkRequest } from '../netlink.ts';
 import type { KernelLink } from '../decode.ts';
-import type { LinkChange, NewLink, PortFlags } from '../rtnetlink.ts';
+import type { LinkChange, NewLink } from '../rtnetlink.ts';
 import { createMacvlan, createVlan } from '../sub-interface.ts';
-import type {
-  LinkAdd,
-  LinkKind,
-  LinkMaster,
-  LinkMove,
-  LinkPromisc,
-  LinkUp,
-  NetnsPath,
-  Step,
-} from '../step.ts';
+import type { LinkAdd, LinkKind, NetnsPath } from '../step.ts';
 import { netnsFacts } from './kind.ts';
-import type { Kind, Operation, Place, RtnetlinkOperation, View } from './kind.ts';
+import type { Kind, Operation, Place, View } from './kind.ts';
 import { isVlan, parentOf, wasTaken, whyNot } from './sub-interface.ts';
-import { isSameTunnel, portTaken, whyNoTunnel } from './tunnel.ts';
-
-/** ENODEV: the link went away between look and act, with whatever we wanted to take from it. */
-export function isGone(errno: string): boolean {
-  return errno === 'ENODEV';
-}
-
-/** @throws KernelError ENODEV */
-export function linkOf(view: View, netns: NetnsPath | undefined, name: string, step: Step): KernelLink {
-  const link = view.link(netns, name);
-  if (link === undefined) {
-    const where = netns === undefined ? '' : ` in ${netns}`;
-    throw new KernelError(describe(step), 'ENODEV', `there is no link ${name}${where}`);
-  }
-  return link;
-}
-
-/** In one message, as far as the kernel takes them in one: it applies the alias before AF_SPEC and the flags (do_setlink()). */
-function change(
-  netns: NetnsPath | undefined,
-  link: KernelLink,
-  to: LinkChange,
-  undo?: LinkChange,
-): RtnetlinkOperation {
-  return {
-    via: 'rtnetlink',
-    netns,
-    request: changeLink(link.index, to),
-    ...(undo !== undefined && link.made === undefined && { undo: changeLink(link.index, undo) }),
-  };
-}
+import { isSameTunnel, whyNoTunnel } from './tunnel.ts';
+import { change, linkOf } from './present-link.ts';
 
 /** Where what one link.add makes is, and under which names. */
 export function endsOf({ netns, name, link }: LinkAdd): readonly Place[] {
@@ -278,147 +240,3 @@ function isOnParent(step: LinkAdd, present: KernelLink, view: View): boolean {
   const parent = view.link(step.netns, step.link.parent);
   return parent?.index === present.peerIndex && !present.peerElsewhere;
 }
-
-export const linkMaster: Kind<LinkMaster> = {
-  looks: ({ netns, link, master }) => [
-    { netns, name: link },
-    { netns, name: master },
-  ],
-
-  apply(step, view) {
-    const link = linkOf(view, step.netns, step.link, step);
-    const master = linkOf(view, step.netns, step.master, step);
-    const former = link.master === master.index ? portFlags(link) : NO_FLAGS;
-    const flags = portFlags(step);
-    view.put(step.netns, { ...link, master: master.index, suppress: false, ...flags });
-    const join = change(step.netns, link, { master: master.index }, { master: link.master });
-    const set: Operation = {
-      via: 'rtnetlink',
-      netns: step.netns,
-      request: changePort(link.index, { ...off(former), ...flags }),
-      undo: changePort(link.index, { ...off(flags), ...former }),
-    };
-    return [...(link.master === master.index ? [] : [join]), ...(sameFlags(flags, former) ? [] : [set])];
-  },
-
-  inverse(step, view) {
-    const link = view.link(step.netns, step.link);
-    const master = view.link(step.netns, step.master);
-    if (link?.mark === undefined || master === undefined || link.master !== master.index) return [];
-    view.put(step.netns, { ...link, master: 0 });
-    return [{ ...change(step.netns, link, { master: 0 }), tolerates: isGone }];
-  },
-
-  satisfied(step, facts) {
-    const link = netnsFacts(facts, step.netns)?.links.get(step.link);
-    if (link?.master !== step.master) return false;
-    return sameFlags(portFlags(link), portFlags(step));
-  },
-};
-
-/** A port that has just joined its bridge has none (new_nbp()). */
-const NO_FLAGS: PortFlags = { isolated: false, hairpin: false };
-
-function portFlags({ isolated, hairpin, suppress }: Partial<PortFlags>): PortFlags {
-  // Left out where it is off: a kernel that does not know it (before 4.15) need not.
-  return { isolated: isolated ?? false, hairpin: hairpin ?? false, ...(suppress === true && { suppress }) };
-}
-
-/** What has to be said for a flag that is to be off again. */
-function off({ suppress }: PortFlags): Partial<PortFlags> {
-  return suppress === true ? { suppress: false } : {};
-}
-
-function sameFlags(a: PortFlags, b: PortFlags): boolean {
-  return a.isolated === b.isolated && a.hairpin === b.hairpin && a.suppress === b.suppress;
-}
-
-export const linkUp: Kind<LinkUp> = {
-  looks: ({ netns, link }) => [{ netns, name: link }],
-
-  apply(step, view) {
-    const link = linkOf(view, step.netns, step.link, step);
-    if (link.up) return [];
-    view.put(step.netns, { ...link, up: true });
-    const up = change(step.netns, link, { up: true }, { up: false });
-    // A tunnel takes its port when it comes up (vxlan_open()).
-    const hint = (errno: string) => (errno === 'EADDRINUSE' ? portTaken(link) : undefined);
-    if (link.kind === 'vxlan') return [{ ...up, hint }];
-    return [link.kind === 'vlan' ? { ...up, tolerates: (errno: string) => errno === 'ENETDOWN' } : up];
-  },
-
-  inverse(step, view) {
-    const link = view.link(step.netns, step.link);
-    if (link?.mark === undefined || !link.up) return [];
-    view.put(step.netns, { ...link, up: false });
-    return [{ ...change(step.netns, link, { up: false }), tolerates: isGone }];
-  },
-
-  satisfied(step, facts) {
-    const links = netnsFacts(facts, step.netns)?.links;
-    const link = links?.get(step.link);
-    if (link?.vlan === undefined || link.up) return link?.up === true;
-    return links?.get(link.parent ?? '')?.up === false;
-  },
-};
-
-/** On whomsoever's link: it is the stranger's own that the plan is about. */
-export const linkPromisc: Kind<LinkPromisc> = {
-  looks: ({ link }) => [{ netns: undefined, name: link }],
-
-  apply(step, view) {
-    const link = linkOf(view, undefined, step.link, step);
-    if (link.promisc) return [];
-    view.put(undefined, { ...link, promisc: true });
-    return [change(undefined, link, { promisc: true }, { promisc: false })];
-  },
-
-  inverse(step, view) {
-    const link = view.link(undefined, step.link);
-    if (link?.promisc !== true) return [];
-    view.put(undefined, { ...link, promisc: false });
-    return [{ ...change(undefined, link, { promisc: false }), tolerates: isGone }];
-  },
-
-  satisfied: (step, { host }) => host.links.get(step.link)?.promisc === true,
-};
-
-export const linkMove: Kind<LinkMove> = {
-  looks: ({ link, to, as }) => [
-    { netns: undefined, name: link },
-    { netns: to, name: as },
-    { netns: to, name: link },
-  ],
-
-  /**
-   * The kernel moves first and renames then (do_setlink()): with the new name taken, the link would be over there under
-   * its old one. Hence the look before, and an undo that also serves a half-done move.
-   */
-  apply(step, view) {
-    checkName(step.as);
-    const there = view.link(step.to, step.as);
-    if (view.link(undefined, step.link) === undefined && there?.mark !== undefined) return [];
-    const link = linkOf(view, undefined, step.link, step);
-    if (there !== undefined) {
-      throw new KernelError(describe(step), 'EEXIST', `${step.to} has a link ${step.as} already`);
-    }
-    view.drop(undefined, step.link);
-    view.unknow(step.to, step.as);
-    const to = { netnsFd: view.handle(step.to), name: step.as };
-    const mac = step.mac === undefined ? {} : { mac: step.mac };
-    return [{ ...change(undefined, link, { ...to, ...mac }), undo: 'inverse' }];
-  },
-
-  inverse(step, view) {
-    const link = [step.as, step.link]
-      .map((name) => view.link(step.to, name))
-      .find((found) => found?.mark !== undefined);
-    if (link === undefined) return [];
-    view.drop(step.to, link.name);
-    view.unknow(undefined, step.link);
-    const home = { netnsFd: view.handle(undefined), name: step.link };
-    return [{ ...change(step.to, link, home), tolerates: isGone }];
-  },
-
-  satisfied: (step, facts: Facts) => facts.netns.get(step.to)?.links.get(step.as)?.mark !== undefined,
-};

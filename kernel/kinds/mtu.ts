@@ -5,7 +5,7 @@ import { sameMark } from '../mark.ts';
 import { changeLink } from '../rtnetlink.ts';
 import type { LinkMtu } from '../step.ts';
 import type { Kind } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 export const linkMtu: Kind<LinkMtu> = {
   looks: ({ netns, link }) => [{ netns, name: link }],

@@ -3,7 +3,7 @@ import { announcement } from '../announcement.ts';
 import { changeNeighbour } from '../rtnetlink.ts';
 import type { NeighbourAnnounce } from '../step.ts';
 import type { Kind, Operation } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 export const neighbourAnnounce: Kind<NeighbourAnnounce> = {
   looks: ({ netns, link }) => [{ netns, name: link }],

@@ -1,7 +1,7 @@
 /** neigh.probe. */
 import type { NeighbourProbe } from '../step.ts';
 import type { Kind } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 export const neighbourProbe: Kind<NeighbourProbe> = {
   looks: ({ link }) => [{ netns: undefined, name: link }],

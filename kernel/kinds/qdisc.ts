@@ -13,7 +13,7 @@ import {
   setBucket,
 } from '../traffic-control.ts';
 import type { Kind, RtnetlinkOperation, View } from './kind.ts';
-import { linkOf } from './link.ts';
+import { linkOf } from './present-link.ts';
 
 /**
  * Two requests each: the first fails where there is something already, so that a plan that fails takes back only what it brought; the
