@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import type { Cnm, EngineView } from './cnm/cnm.ts';
 import type { Driver } from './cnm/driver.ts';
+import { messageOf } from './cnm/errors.ts';
 import { createCnm } from './cnm/index.ts';
 import type { Log } from './cnm/log.ts';
 import { claimNetworkNamespace } from './daemon/claim.ts';
@@ -294,7 +295,7 @@ async function main(argv: readonly string[]): Promise<void> {
       await runUntilSignal(log, () => compose(configuration, log));
     } else process.stdout.write(request.do === 'help' ? usage(available) : `cnmd ${ownVersion()}\n`);
   } catch (error) {
-    process.stderr.write(`cnmd: ${error instanceof Error ? error.message : String(error)}${advice(error)}\n`);
+    process.stderr.write(`cnmd: ${messageOf(error)}${advice(error)}\n`);
     process.exit(error instanceof ConfigurationError ? 2 : 1);
   }
 }

@@ -5,13 +5,13 @@ import type { Plan } from '../kernel/step.ts';
 import type { EngineView } from './cnm.ts';
 import type { ControlPlane } from './control.ts';
 import type { Driver, HostSettings } from './driver.ts';
-import { CnmError } from './errors.ts';
+import { CnmError, messageOf } from './errors.ts';
 import type { Leases } from './leases.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, NetworkId, NetworkRecord } from './model.ts';
 import type { Queues } from './queue.ts';
 import type { Reach } from './reach.ts';
-import { messageOf, type Records } from './records.ts';
+import type { Records } from './records.ts';
 import type { SpentKeys } from './spent-keys.ts';
 import type { Swarm } from './swarm.ts';
 

@@ -53,3 +53,8 @@ export class CnmError extends Error {
     return ERROR_CODES[this.code];
   }
 }
+
+/** Of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

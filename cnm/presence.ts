@@ -4,10 +4,9 @@
  */
 import { describe } from '../kernel/describe.ts';
 import { apply, type Context, driverOf, hostFor, networkOf, revert } from './context.ts';
-import { CnmError } from './errors.ts';
+import { CnmError, messageOf } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { without } from './plans.ts';
-import { messageOf } from './records.ts';
 
 /** @returns The network as an endpoint can be made on it, and what to call when the endpoint has a record, or has failed. */
 export async function enter(

@@ -6,7 +6,7 @@ import type { Plan, PortHold } from '../kernel/step.ts';
 import { abandon, apply, type Context, driverOf, inEndpoint, networkOf, revert } from './context.ts';
 import type { Publishing, PublishRequest } from './driver.ts';
 import { endpointOf, omit } from './endpoints.ts';
-import { CnmError } from './errors.ts';
+import { CnmError, messageOf } from './errors.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -27,7 +27,6 @@ import {
   takenBy,
   type TakenPorts,
 } from './ports.ts';
-import { messageOf } from './records.ts';
 
 /** The key under which ports are chosen: two containers must not both find the same one free. */
 const CHOOSING = 'ports';

@@ -7,9 +7,9 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Plan } from '../kernel/step.ts';
 import { Claims } from './claims.ts';
 import type { ControlPlane, Remote, RemoteNews, Session, Sharing } from './control.ts';
+import { messageOf } from './errors.ts';
 import type { Log } from './log.ts';
 import type { EndpointId, EndpointRecord, NetworkRecord } from './model.ts';
-import { messageOf } from './records.ts';
 
 export interface ReachedParts {
   /** With its presence and its agreement. */

@@ -1,46 +1,24 @@
-/**
- * Desired state = all stored plans; observed state = one dump of the kernel. The difference is what to repair; what bears
- * our mark and is in no plan is an orphan.
- */
-import { type EntryStep, entryName, isEntry } from '../kernel/entry.ts';
-import type { Facts } from '../kernel/facts.ts';
-import type { FactsQuery, Orphan } from '../kernel/kernel.ts';
-import type { LinkAdd, NetnsPath, NftElement, Plan, Step } from '../kernel/step.ts';
-import type { Difference, Drift, ReconcileReport } from './cnm.ts';
+/** Makes the kernel what the records say it is to be: what a crash cut off is undone or finished, what is missing put back, orphans removed. */
+import { isEntry } from '../kernel/entry.ts';
+import type { Orphan } from '../kernel/kernel.ts';
+import type { Plan, Step } from '../kernel/step.ts';
+import type { Difference, ReconcileReport } from './cnm.ts';
 import { settleAdvertisements } from './advertisements.ts';
 import { type Context, inEndpoint } from './context.ts';
 import { dismantleEndpoint } from './endpoints.ts';
-import { wholeEndpoint, wholeNetwork } from './plans.ts';
-import { dockersKey, whereabouts } from './holder.ts';
-import type { EndpointRecord, NetworkId, NetworkRecord, State } from './model.ts';
+import { messageOf } from './errors.ts';
+import type { EndpointRecord, NetworkId } from './model.ts';
 import { dismantleNetwork } from './networks.ts';
+import { desired, difference, differencesOf, drift, isCutOff, query } from './drift.ts';
+import { accountedFor, nameOf, orphans } from './orphans.ts';
 import { singly } from './ports.ts';
-import { awaited, intoContainer, isOrphaned, notePutBack, rememberNames, tellOfParents } from './parents.ts';
+import { intoContainer, isOrphaned, notePutBack, tellOfParents } from './parents.ts';
 import { dismantlePresence, isHeld } from './presence.ts';
 import { unpublish } from './publish.ts';
 import { isOnce } from './spent-keys.ts';
 import { replaceKeys } from './renewal.ts';
-import { entriesOf } from './reached.ts';
-import { messageOf } from './records.ts';
 import { dismantleSandbox, inheritDefaultRoute } from './sandboxes.ts';
 import { sharing } from './shared.ts';
-
-/** One stored object with everything that should exist for it, in the order in which it is made. */
-interface Desired {
-  readonly object: Difference['object'];
-  readonly id: string;
-  readonly network?: string;
-  readonly plan: Plan;
-  readonly endpoint?: EndpointRecord;
-}
-
-/** Compares without changing anything; records that are being changed right now are left out. */
-export async function drift(context: Context): Promise<Drift> {
-  const wanted = desired(context);
-  const facts = await context.kernel.facts(query(wanted));
-  const differences = differencesOf(context, wanted, facts);
-  return { differences, orphans: orphans(context, facts), rulesetCurrent: facts.rulesetCurrent };
-}
 
 export interface ReconcileOptions {
   readonly removeOrphans: boolean;
@@ -152,15 +130,6 @@ async function leaveIfEmpty(context: Context, id: NetworkId, finished: string[])
   finished.push(`network ${id}`);
 }
 
-/** An endpoint whose join or publishing was cut off is undone as a whole: whoever asked got no answer and asks again. */
-function isCutOff(endpoint: EndpointRecord): boolean {
-  return (
-    endpoint.state !== 'ready' ||
-    endpoint.attachment?.state === 'applying' ||
-    (endpoint.external !== undefined && endpoint.external.state !== 'ready')
-  );
-}
-
 /** Publishing alone was cut off: the container may live on without its ports, and asks for them again when it starts. */
 function onlyPorts(endpoint: EndpointRecord): boolean {
   return endpoint.state === 'ready' && endpoint.attachment?.state !== 'applying';
@@ -246,151 +215,6 @@ async function removeAll(context: Context, failed: string[]): Promise<Orphan[]> 
     });
   }
   return removed;
-}
-
-function desired(context: Context): readonly Desired[] {
-  const { records } = context;
-  const ready = (record: { readonly state: State }) => record.state === 'ready';
-  return [
-    ...records
-      .sandboxes()
-      .filter(ready)
-      .map(({ id, plan }) => ({ object: 'sandbox' as const, id, plan })),
-    ...records
-      .networks()
-      .filter(ready)
-      .map((network) => ({
-        object: 'network' as const,
-        id: network.id,
-        plan: [...wholeNetwork(network), ...(context.reach.wanted(network.id) ?? [])],
-      })),
-    ...records
-      .endpoints()
-      .filter((endpoint) => !isCutOff(endpoint))
-      .map((endpoint) => ({
-        object: 'endpoint' as const,
-        id: endpoint.id,
-        network: endpoint.network,
-        plan: wholeEndpoint(endpoint),
-        endpoint,
-      })),
-  ];
-}
-
-function query(wanted: readonly Desired[]): FactsQuery {
-  const endpoints = wanted.flatMap(({ endpoint }) => endpoint ?? []);
-  return { plans: wanted.map(({ plan }) => plan), netns: whereabouts(endpoints) };
-}
-
-function differencesOf(context: Context, wanted: readonly Desired[], facts: Facts): readonly Difference[] {
-  rememberNames(context, facts);
-  return wanted.map((one) => difference(context, one, facts)).filter((one) => one.missing.length > 0);
-}
-
-function difference(context: Context, wanted: Desired, facts: Facts): Difference {
-  const missing = context.kernel.missing(wanted.plan, facts);
-  const awaits = awaited(context, missing, facts);
-  const { object, id, network } = wanted;
-  return {
-    ...{ object, id, missing },
-    ...(network !== undefined && { network }),
-    ...(awaits !== undefined && { awaits }),
-    repairable: awaits === undefined && !isLost(wanted, missing, facts),
-  };
-}
-
-/** A link that Docker had moved into a sandbox of its own and that is gone, for good where we cannot do again what Docker did. */
-function isLost({ endpoint }: Desired, missing: Plan, facts: Facts): boolean {
-  if (endpoint === undefined || dockersKey(endpoint) === undefined) return false;
-  if (missing.some((step) => step.do === 'link.add' && step.link.kind === 'veth')) return true;
-  return isOrphaned(missing) && !facts.netns.has(endpoint.attachment?.key ?? '');
-}
-
-function orphans(context: Context, facts: Facts): readonly Orphan[] {
-  const { records } = context;
-  const found: Orphan[] = [];
-  for (const link of facts.host.links.values()) {
-    if (link.mark !== undefined) found.push({ kind: 'link', name: link.name });
-  }
-  for (const path of facts.ourNetns) found.push({ kind: 'netns', path });
-  // In a namespace that a network has; in a sandbox stands what was moved into it.
-  for (const netns of records.networks().flatMap(namespacesOf)) {
-    for (const link of facts.netns.get(netns)?.links.values() ?? [])
-      if (link.mark !== undefined) found.push({ kind: 'link', name: link.name, netns });
-  }
-  for (const { id, presence = [] } of records.networks()) {
-    // What the kernel holds while the other hosts' records are not known is not known to be wrong.
-    if (context.reach.wanted(id) === undefined) continue;
-    for (const step of entriesOf(presence, facts.netns)) found.push({ kind: 'entry', step });
-  }
-  for (const [set, elements] of facts.elements ?? []) {
-    for (const [key, data] of elements) found.push({ kind: 'element', step: element(set, key, data) });
-  }
-  for (const { bridge, network } of facts.accepts) found.push({ kind: 'accept', bridge, network });
-  const known = accountedFor(context);
-  return found.filter((candidate) => !known.has(nameOf(candidate)));
-}
-
-function namespacesOf(network: NetworkRecord): readonly NetnsPath[] {
-  return wholeNetwork(network).flatMap((step) => (step.do === 'netns.add' ? [step.path] : []));
-}
-
-/** Names of everything that a stored plan, in whatever state, accounts for. */
-function accountedFor(context: Context): ReadonlySet<string> {
-  const { records } = context;
-  const networks = records.networks().flatMap(wholeNetwork);
-  const sandboxes = records.sandboxes().flatMap((sandbox) => sandbox.plan);
-  const endpoints = records.endpoints().flatMap(wholeEndpoint);
-  const checks = [...context.checks].flat();
-  const entries = records.networks().flatMap(({ id }) => context.reach.wanted(id) ?? []);
-  return new Set([...networks, ...sandboxes, ...endpoints, ...checks, ...entries].flatMap(namesOf));
-}
-
-function namesOf(step: Step): readonly string[] {
-  switch (step.do) {
-    case 'link.add':
-      return [linkName(step.name, step.netns), ...peerNames(step)];
-    case 'netns.add':
-      return [`netns ${step.path}`];
-    case 'nft.element':
-      return [`element ${step.set} ${step.key.join(' . ')}`];
-    case 'forward.accept':
-      return [`accept ${step.bridge} ${step.mark.network.slice(0, 12)}`];
-    default:
-      return isEntry(step) ? [entryText(step)] : [];
-  }
-}
-
-function entryText(step: EntryStep): string {
-  return `entry ${step.netns ?? ''} ${entryName(step)}`;
-}
-
-function peerNames({ netns, link }: LinkAdd): readonly string[] {
-  if (link.kind !== 'veth') return [];
-  return [linkName(link.peer.name, link.peer.home === true ? undefined : netns)];
-}
-
-function linkName(name: string, netns: NetnsPath | undefined): string {
-  return `link ${name} ${netns ?? ''}`;
-}
-
-function nameOf(orphan: Orphan): string {
-  switch (orphan.kind) {
-    case 'link':
-      return linkName(orphan.name, orphan.netns);
-    case 'netns':
-      return `netns ${orphan.path}`;
-    case 'element':
-      return `element ${orphan.step.set} ${orphan.step.key.join(' . ')}`;
-    case 'accept':
-      return `accept ${orphan.bridge} ${orphan.network}`;
-    case 'entry':
-      return entryText(orphan.step);
-  }
-}
-
-function element(set: NftElement['set'], key: string, data: string): NftElement {
-  return { do: 'nft.element', set, key: key.split(' . '), ...(data !== '' && { data: data.split(' . ') }) };
 }
 
 async function attempt<T>(failed: string[], work: () => Promise<T>): Promise<T | undefined> {

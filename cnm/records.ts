@@ -4,7 +4,7 @@
  */
 import type { Change, Store } from '../store/store.ts';
 import type { RecordChange } from './cnm.ts';
-import { CnmError } from './errors.ts';
+import { CnmError, messageOf } from './errors.ts';
 import type {
   EndpointId,
   EndpointRecord,
@@ -141,8 +141,4 @@ function decode(key: string, value: unknown): unknown {
   const record = value as { readonly state?: unknown; readonly plan?: unknown } | null;
   if (typeof record?.state === 'string' && Array.isArray(record.plan)) return record;
   throw new CnmError('store', `The stored record ${key} is not readable: it has no state or no plan`);
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,10 +1,10 @@
 /** Keys of networks that live on, replaced one set by the next. */
 import type { Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
+import { messageOf } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { without } from './plans.ts';
 import { presenceQueue } from './presence.ts';
-import { messageOf } from './records.ts';
 
 /**
  * One network's failure keeps no other from its keys; it has those that it had.

@@ -10,9 +10,9 @@ import { type Facts, type LinkFact } from '../kernel/facts.ts';
 import { KernelError } from '../kernel/kernel.ts';
 import type { LinkAdd, LinkMtu, NetnsPath, Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf } from './context.ts';
+import { messageOf } from './errors.ts';
 import type { EndpointRecord, NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
-import { messageOf } from './records.ts';
 
 /** Each network by itself: one that cannot be resized keeps no other from it. */
 export async function resizeNetworks(context: Context): Promise<void> {

@@ -5,8 +5,7 @@
 import type { Plan, XfrmStateAdd } from '../kernel/step.ts';
 import type { Store } from '../store/store.ts';
 import { type Encryption, stateName } from './driver.ts';
-import { CnmError } from './errors.ts';
-import { messageOf } from './records.ts';
+import { CnmError, messageOf } from './errors.ts';
 
 const SPENT = 'spent-key/';
 /** A key may be sent with in its period, and in the one before; one more for clocks. Never less than this, should periods be made shorter. */

@@ -6,9 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Ip } from '../address/ip.ts';
 import type { Store } from '../store/store.ts';
 import type { Driver } from './driver.ts';
-import { CnmError } from './errors.ts';
+import { CnmError, messageOf } from './errors.ts';
 import type { NetworkId, NetworkRecord, NetworkSpec } from './model.ts';
-import { messageOf } from './records.ts';
 
 /** What a manager's allocator was answered for a network. */
 export interface Allocation {

@@ -10,6 +10,7 @@ import {
   type Prefix,
   sizeOf,
 } from '../address/prefix.ts';
+import { messageOf } from '../cnm/errors.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel, settings, SPACES } from './settings.ts';
 
 export interface Configuration {
@@ -154,7 +155,7 @@ function parseFlags(argv: readonly string[], available: readonly string[]) {
     return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
   } catch (error) {
     // parseArgs says what is wrong in its first sentence; the rest is advice about `--` that does not fit here.
-    const [first] = (error instanceof Error ? error.message : String(error)).split('. ');
+    const [first] = messageOf(error).split('. ');
     throw new ConfigurationError(`${first ?? ''}. cnmd --help lists the settings.`, { cause: error });
   }
 }

@@ -4,7 +4,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import type { Encryption } from '../cnm/driver.ts';
-import { CnmError } from '../cnm/errors.ts';
+import { CnmError, messageOf } from '../cnm/errors.ts';
 import { ConfigurationError } from './configuration.ts';
 import { type Keyed, KeyRenewal, type KeyRenewalParts } from './key-renewal.ts';
 
@@ -135,8 +135,6 @@ function contents(file: string): string {
     return readFileSync(file, 'utf8');
   } catch (error) {
     if (error instanceof ConfigurationError) throw error;
-    throw new ConfigurationError(
-      `--overlay-keys: ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
-    );
+    throw new ConfigurationError(`--overlay-keys: ${file} cannot be read: ${messageOf(error)}.`);
   }
 }

@@ -5,6 +5,7 @@ import { type Ip, familyOf, ip, parseIp } from '../address/ip.ts';
 import { addressOf } from '../address/prefix.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import { DNS_OPTION, dnsPlace } from '../cnm/dns-options.ts';
+import { messageOf } from '../cnm/errors.ts';
 import type { Log } from '../cnm/log.ts';
 import type { NetworkRecord } from '../cnm/model.ts';
 import type { Door, Resolver } from './resolver.ts';
@@ -138,7 +139,7 @@ export class Doors {
       if (former !== undefined) this.#parts.log.info({ dns: door.name }, 'the resolver is there now');
     } catch (error) {
       await Promise.all(serving.map((one) => one.close()));
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       this.#held.set(spec.key, { spec, serving: [], error: message });
       if (message === former) return;
       const fields = { dns: door.name, error: message };

@@ -4,7 +4,7 @@ import { familyOf, ipValue } from '../address/ip.ts';
 import type { Ip } from '../address/ip.ts';
 import { covers, familyOfPrefix, firstOf, lengthOf, parsePrefix, prefixOf } from '../address/prefix.ts';
 import type { Prefix } from '../address/prefix.ts';
-import { CnmError } from '../cnm/errors.ts';
+import { CnmError, messageOf } from '../cnm/errors.ts';
 import { silent } from '../cnm/log.ts';
 import type { Log } from '../cnm/log.ts';
 import type { ClusterStore } from '../store/cluster.ts';
@@ -345,7 +345,7 @@ class DurableIpam implements Ipam {
       await this.#options.store.write(changes);
     } catch (error) {
       undo?.();
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       throw new CnmError('store', `${what} could not be recorded, so nothing was changed: ${reason}`, {
         cause: error,
       });

@@ -1,6 +1,7 @@
 /** Docker's networks as a whole, made and removed over the Engine's API: for networks that are to be on every host of a cluster. */
 import { z } from 'zod';
 import { networkOf, parsePrefix } from '../address/prefix.ts';
+import { messageOf } from '../cnm/errors.ts';
 import {
   type EngineDescription,
   type EngineDoor,
@@ -176,18 +177,18 @@ async function call(options: Options, method: string, path: string, body?: objec
   const { socket, ended, timeout = PATIENCE } = options;
   const signal = AbortSignal.any([ended, AbortSignal.timeout(timeout)]);
   const { status, text } = await exchange({ socket, method, path, body, signal }).catch((error: unknown) => {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new EngineSilence(`the Docker Engine at ${socket} did not answer: ${why}`, {
       cause: error,
     });
   });
-  if (status >= 400 && !(method === 'DELETE' && status === 404)) throw new EngineRefusal(messageOf(text));
+  if (status >= 400 && !(method === 'DELETE' && status === 404)) throw new EngineRefusal(saidIn(text));
   return text.trim() === '' ? undefined : (JSON.parse(text) as unknown);
 }
 
 const failure = z.object({ message: z.string() });
 
-function messageOf(text: string): string {
+function saidIn(text: string): string {
   try {
     return failure.parse(JSON.parse(text)).message;
   } catch {

@@ -1,5 +1,5 @@
 /** What an error looks like on the wire: a status, and a sentence under the key that Docker reads. */
-import { CnmError } from '../cnm/errors.ts';
+import { CnmError, messageOf } from '../cnm/errors.ts';
 
 /** A request refused by HTTP itself, before any operation of ours. */
 export class Refusal extends Error {
@@ -26,7 +26,7 @@ export interface Failure {
  * connectivity, goes on as if all were well (drivers/remote/driver.go), so an unknown endpoint must not answer it.
  */
 export function failureOf(error: unknown): Failure {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   return { status: statusOf(error), body: { Err: message, Error: message } };
 }
 

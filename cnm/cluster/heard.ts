@@ -4,8 +4,8 @@
  */
 import type { Change, Store } from '../../store/store.ts';
 import type { Remote } from '../control.ts';
+import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { messageOf } from '../records.ts';
 import { decodeRemote } from './keys.ts';
 
 export interface HeardParts {

@@ -10,9 +10,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ClusterEntry, ClusterStore, ClusterWatch, WatchEvent } from '../../store/cluster.ts';
 import type { Store } from '../../store/store.ts';
-import { CnmError } from '../errors.ts';
+import { CnmError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { messageOf } from '../records.ts';
 import { Membership } from './membership.ts';
 
 const PREFIX = 'secret/';

@@ -1,6 +1,7 @@
 /** `cnm ipam …`. Exit status of `check`: 0 all agree, 3 something was found. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import { messageOf } from '../../cnm/errors.ts';
 import { CommandError } from '../client.ts';
 import { addressTable, addressText, auditText, hostTable, poolTable, releaseText } from '../render/ipam.ts';
 import type { AuditView, FindingView, ReleaseView } from '../views.ts';
@@ -117,8 +118,6 @@ function contents(file: string): string {
   try {
     return readFileSync(file === '-' ? 0 : file, 'utf8');
   } catch (error) {
-    throw new CommandError(
-      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new CommandError(`${file} cannot be read: ${messageOf(error)}`);
   }
 }

@@ -1,6 +1,6 @@
 /** Changing the cluster's records: one transaction at a time, each under the condition that nothing has changed meanwhile. */
 import type { Prefix } from '../../address/prefix.ts';
-import { CnmError } from '../../cnm/errors.ts';
+import { CnmError, messageOf } from '../../cnm/errors.ts';
 import type { ClusterChange, ClusterStore, Condition, Failure } from '../../store/cluster.ts';
 import { blockName, encodeBlock, isEmpty, partsOf } from './block.ts';
 import type { Block } from './block.ts';
@@ -71,7 +71,7 @@ export class ClusterProblem extends Error {
 /** As users see it. */
 export function unreachable(what: string, error: unknown): CnmError {
   if (error instanceof CnmError) return error;
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = messageOf(error);
   return new CnmError(
     'cluster-unreachable',
     `${what}: ${reason}; try again when the cluster's store is back`,

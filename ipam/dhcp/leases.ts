@@ -3,15 +3,16 @@
  * given back after it. A lease of an endpoint that has gone rests a while before it is given back: its container may be on its way back
  * (a restart is an end and a beginning, and Docker does not say which end is the last).
  */
-import { CnmError } from '../../cnm/errors.ts';
+import { CnmError, messageOf } from '../../cnm/errors.ts';
 import type { Leased, LeaseRequest, Leases, Obtained } from '../../cnm/leases.ts';
 import type { Log } from '../../cnm/log.ts';
 import type { EndpointId, EndpointSpec, NetworkId } from '../../cnm/model.ts';
 import type { Mac } from '../../address/mac.ts';
 import type { Store } from '../../store/store.ts';
 import type { Phase } from './client.ts';
+import { firstLease } from './first-lease.ts';
 import { type Lease, leasedOf } from './lease.ts';
-import { sayRelease, Session } from './session.ts';
+import { sayRelease, Session, type SessionEvent } from './session.ts';
 import { type OpenTap, Wires } from './wires.ts';
 import { clientIdOf, type Identity } from './words.ts';
 
@@ -114,7 +115,17 @@ class Service implements DhcpLeases {
     if (before !== undefined) this.#take(before);
     const identity = identityOf(endpoint, request, before?.record);
     try {
-      const { session, lease } = await this.#first(key, identity, request.wire, before?.record.lease);
+      const { session, lease } = await firstLease({
+        wires: this.#wires,
+        wire: request.wire,
+        identity,
+        ...(before && { lease: before.record.lease }),
+        patience: this.#parts.patience ?? PATIENCE_MS,
+        waits: this.#waits,
+        on: (event) => {
+          this.#heard(key, event);
+        },
+      });
       const { network, id } = endpoint;
       const record: LeaseRecord = {
         network,
@@ -163,49 +174,6 @@ class Service implements DhcpLeases {
     this.#rest(held, held.record.restsSince ?? Date.now());
   }
 
-  /** @throws CnmError */
-  #first(
-    key: string,
-    identity: Identity,
-    wire: string,
-    lease: Lease | undefined,
-  ): Promise<{ readonly session: Session; readonly lease: Lease }> {
-    const { patience = PATIENCE_MS } = this.#parts;
-    return new Promise((resolve, reject) => {
-      let refusal: string | undefined;
-      let isHad = false;
-      const end = (error: CnmError) => {
-        clearTimeout(timer);
-        this.#waits.delete(end);
-        session.close();
-        reject(error);
-      };
-      this.#waits.add(end);
-      const session = new Session(
-        {
-          wires: this.#wires,
-          wire,
-          on: (event) => {
-            if (isHad) this.#heard(key, event);
-            else if (event.do === 'bound') {
-              isHad = true;
-              clearTimeout(timer);
-              this.#waits.delete(end);
-              resolve({ session, lease: event.lease });
-            } else if (event.do === 'refused') refusal = event.server ?? 'A DHCP server';
-            else if (event.do === 'unsent')
-              end(new CnmError('kernel', `No DHCP server can be asked on ${wire}: ${words(event.error)}`));
-          },
-        },
-        identity,
-        lease,
-      );
-      const timer = setTimeout(() => {
-        end(unanswered(wire, patience, refusal, session.client.offer?.server));
-      }, patience);
-    });
-  }
-
   async #adopt(
     key: string,
     record: LeaseRecord,
@@ -222,12 +190,12 @@ class Service implements DhcpLeases {
     } catch (error) {
       session.close();
       this.#release(record);
-      throw new CnmError('store', `The lease cannot be saved: ${words(error)}`, { cause: error });
+      throw new CnmError('store', `The lease cannot be saved: ${messageOf(error)}`, { cause: error });
     }
   }
 
   /** Of a lease in use. */
-  #heard(key: string, event: Parameters<ConstructorParameters<typeof Session>[0]['on']>[0]): void {
+  #heard(key: string, event: SessionEvent): void {
     const held = this.#held.get(key);
     if (held === undefined || this.#closed) return;
     const { log } = this.#parts;
@@ -251,14 +219,14 @@ class Service implements DhcpLeases {
         `a container’s address may not be used any more: ${why}; another is asked for`,
       );
     } else if (event.do === 'unsent')
-      log.debug({ ...what, wire, error: words(event.error) }, 'the DHCP server cannot be asked now');
+      log.debug({ ...what, wire, error: messageOf(event.error) }, 'the DHCP server cannot be asked now');
   }
 
   #save(record: LeaseRecord): void {
     const saved = this.#parts.store
       .write([{ put: KEY + keyOf(record.network, record.endpoint), value: record }])
       .catch((error: unknown) => {
-        this.#parts.log.error({ error: words(error) }, 'a renewed lease cannot be saved');
+        this.#parts.log.error({ error: messageOf(error) }, 'a renewed lease cannot be saved');
       })
       .finally(() => this.#underWay.delete(saved));
     this.#underWay.add(saved);
@@ -304,7 +272,7 @@ class Service implements DhcpLeases {
     this.#release(held.record);
     await this.#parts.store.write([{ delete: KEY + key }]).catch((error: unknown) => {
       this.#parts.log.warn(
-        { error: words(error) },
+        { error: messageOf(error) },
         'the record of a lease that was given back cannot be removed yet',
       );
     });
@@ -322,7 +290,7 @@ class Service implements DhcpLeases {
     } catch (error) {
       // It ends by itself.
       this.#parts.log.debug(
-        { wire, address: lease.address, error: words(error) },
+        { wire, address: lease.address, error: messageOf(error) },
         'a lease could not be released',
       );
     }
@@ -380,26 +348,6 @@ function identityOf(
     clientId: clientId ?? before?.identity.clientId ?? clientIdOf(own),
     ...(hostName !== undefined && { hostName }),
   };
-}
-
-function unanswered(
-  wire: string,
-  patience: number,
-  refusal: string | undefined,
-  offering: string | undefined,
-): CnmError {
-  const within = `within ${Math.round(patience / 100) / 10} s`;
-  const why =
-    refusal !== undefined
-      ? `DHCP server ${refusal} on ${wire} offers an address and refuses it`
-      : offering !== undefined
-        ? `DHCP server ${offering} on ${wire} offered an address and did not give it ${within}`
-        : `No DHCP server answered on ${wire} ${within}; see with: tcpdump -ni ${wire} port 67`;
-  return new CnmError('lease-unanswered', why);
-}
-
-function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function keyOf(network: NetworkId, endpoint: EndpointId): string {

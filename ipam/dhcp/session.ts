@@ -21,11 +21,13 @@ import { type Identity, messageFor } from './words.ts';
 export interface SessionParts {
   readonly wires: Wires;
   readonly wire: string;
-  /** What happens to the lease. Must not throw. */
-  readonly on: (
-    event: Exclude<Action, { do: 'send' }> | { readonly do: 'unsent'; readonly error: unknown },
-  ) => void;
+  /** Must not throw. */
+  readonly on: (event: SessionEvent) => void;
 }
+
+/** What happens to the lease. */
+export type SessionEvent =
+  Exclude<Action, { do: 'send' }> | { readonly do: 'unsent'; readonly error: unknown };
 
 /** How long an answer is waited for with an open socket. */
 const LISTEN_MS = 10_000;
