@@ -1,4 +1,5 @@
 /** Docker's networks as a whole, made and removed over the Engine's API: for networks that are to be on every host of a cluster. */
+import { access } from 'node:fs/promises';
 import { request } from 'node:http';
 import { z } from 'zod';
 import { networkOf, parsePrefix } from '../address/prefix.ts';
@@ -37,6 +38,12 @@ export function engineDoor(given: EngineOptions): EngineDoor {
         options.log.debug({ socket: options.socket, err: error }, 'The Docker Engine did not answer');
         return undefined;
       }
+    },
+    async isInstalled() {
+      return access(options.socket).then(
+        () => true,
+        () => false,
+      );
     },
     async containers({ id, name }) {
       const base = await baseOf(options);
