@@ -418,6 +418,12 @@ async function withoutDocker(t: Test, { h1 }: World, h3: CnmHost): Promise<void>
       return code === 0 || undefined;
     });
   t.match(await h3.cnm('sandbox', 'exec', 'box', '--', 'ping', '-c1', '-W3', 'c1'), `(${c1})`);
+  // The network below is another: its links follow, and the other hosts hear of it.
+  for (const mtu of [1400, 1500]) {
+    await h3.net('ip', 'link', 'set', 'eth0', 'mtu', `${mtu}`);
+    const line = new RegExp(`host h3 .*vtep kernel  mtu ${mtu - 50}\\n`);
+    await shows(t, h1, ['network', 'inspect', 'uber-net'], line);
+  }
   const kept = await say(h1, 'unpublish', 'uber-net');
   t.match([kept.code, kept.of('h3')], [3, { outcome: 'kept', message: 'stays while box are on it' }]);
   t.equal((await say(h1, 'publish', 'uber-net')).code, 0);
