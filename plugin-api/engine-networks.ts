@@ -18,11 +18,16 @@ const REPLY_MAX = 64 * 2 ** 20;
 /** First version of the API that knows networks without IPv4 (Engine 28). */
 const WITHOUT_IPV4 = [1, 48] as const;
 
-interface Options extends EngineOptions {
+export interface DoorOptions extends EngineOptions {
+  /** It runs this daemon as its plugin: it is there, wherever its socket may be. */
+  readonly runsUs?: boolean;
+}
+
+interface Options extends DoorOptions {
   readonly ended: AbortSignal;
 }
 
-export function engineDoor(given: EngineOptions): EngineDoor {
+export function engineDoor(given: DoorOptions): EngineDoor {
   const ended = new AbortController();
   const options: Options = { ...given, ended: ended.signal };
   return {
@@ -40,6 +45,7 @@ export function engineDoor(given: EngineOptions): EngineDoor {
       }
     },
     async isInstalled() {
+      if (options.runsUs === true) return true;
       return access(options.socket).then(
         () => true,
         () => false,
