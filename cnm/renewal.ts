@@ -4,6 +4,7 @@ import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
 import { messageOf } from './records.ts';
+import { isOnce } from './spent-keys.ts';
 
 /**
  * One network's failure keeps no other from its keys; it has those that it had.
@@ -20,8 +21,8 @@ export async function renewAllKeys(context: Context, retire: boolean): Promise<n
 }
 
 /** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. */
-export async function replaceKeys(context: Context, id: NetworkId, lost: Plan): Promise<void> {
-  await context.queues.run(presenceQueue(id), () => renew(context, id, false, lost));
+export async function replaceKeys(context: Context, id: NetworkId): Promise<void> {
+  await context.queues.run(presenceQueue(id), () => renew(context, id, false));
 }
 
 async function renewKeys(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
@@ -33,18 +34,23 @@ async function renewKeys(context: Context, id: NetworkId, retire: boolean): Prom
   }
 }
 
-/** Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it. */
-async function renew(context: Context, id: NetworkId, retire: boolean, lost: Plan = []): Promise<boolean> {
+/**
+ * Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it: so
+ * the kernel tells which of those to send with it has. One that it has not is planned anew, as itself when it was never sent with.
+ */
+async function renew(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
   const network = context.records.network(id);
   if (network?.presence === undefined || network.state !== 'ready') return false;
-  const held = network.presence.filter(isKey);
-  const facts = await context.kernel.facts({ firewall: false });
-  const host = hostFor(context, id, without(network.presence, lost));
+  const facts = await context.kernel.facts({ plans: [network.presence], firewall: false, entries: false });
+  const lost = context.kernel.missing(network.presence.filter(isOnce), facts);
+  const present = without(network.presence, lost);
+  const held = present.filter(isKey);
+  const host = hostFor(context, id, present);
   const planned = driverOf(context, network.driver).presence?.(network, facts, host) ?? [];
   const wanted = planned.filter(isKey);
   const fresh = without(wanted, held);
-  const stale = without(retire ? held : held.filter((step) => among(lost, step)), wanted);
-  if (fresh.length === 0 && stale.length === 0) return false;
+  const stale = retire ? without(held, wanted) : [];
+  if (fresh.length + stale.length + lost.length === 0) return false;
   await context.records.putNetwork(withKeys(network, [...held, ...fresh]));
   try {
     await apply(context, `renew the keys of network ${id.slice(0, 12)}`, fresh);
@@ -65,10 +71,6 @@ function isKey(step: Step): boolean {
 function without(plan: Plan, others: Plan): Plan {
   const known = new Set(others.map((step) => JSON.stringify(step)));
   return plan.filter((step) => !known.has(JSON.stringify(step)));
-}
-
-function among(plan: Plan, step: Step): boolean {
-  return without([step], plan).length === 0;
 }
 
 /** Where the keys have been in the plan. */
