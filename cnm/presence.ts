@@ -69,9 +69,11 @@ export function followRemotes(context: Context, id: NetworkId): void {
     following.delete(id);
     return follow(context, id);
   };
-  queues.run(presenceQueue(id), work).catch((error: unknown) => {
-    log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
-  });
+  queues
+    .share(id, () => queues.run(presenceQueue(id), work))
+    .catch((error: unknown) => {
+      log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
+    });
 }
 
 async function follow(context: Context, id: NetworkId): Promise<void> {

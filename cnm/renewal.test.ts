@@ -123,3 +123,22 @@ t.test(
     t.equal(sent?.length, 1, 'there is one to send with');
   },
 );
+
+t.test('a repair beside a renewal does not bring back what is retired', async (t) => {
+  for (let later = 0; later < 12; later += 1) {
+    const { kernel, keys, cnm, spis } = bench();
+    await cnm.createNetwork(network);
+    await cnm.createEndpoint(endpoint);
+    keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6, lasts: 1000 };
+    await cnm.renewKeys(false);
+    // As long as the real kernel takes: others get a turn at each step.
+    kernel.beforeStep = () => setImmediate();
+    const renewal = cnm.renewKeys(true);
+    for (let turn = 0; turn < later; turn += 1) await setImmediate();
+    await Promise.all([renewal, cnm.repairLinks()]);
+    const known = cnm
+      .network(network.id)
+      ?.presence?.flatMap((step) => (step.do === 'xfrm.state.add' ? [step.spi] : []));
+    t.same([...(await spis())].sort(), known?.sort(), `a repair that begins ${later} turns later`);
+  }
+});

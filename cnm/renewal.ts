@@ -20,14 +20,17 @@ export async function renewAllKeys(context: Context, retire: boolean): Promise<n
   return done.filter((one) => one.status === 'fulfilled' && one.value).length;
 }
 
-/** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. */
+/** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. In the network's queue. */
 export async function replaceKeys(context: Context, id: NetworkId): Promise<void> {
   await context.queues.run(presenceQueue(id), () => renew(context, id, false));
 }
 
+/** Not beside a repair, a resize or the network's end, which are alone on it. */
 async function renewKeys(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
   try {
-    return await context.queues.run(presenceQueue(id), () => renew(context, id, retire));
+    return await context.queues.share(id, () =>
+      context.queues.run(presenceQueue(id), () => renew(context, id, retire)),
+    );
   } catch (error) {
     context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'the keys could not be renewed');
     throw error;
