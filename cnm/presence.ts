@@ -86,7 +86,13 @@ async function follow(context: Context, id: NetworkId): Promise<void> {
   const added = without(presence, present);
   if (gone.length === 0 && added.length === 0) return;
   await context.records.putNetwork({ ...network, presence, former: gone });
-  await apply(context, `join network ${id.slice(0, 12)}`, added);
+  try {
+    await apply(context, `join network ${id.slice(0, 12)}`, added);
+  } catch (error) {
+    // It is as it was, and is to follow when it is asked to again.
+    await context.records.putNetwork(network);
+    throw error;
+  }
   await revert(context, `leave network ${id.slice(0, 12)}`, gone);
   const { former: undone, ...rest } = { ...network, presence, former: gone };
   await context.records.putNetwork(rest);
