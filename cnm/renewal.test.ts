@@ -142,3 +142,18 @@ t.test('a repair beside a renewal does not bring back what is retired', async (t
     t.same([...(await spis())].sort(), known?.sort(), `a repair that begins ${later} turns later`);
   }
 });
+
+t.test(
+  'another way to the peer has come: keys stay those of the address that the network is on',
+  async (t) => {
+    const { kernel, keys, cnm } = bench();
+    const peers = { ...network.options, peers: '192.0.2.2' };
+    await cnm.createNetwork({ ...network, options: peers });
+    await cnm.createEndpoint(endpoint);
+    kernel.addLink({ name: 'eth1', addresses: [prefix('192.0.2.9/28')] });
+    keys.now = { secrets: ['s'.repeat(32)], period: 6, sending: 6, lasts: 1000 };
+    t.equal(await cnm.renewKeys(true), 1);
+    const ends = (await kernel.facts()).xfrm?.states.flatMap(({ src, dst }) => [src, dst]);
+    t.same([...new Set(ends)].sort(), ['192.0.2.1', '192.0.2.2']);
+  },
+);

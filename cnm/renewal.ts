@@ -1,6 +1,7 @@
 /** Keys of networks that live on, replaced one set by the next. */
 import type { Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
+import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
 import { messageOf } from './records.ts';
@@ -49,8 +50,15 @@ async function renew(context: Context, id: NetworkId, retire: boolean): Promise<
   const present = without(network.presence, lost);
   const held = present.filter(isKey);
   const host = hostFor(context, id, present);
-  const planned = driverOf(context, network.driver).presence?.(network, facts, host) ?? [];
-  const wanted = planned.filter(isKey);
+  if (host.encryption === undefined)
+    throw new CnmError(
+      'option-invalid',
+      `Network ${id} is encrypted, and this daemon has no secret for its next keys; it keeps those that it has`,
+    );
+  // From the present one alone: the way to its hosts may be another by now, and its tunnels are not.
+  const wanted = (driverOf(context, network.driver).follow?.(network, host) ?? network.presence).filter(
+    isKey,
+  );
   const fresh = without(wanted, held);
   const stale = retire ? without(held, wanted) : [];
   if (fresh.length + stale.length + lost.length === 0) return false;
