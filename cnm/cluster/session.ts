@@ -1,4 +1,5 @@
 /** This host on one network of the cluster: its own records there, kept written under its lease, and the others' as they change. */
+import { isDeepStrictEqual } from 'node:util';
 import { MOST_CHANGES } from '../../store/cluster.ts';
 import type {
   ClusterChange,
@@ -6,6 +7,7 @@ import type {
   ClusterLease,
   ClusterStore,
   ClusterWatch,
+  WatchChange,
   WatchEvent,
 } from '../../store/cluster.ts';
 import type { Agreement, OwnEndpoint, Place, Session } from '../control.ts';
@@ -194,17 +196,35 @@ export class ClusterSession implements Session {
 
   #hear(event: WatchEvent): void {
     if (event.kind === 'snapshot') this.#compare(event.entries);
+    if (event.kind === 'changes') this.#defend(event.changes);
     this.#others.hear(event);
   }
 
   /** What a daemon before this one wrote and is not to be there, and what is not there and should be. */
   #compare(entries: readonly ClusterEntry[]): void {
-    const { agreement, me } = this.#parts;
-    const place = placeKey(agreement.id, me.id);
-    const own = entries.map(({ key }) => key).filter((key) => key === place || key.startsWith(`${place}/`));
+    const own = entries.map(({ key }) => key).filter((key) => this.#isOwn(key));
     const there = new Set(own);
     for (const key of [...own, ...this.#own.keys()])
       if (!there.has(key) || !this.#own.has(key)) this.#open.add(key);
     this.#work();
   }
+
+  /** A session before this one says last that it leaves, or somebody else changed it: what is not as it should be is written again. */
+  #defend(changes: readonly WatchChange[]): void {
+    for (const change of changes) {
+      const [key, value] = 'put' in change ? [change.put.key, change.put.value] : [change.delete, undefined];
+      if (this.#isOwn(key) && !isDeepStrictEqual(value, asRead(this.#own.get(key)))) this.#open.add(key);
+    }
+    this.#work();
+  }
+
+  #isOwn(key: string): boolean {
+    const { agreement, me } = this.#parts;
+    const place = placeKey(agreement.id, me.id);
+    return key === place || key.startsWith(`${place}/`);
+  }
+}
+
+function asRead(record: PlaceRecord | EndpointRecord | undefined): unknown {
+  return record === undefined ? undefined : JSON.parse(JSON.stringify(record));
 }
