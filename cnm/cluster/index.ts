@@ -210,7 +210,9 @@ class Plane implements ClusterPlane {
 
   async #restore(network: OwnNetwork): Promise<void> {
     const { id } = network.agreement;
-    const told = await this.#queues.run(id, () => this.#networks.restore(network));
+    // It may have gone since it was compared.
+    const isOwn = () => this.#options.own().some(({ agreement }) => agreement.id === id);
+    const told = await this.#queues.run(id, async () => !isOwn() || this.#networks.restore(network));
     if (!told) this.#later();
   }
 }

@@ -262,42 +262,6 @@ t.test('a host that leaves a network and is on it again before the store has hea
   for (const host of hosts) await host.plane.close();
 });
 
-t.test('what was agreed on without an answer, and is no network here, is taken back', async (t) => {
-  const server = new FakeCluster();
-  const one = new Host(server, 1);
-  await until('it to be in the cluster', () => one.plane.lease !== undefined);
-  for (let turn = 0; turn < 50; turn += 1) await setImmediate();
-  let isLost = false;
-  one.client.fate = (what) => {
-    if (what === 'read') return isLost ? 'lost' : 'answered';
-    isLost = true;
-    return 'unanswered';
-  };
-  await t.rejects(one.plane.agree(terms('n'), 'join'), { code: 'cluster-unreachable' });
-  t.equal(server.entries('overlay/network/').length, 1);
-  one.client.fate = () => 'answered';
-  await until('it to be gone', () => server.entries('overlay/network/').length === 0);
-  t.same(server.entries('overlay/vni/'), []);
-  await one.plane.close();
-});
-
-t.test('a host that cannot be forgotten now is not said to be forgotten', async (t) => {
-  const server = new FakeCluster();
-  const hosts = [1, 2].map((number) => new Host(server, number));
-  const [one, two] = hosts;
-  if (one === undefined || two === undefined) return;
-  for (const host of hosts) await host.join('n');
-  one.client.cut();
-  await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
-  one.client.heal();
-  one.client.fate = (what) => (what === 'read' ? 'answered' : 'lost');
-  await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
-  one.client.fate = () => 'answered';
-  await one.plane.forget('host2');
-  t.notMatch(JSON.stringify(server.entries('overlay/network/')), 'host2');
-  for (const host of hosts) await host.plane.close();
-});
-
 t.test('O17 whatever happens in whatever order: in the end all agree', async () => {
   const names = ['a', 'b', 'c'];
   const host = fc.nat(4);
