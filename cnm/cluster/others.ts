@@ -14,6 +14,8 @@ export interface OthersParts {
   readonly prefix: string;
   /** This host's id: what it says itself is passed over. */
   readonly me: string;
+  /** Where the others send to. */
+  readonly here: Ip;
   readonly listener: (news: RemoteNews) => void;
   /** A revision of the store, or an endpoint's generation, was heard of. */
   readonly onGeneration: (generation: number) => void;
@@ -224,8 +226,9 @@ export class Others {
     return doubt.isBack;
   }
 
-  /** It is another host's now: whoever answers there is not the one that is looked for. */
+  /** It is another host's now, or this one's under an id that it had before: whoever answers there is not the one that is looked for. */
   #isTaken(host: string, address: Ip): boolean {
+    if (address === this.#parts.here) return true;
     return [...this.#remotes.values()].some(
       (one) => one.kind === 'host' && one.id !== host && one.at === address,
     );
