@@ -124,8 +124,10 @@ export class SharedSecret {
     if (record.secrets.length > 1)
       throw new CnmError('option-invalid', `The secret is being replaced already; ${this.#waitsFor(record)}`);
     await this.#put({ ...known, record: this.#withNext(record) });
-    await this.#until(() => (this.#record?.sends ?? 0) > newest);
-    if ((this.#record?.sends ?? 0) > newest) return;
+    // Known is not sent with: its networks may not get their keys.
+    const isSent = () => (this.#followed?.sends ?? 0) > newest;
+    await this.#until(isSent);
+    if (isSent()) return;
     throw new CnmError(
       'cluster-unreachable',
       `Another secret is made, and will be sent with when all hosts have it; ${this.#waitsFor(this.#record ?? record)}`,
