@@ -252,3 +252,19 @@ t.test('the way to a host that nobody listed counts as well', async (t) => {
   t.equal(mtu('198.51.100.1'), 1450, 'not this one');
   t.equal(mtu('203.0.113.1'), 1450, 'one without a way says nothing');
 });
+
+for (const [before, after] of [
+  [1500, 9000],
+  [9000, 1400],
+] as const) {
+  t.test(`${before} → ${after}: what cannot be at once is done when it is asked for again`, async (t) => {
+    const { kernel, cnm } = await world(before);
+    rewire(kernel, after);
+    kernel.failAt((step) => step.do === 'link.add' && step.name === 'vx0', 'ENOBUFS', 1);
+    await cnm.followHosts();
+    await cnm.followHosts();
+    t.same(await sizes(kernel), [after - 50]);
+    for (const [link, next] of await hops(kernel))
+      t.ok(link.mtu <= next.mtu, `${link.name} ${link.mtu} → ${next.name} ${next.mtu}`);
+  });
+}
