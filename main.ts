@@ -195,7 +195,7 @@ async function assemble(
 }
 
 function publishedNetworks(
-  { dockerSocket }: Configuration,
+  { dockerSocket, form }: Configuration,
   {
     membership,
     control,
@@ -212,7 +212,7 @@ function publishedNetworks(
   return new PublishedNetworks({
     ...parts,
     ...{ store: membership.store, plane: control, host: { id, name: membership.name } },
-    engine: engineDoor({ socket: dockerSocket, log: parts.log }),
+    engine: engineDoor({ socket: dockerSocket, log: parts.log, runsUs: form === 'managed' }),
     standalone: standaloneDoor(standalone, parts.ipam),
   });
 }

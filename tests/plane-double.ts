@@ -1,4 +1,5 @@
 /** Hosts with a control plane each, one cluster store in memory, and what can happen to them. For tests. */
+import { setImmediate } from 'node:timers/promises';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
@@ -94,6 +95,14 @@ export class Host {
     this.#sessions.get(name)?.close(true);
     this.#sessions.delete(name);
     this.plane.leave(network.agreement);
+  }
+
+  /** Its last endpoint goes, and so many turns later there is a next one. */
+  async reenter(name: string, turns: number): Promise<void> {
+    this.networks.get(name)?.endpoints.clear();
+    this.#sessions.get(name)?.close(true);
+    for (let turn = 0; turn < turns; turn += 1) await setImmediate();
+    this.#enter(name);
   }
 
   put(name: string, id: string, address: string): void {
