@@ -1,5 +1,5 @@
 /** The sockets of askers. A door has a UDP and a TCP socket, which come as descriptors when they are in another namespace. */
-import { createSocket } from 'node:dgram';
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Door, Resolver } from './resolver.ts';
 
@@ -31,32 +31,7 @@ export async function serveUdp(
   resolver: Resolver,
   drain?: Drain,
 ): Promise<Serving> {
-  // Answers go to addresses: nothing is looked up, so nothing waits for a thread.
-  const socket = createSocket({
-    type: family === 6 ? 'udp6' : 'udp4',
-    lookup: (host, _options, found) => {
-      found(null, host, family);
-    },
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-  socket.once('error', reject);
-  socket.bind('fd' in binding ? { fd: binding.fd } : { ...binding, exclusive: true }, () => {
-    resolve(undefined);
-  });
-  try {
-    await promise;
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
-  socket.removeListener('error', reject);
-  // Such as ENETUNREACH for one client: the others are still to be served.
-  socket.on('error', () => undefined);
-  try {
-    socket.setRecvBufferSize(RECEIVE_BUFFER);
-  } catch {
-    // The system's own will do.
-  }
+  const socket = await boundSocket(binding, family);
   let open = true;
   const send = (reply: Buffer, port: number, address: string) => {
     if (open) socket.send(reply, port, address);
@@ -87,6 +62,36 @@ export async function serveUdp(
         socket.close(closed);
       }),
   };
+}
+
+async function boundSocket(binding: Binding, family: 4 | 6): Promise<DatagramSocket> {
+  // Answers go to addresses: nothing is looked up, so nothing waits for a thread.
+  const socket = createSocket({
+    type: family === 6 ? 'udp6' : 'udp4',
+    lookup: (host, _options, found) => {
+      found(null, host, family);
+    },
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  socket.once('error', reject);
+  socket.bind('fd' in binding ? { fd: binding.fd } : { ...binding, exclusive: true }, () => {
+    resolve(undefined);
+  });
+  try {
+    await promise;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  socket.removeListener('error', reject);
+  // Such as ENETUNREACH for one client: the others are still to be served.
+  socket.on('error', () => undefined);
+  try {
+    socket.setRecvBufferSize(RECEIVE_BUFFER);
+  } catch {
+    // The system's own will do.
+  }
+  return socket;
 }
 
 /** A client that cannot be answered has gone. */
