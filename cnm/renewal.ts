@@ -33,8 +33,11 @@ async function renewKeys(context: Context, id: NetworkId, retire: boolean): Prom
       context.queues.run(presenceQueue(id), () => renew(context, id, retire)),
     );
   } catch (error) {
-    context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'the keys could not be renewed');
-    throw error;
+    throw new CnmError(
+      error instanceof CnmError ? error.code : 'internal',
+      `The keys of network ${id.slice(0, 12)} could not be renewed: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
 }
 

@@ -2,6 +2,7 @@
  * What the other hosts say on one network. A host whose lease has ended is not taken for dead at once: it may only be cut off from the
  * store, or without its daemon, and its containers run on. While it answers, what it said last is believed.
  */
+import { setTimeout } from 'node:timers/promises';
 import type { Ip } from '../../address/ip.ts';
 import type { ClusterEntry, WatchChange, WatchEvent } from '../../store/cluster.ts';
 import type { Remote, RemoteNews } from '../control.ts';
@@ -40,7 +41,8 @@ export interface DoubtPace {
 interface Doubt {
   /** What it had said, and has not said again. */
   readonly keys: Set<string>;
-  readonly at: Ip;
+  /** Where it was last. */
+  at: Ip;
   isBack: boolean;
 }
 
@@ -176,6 +178,7 @@ export class Others {
     const doubt = known ?? { keys: new Set(), at: remote.at, isBack: false };
     doubt.keys.add(key);
     doubt.isBack = false;
+    if (remote.kind === 'host') doubt.at = remote.at;
     if (known !== undefined) return;
     this.#doubts.set(host, doubt);
     void this.#resolve(host, doubt);
@@ -188,7 +191,8 @@ export class Others {
     while (this.#doubts.get(host) === doubt && unanswered < QUESTIONS) {
       if (doubt.isBack) {
         await this.#pause(pace.back);
-        break;
+        // Unless it has gone once more meanwhile.
+        if (this.#isBack(doubt)) break;
       }
       if (this.#isTaken(host, doubt.at) || (await saysAll(host))) {
         doubt.isBack = true;
@@ -217,6 +221,10 @@ export class Others {
     this.#tell(new Map(), gone);
   }
 
+  #isBack(doubt: Doubt): boolean {
+    return doubt.isBack;
+  }
+
   /** It is another host's now: whoever answers there is not the one that is looked for. */
   #isTaken(host: string, address: Ip): boolean {
     return [...this.#remotes.values()].some(
@@ -224,19 +232,10 @@ export class Others {
     );
   }
 
-  #pause(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      timer.unref();
-      this.#closed.signal.addEventListener(
-        'abort',
-        () => {
-          clearTimeout(timer);
-          resolve();
-        },
-        { once: true },
-      );
-    });
+  async #pause(milliseconds: number): Promise<void> {
+    await setTimeout(milliseconds, undefined, { ref: false, signal: this.#closed.signal }).catch(
+      () => undefined,
+    );
   }
 }
 
