@@ -54,7 +54,7 @@ export interface Context {
   readonly checks: Set<Plan>;
 }
 
-/** The key under which plans are made: two networks must not both find the same bridge name or subnet free. */
+/** The key under which plans are made: two networks must not both find the same bridge name, subnet or address of the host's free. */
 export const PLANNING = 'planning';
 
 export function driverOf(context: Context, name: string): Driver {

@@ -164,3 +164,25 @@ t.test('what a last endpoint left behind is not what the next one stands on', as
   await cnm.deleteEndpoint(network.id, endpoint(2).id);
   t.same(kernel.snapshot(), empty);
 });
+
+t.test('networks that come at once: none has what another one has on the host', async (t) => {
+  const { kernel, cnm } = bench();
+  const options = (vni: string) => ({ ...network.options, vni, egress: 'gateway' });
+  const pool = { addressSpace: '', pool: prefix('10.0.0.0/8'), gateway: prefix('10.0.0.1/8'), aux: {} };
+  const networks = ['1', '2', '3', '4', '5', '6', '7', '8'].map((digit) => ({
+    ...network,
+    ...{ id: `c${digit}`.repeat(32), options: options(digit), ipv4: [pool] },
+  }));
+  for (const one of networks) await cnm.createNetwork(one);
+  const empty = kernel.snapshot();
+  const endpoints = networks.map(({ id }, n) => ({ ...endpoint(n + 2), network: id }));
+  await Promise.all(endpoints.map((one) => cnm.createEndpoint({ ...one, address: prefix('10.1.0.2/8') })));
+  const outsides = cnm
+    .networks()
+    .flatMap(({ presence = [] }) =>
+      presence.flatMap((step) => (step.do === 'uplink.translate' ? step.pairs : [])),
+    );
+  t.equal(new Set(outsides.map(({ outside }) => outside)).size, networks.length);
+  for (const { network: id, id: one } of endpoints) await cnm.deleteEndpoint(id, one);
+  t.same(kernel.snapshot(), empty);
+});

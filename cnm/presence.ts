@@ -3,7 +3,8 @@
  * A driver without one has everything in the network's own plan. To be called in an endpoint's queue, or in the network's.
  */
 import { describe } from '../kernel/describe.ts';
-import { apply, type Context, driverOf, hostFor, networkOf, revert } from './context.ts';
+import type { Plan } from '../kernel/step.ts';
+import { apply, type Context, driverOf, hostFor, networkOf, PLANNING, revert } from './context.ts';
 import { CnmError, messageOf } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { without } from './plans.ts';
@@ -119,29 +120,37 @@ export async function dismantlePresence(context: Context, network: NetworkRecord
   context.remains.delete(network.id);
 }
 
-/** In the record before it is in the kernel: what a crash leaves is then known as ours. */
 async function establish(context: Context, id: NetworkId): Promise<NetworkRecord> {
   if (context.remains.has(id)) await dismantlePresence(context, networkOf(context, id));
   const network = networkOf(context, id);
   if (network.presence !== undefined) return network;
-  const facts = await context.kernel.facts({ firewall: false });
-  const presence =
-    driverOf(context, network.driver).presence?.(network, facts, hostFor(context, id, [])) ?? [];
-  const record = { ...network, presence };
-  await context.records.putNetwork(record);
   try {
-    await apply(context, `join network ${id.slice(0, 12)}`, presence);
+    // One after another: what is free on the host must not be found by two.
+    const record = await context.queues.run(PLANNING, () => make(context, network));
     await context.reach.enter(record);
     await follow(context, id);
   } catch (error) {
     await dismantlePresence(context, networkOf(context, id));
     throw error;
   }
+  const { presence = [] } = networkOf(context, id);
   context.log.debug(
     { network: id.slice(0, 12), plan: presence.map(describe) },
     'what the network needs here',
   );
   return networkOf(context, id);
+}
+
+/** In the record before it is in the kernel: what a crash leaves is then known as ours. */
+async function make(context: Context, network: NetworkRecord): Promise<NetworkRecord> {
+  const { id } = network;
+  const facts = await context.kernel.facts({ firewall: false });
+  const presence =
+    driverOf(context, network.driver).presence?.(network, facts, hostFor(context, id, [])) ?? [];
+  const record = { ...network, presence };
+  await context.records.putNetwork(record);
+  await apply(context, `join network ${id.slice(0, 12)}`, presence);
+  return record;
 }
 
 /** Endpoints on their way to a record keep what they are being made on. */

@@ -56,6 +56,11 @@ export class Reach {
     return this.#networks.get(network)?.wanted();
   }
 
+  /** As Reached.look. */
+  look(network: NetworkId): void {
+    this.#networks.get(network)?.look();
+  }
+
   /** Where the network's other hosts are; undefined while their records are not known. */
   hosts(network: NetworkId): readonly Ip[] | undefined {
     if (this.wanted(network) === undefined) return undefined;

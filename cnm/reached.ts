@@ -75,6 +75,12 @@ export class Reached {
     return this.#known ? this.#claims.wanted() : undefined;
   }
 
+  /** Somebody else has changed entries, by what was wanted a moment before. */
+  look(): void {
+    this.#looked = false;
+    this.#work();
+  }
+
   remotes(): readonly Remote[] {
     return [...this.#remotes.values()];
   }
@@ -194,9 +200,10 @@ export class Reached {
   async #look(): Promise<void> {
     const { kernel, network } = this.#parts;
     const { presence = [] } = network;
+    // Before it: what is asked for meanwhile is another look.
+    this.#looked = true;
     const facts = await kernel.facts({ plans: [presence], firewall: false });
     this.#claims.found(entriesOf(presence, facts.netns));
-    this.#looked = true;
   }
 
   #again(error: unknown): void {

@@ -156,6 +156,8 @@ async function repair(
     const isOut = now.endpoint !== undefined && isOrphaned(missing) ? now.endpoint : undefined;
     const inside = isOut === undefined ? [] : intoContainer(context, isOut, facts);
     await sharing(context, now.plan, () => putBack(context, [...missing, ...inside]));
+    // What other hosts say has its own pace, and may be other entries since they were looked up.
+    if (missing.some(isEntry)) context.reach.look(found.id);
     if (lost.length > 0) await replaceKeys(context, found.id);
     if (isOut !== undefined) await notePutBack(context, isOut);
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');

@@ -81,12 +81,14 @@ export class KeyRenewal {
     });
   }
 
+  /** Timers stand still while a machine sleeps, and a clock may be set: the period may have begun however long it was to be. */
   #wait(cnm: Keyed): void {
     const { period, now = Date.now } = this.#parts;
-    const until = (this.period + 1) * period - now();
+    const current = this.period;
+    const until = (current + 1) * period - now();
     this.#timer = setTimeout(
       () => {
-        if (until <= LOOK_MS) this.#begin(cnm);
+        if (this.period !== current) this.#begin(cnm);
         this.#wait(cnm);
       },
       Math.min(until, LOOK_MS) + 1,

@@ -1,6 +1,7 @@
 /** Secrets from a file, and when keys change. */
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { mock } from 'node:test';
 import t from 'tap';
 import type { Test } from 'tap';
 import { CnmError } from '../cnm/errors.ts';
@@ -123,4 +124,38 @@ t.test('a failure is told, and the next period tries again', async (t) => {
   clearInterval(awake);
   await keys.close();
   t.ok(told.length >= 2);
+});
+
+t.test('a machine that slept over the beginning of a period has its keys soon after', async (t) => {
+  const HOUR = 3_600_000;
+  const clock = { now: 1000 * 12 * HOUR };
+  // Timers do not run while a machine sleeps; its clock goes on.
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => {
+    mock.timers.reset();
+  });
+  const keys = new OverlayKeys({
+    ...{ file: fileWith(t, ONE), period: 12 * HOUR, log: silent, now: () => clock.now, retireAfter: 1 },
+  });
+  const calls: number[] = [];
+  keys.start({
+    renewKeys: () => {
+      calls.push(keys.current().period);
+      return Promise.resolve(0);
+    },
+  });
+  const passes = async (milliseconds: number) => {
+    for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+    clock.now += milliseconds;
+    mock.timers.tick(milliseconds);
+    for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+  };
+  await passes(2);
+  clock.now += 36 * HOUR;
+  for (let hour = 0; hour < 2; hour += 1) await passes(HOUR + 2);
+  t.same(calls.slice(0, 2), [1000, 1000]);
+  t.ok(calls.includes(1003), String(calls));
+  const closed = keys.close();
+  mock.timers.tick(10);
+  await closed;
 });

@@ -1,6 +1,7 @@
 /** What another host is answered, and by which ways. Pure. */
 import type { Ip } from '../../../address/ip.ts';
-import type { Answer, Ask, Side, Way } from './message.ts';
+import { PACKET_OVERHEAD } from './frame.ts';
+import { type Answer, type Ask, encodeMessage, MESSAGE_MOST, type Side, type Way } from './message.ts';
 import type { Tunnel } from './tunnels.ts';
 
 export interface Reply {
@@ -51,7 +52,10 @@ export function replyTo(
         inside: {
           tunnel,
           ways,
-          answer: { ...answer, ...(ask.entries === true && { entries: listOf(tunnel, entries(tunnel)) }) },
+          answer: {
+            ...answer,
+            ...(ask.entries === true && { entries: listOf(tunnel, answer, entries(tunnel)) }),
+          },
         },
       }),
     ...(ask.by.includes('icmp') && {
@@ -63,10 +67,21 @@ export function replyTo(
   };
 }
 
-/** As many as an answer surely holds. */
-function listOf({ here }: Tunnel, entries: readonly (readonly [string, string])[]): Answer['entries'] {
-  const most = Math.max(0, Math.floor(((here?.mtu ?? 0) - 600) / 45));
-  return entries.slice(0, Math.min(most, 256)).map(([ip, mac]) => [ip, mac]);
+/** As many as an answer through the tunnel holds, in one packet, and whoever hears it reads. */
+function listOf(
+  { here }: Tunnel,
+  answer: Omit<Answer, 'way'>,
+  entries: readonly (readonly [string, string])[],
+): Answer['entries'] {
+  const bare = encodeMessage({ ...answer, way: 'offload', entries: [] }).length;
+  let room = Math.min((here?.mtu ?? 0) - PACKET_OVERHEAD, MESSAGE_MOST) - bare;
+  const list: [string, string][] = [];
+  for (const [ip, mac] of entries.slice(0, 256)) {
+    room -= JSON.stringify([ip, mac]).length + 1;
+    if (room < 0) break;
+    list.push([ip, mac]);
+  }
+  return list;
 }
 
 /** A stranger is told that he is none of the network's hosts, and no more. */

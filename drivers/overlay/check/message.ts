@@ -5,6 +5,7 @@ import { type Ip, parseIp } from '../../../address/ip.ts';
 const MAGIC = Buffer.from('cnm-check/1 ');
 /** Beyond that nothing is read: a host may be sent anything. */
 const JSON_LIMIT = 8192;
+export const MESSAGE_MOST = MAGIC.length + JSON_LIMIT;
 
 /** By which way: an ICMP echo request beside the tunnel; through it; through it as TCP goes, the checksum left to a device. */
 const WAYS = ['icmp', 'tunnel', 'offload'] as const;

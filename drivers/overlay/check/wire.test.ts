@@ -4,7 +4,8 @@ import t from 'tap';
 import { ip } from '../../../address/ip.ts';
 import { mac } from '../../../address/mac.ts';
 import { decodeVxlan } from '../vxlan.ts';
-import { CHECKSUM, PROBE_PORT, probeDatagram, probeFrame, sum } from './frame.ts';
+import { replyTo } from './answer.ts';
+import { CHECKSUM, PACKET_OVERHEAD, PROBE_PORT, probeDatagram, probeFrame, sum } from './frame.ts';
 import { echoRequest, parseIcmp } from './icmp.ts';
 import { type Ask, decodeMessage, encodeMessage } from './message.ts';
 
@@ -108,5 +109,32 @@ t.test('any bytes: an answer, never an error', (t) => {
       },
     ),
   );
+  t.end();
+});
+
+t.test('the list of endpoints is as long as an answer through the tunnel can be', (t) => {
+  const six = (n: number) => `2001:db8:1234:5678:9abc:def0:1234:${(0x1000 + n).toString(16)}`;
+  const list = Array.from({ length: 500 }, (_, n) => [six(n), '02:42:0a:01:00:02'] as const);
+  const pools = Array.from({ length: 8 }, (_, n) => `2001:db8:1234:${(0x1000 + n).toString(16)}::/64`);
+  for (const mtu of [1230, 1450, 8950, 65_000]) {
+    const here = { peers: [ask.from], local: ip('2001:db8::2'), mtu };
+    const keys = { lasts: 43_200_000, period: 41_000, prints: ['01234567', '89abcdef', '01234567'] };
+    const own = { vni: 70, port: 4789, hosts: [], pools, ranges: pools, encrypted: true, keys, here };
+    const tunnels = [own] as unknown as Parameters<typeof replyTo>[3];
+    const { inside } = replyTo(
+      { ...ask, entries: true },
+      'tunnel',
+      undefined,
+      tunnels,
+      Date.now(),
+      () => list,
+    );
+    if (inside === undefined) throw new Error('no answer');
+    const bytes = encodeMessage({ ...inside.answer, way: 'offload' });
+    t.ok(bytes.length + PACKET_OVERHEAD <= mtu, `${bytes.length} bytes, MTU ${mtu}`);
+    const heard = decodeMessage(bytes);
+    t.ok(heard?.say === 'answer' && heard.entries !== undefined, `read, MTU ${mtu}`);
+    if (mtu >= 1450) t.ok((inside.answer.entries?.length ?? 0) > 0, `some, MTU ${mtu}`);
+  }
   t.end();
 });
