@@ -189,7 +189,7 @@ export class Reached {
     this.#claims.done({ ...batch, slots: batch.slots.filter((slot) => !isRefused(slot)) });
     this.#claims.failed({ ...batch, slots: batch.slots.filter(isRefused) });
     const [error] = refused.values();
-    if (error !== undefined) throw error;
+    if (refused.size > 0) throw error;
   }
 
   /** Those that the kernel refuses are found by halves: what is wrong with one keeps no other one out. */
