@@ -2,7 +2,6 @@
  * What the other hosts say on one network. A host whose lease has ended is not taken for dead at once: it may only be cut off from the
  * store, or without its daemon, and its containers run on. While it answers, what it said last is believed.
  */
-import { setTimeout } from 'node:timers/promises';
 import type { Ip } from '../../address/ip.ts';
 import type { ClusterEntry, WatchChange, WatchEvent } from '../../store/cluster.ts';
 import type { Remote, RemoteNews } from '../control.ts';
@@ -235,10 +234,19 @@ export class Others {
     );
   }
 
-  async #pause(milliseconds: number): Promise<void> {
-    await setTimeout(milliseconds, undefined, { ref: false, signal: this.#closed.signal }).catch(
-      () => undefined,
-    );
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const { signal } = this.#closed;
+      const end = () => {
+        clearTimeout(timer);
+        // A host may be asked for days.
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      timer.unref();
+      signal.addEventListener('abort', end);
+    });
   }
 }
 
