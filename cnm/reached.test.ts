@@ -60,7 +60,12 @@ function bench(refuses: (step: Step) => boolean) {
   const plane: Pick<ControlPlane, 'enter'> = {
     enter: (_agreement, _place, listener) => {
       tell = listener;
-      return { put: () => undefined, drop: () => undefined, close: () => undefined };
+      return {
+        put: () => undefined,
+        drop: () => undefined,
+        describe: () => undefined,
+        close: () => undefined,
+      };
     },
   };
   reached.enter(plane as ControlPlane);

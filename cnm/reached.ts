@@ -34,7 +34,7 @@ const MOST_REFUSED = 8;
 type Refused = ReadonlyMap<EntryStep, unknown>;
 
 export class Reached {
-  readonly #parts: ReachedParts;
+  #parts: ReachedParts;
   readonly #claims = new Claims();
   readonly #remotes = new Map<string, Remote>();
   readonly #introduced = new Map<EndpointId, Introduction>();
@@ -58,6 +58,12 @@ export class Reached {
     this.#session = plane.enter(network.agreement, sharing.place(network), (news) => {
       this.#hear(news);
     });
+  }
+
+  /** Its presence is another: the links may have another size. */
+  changed(network: NetworkRecord): void {
+    this.#parts = { ...this.#parts, network };
+    this.#session?.describe(this.#parts.sharing.place(network).details);
   }
 
   /** Resolves when what the others have is in the kernel for the first time; never later than `milliseconds`. */

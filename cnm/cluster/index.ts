@@ -141,6 +141,9 @@ class Plane implements ClusterPlane {
       drop: (endpoint) => {
         session.drop(endpoint);
       },
+      describe: (details) => {
+        session.describe(details);
+      },
       close: (left) => {
         session.close(left);
         this.#stays ||= !left;

@@ -235,16 +235,14 @@ export class Others {
   }
 
   #pause(milliseconds: number): Promise<void> {
+    const { signal } = this.#closed;
     return new Promise((resolve) => {
-      const { signal } = this.#closed;
       const end = () => {
         clearTimeout(timer);
-        // A host may be asked for days.
         signal.removeEventListener('abort', end);
         resolve();
       };
-      const timer = setTimeout(end, milliseconds);
-      timer.unref();
+      const timer = setTimeout(end, milliseconds).unref();
       signal.addEventListener('abort', end);
     });
   }

@@ -44,6 +44,8 @@ export class ClusterSession implements Session {
   readonly #others: Others;
   #watch: ClusterWatch | undefined;
   #running: Promise<void> | undefined;
+  /** What the network is built of on this host. */
+  #details: Place['details'];
   /** Its place is to go when it has been told that it does. */
   #left: string | undefined;
   #closed = false;
@@ -55,7 +57,8 @@ export class ClusterSession implements Session {
     this.#prefix = onNetwork(agreement.id);
     const saysAll = (host: string) => this.#saysAll(host);
     this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, here: place.at, saysAll });
-    this.#put(placeKey(agreement.id, me.id), { name: me.name, at: place.at, details: place.details });
+    this.#details = place.details;
+    this.#put(placeKey(agreement.id, me.id), this.#place());
   }
 
   start(): void {
@@ -75,6 +78,12 @@ export class ClusterSession implements Session {
     this.#drop(endpointKey(agreement.id, me.id, endpoint));
   }
 
+  describe(details: Place['details']): void {
+    const { agreement, me } = this.#parts;
+    this.#details = details;
+    this.#put(placeKey(agreement.id, me.id), this.#place());
+  }
+
   close(left: boolean): void {
     this.#watch?.close();
     this.#others.close(left);
@@ -84,11 +93,16 @@ export class ClusterSession implements Session {
 
   /** Who says so is not looked for (others.ts). */
   #leave(): void {
-    const { agreement, me, place } = this.#parts;
+    const { agreement, me } = this.#parts;
     const own = placeKey(agreement.id, me.id);
     this.#left = own;
     for (const key of [...this.#own.keys()]) if (key !== own) this.#drop(key);
-    this.#put(own, { name: me.name, at: place.at, details: place.details, left: true });
+    this.#put(own, { ...this.#place(), left: true });
+  }
+
+  #place(): PlaceRecord {
+    const { me, place } = this.#parts;
+    return { name: me.name, at: place.at, details: this.#details };
   }
 
   /** Nothing is written any more, but for what is under way. */
