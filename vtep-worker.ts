@@ -254,6 +254,10 @@ function next(orders: NonNullable<typeof parentPort>): VtepOrder | undefined {
 }
 
 if (parentPort !== null) {
-  run(parentPort);
-  for (const name of [...taps.keys()]) remove(name);
+  try {
+    run(parentPort);
+  } finally {
+    // Also when it fails: the descriptors are the process's, and the next thread needs their devices and ports.
+    for (const name of [...taps.keys()]) remove(name);
+  }
 }
