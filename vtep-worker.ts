@@ -257,7 +257,8 @@ if (parentPort !== null) {
   try {
     run(parentPort);
   } finally {
-    // Also when it fails: the descriptors are the process's, and the next thread needs their devices and ports.
+    // Also when it fails: descriptors and memory are the process's, and the next thread needs these devices and ports.
     for (const name of [...taps.keys()]) remove(name);
+    for (const batch of [incoming, outgoing]) batch.close();
   }
 }
