@@ -254,6 +254,11 @@ function next(orders: NonNullable<typeof parentPort>): VtepOrder | undefined {
 }
 
 if (parentPort !== null) {
-  run(parentPort);
-  for (const name of [...taps.keys()]) remove(name);
+  try {
+    run(parentPort);
+  } finally {
+    // Also when it fails: descriptors and memory are the process's, and the next thread needs these devices and ports.
+    for (const name of [...taps.keys()]) remove(name);
+    for (const batch of [incoming, outgoing]) batch.close();
+  }
 }

@@ -78,6 +78,18 @@ function bench(refuses: (step: Step) => boolean) {
   };
 }
 
+t.test('an entry that the kernel refuses keeps no other one out', async (t) => {
+  const bad = endpoint(3).mac;
+  const { held, reached, tell } = bench((step) => step.do === 'fdb.add' && step.mac === bad);
+  tell({ what: 'all', remotes: [1, 2, 3, 4, 5].map(endpoint) });
+  const others = [1, 2, 4, 5].map((n) => endpoint(n).mac);
+  await until('all others to be there', () => others.every((one) => held.has(one)));
+  tell({ what: 'changes', put: [endpoint(6)], gone: [] });
+  await until('what comes later, too', () => held.has(endpoint(6).mac));
+  t.notOk(held.has(bad));
+  await reached.close(false);
+});
+
 t.test('what fails is tried again once in a second, however much is heard meanwhile', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] });
   t.teardown(() => {

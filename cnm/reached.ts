@@ -5,7 +5,7 @@
 import { type EntryStep, isEntry } from '../kernel/entry.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Plan } from '../kernel/step.ts';
-import { Claims } from './claims.ts';
+import { type Batch, Claims } from './claims.ts';
 import type { ControlPlane, Remote, RemoteNews, Session, Sharing } from './control.ts';
 import { messageOf } from './errors.ts';
 import type { Log } from './log.ts';
@@ -28,6 +28,10 @@ export interface Introduction {
 }
 
 const RETRY_MS = 1000;
+const MOST_REFUSED = 8;
+
+/** With what the kernel said. */
+type Refused = ReadonlyMap<EntryStep, unknown>;
 
 export class Reached {
   #parts: ReachedParts;
@@ -184,15 +188,35 @@ export class Reached {
   }
 
   async #apply(): Promise<void> {
-    const { kernel } = this.#parts;
     const batch = this.#claims.take();
+    let refused: Refused = new Map();
     try {
-      if (batch.undo.length > 0) await kernel.revert(batch.undo);
-      if (batch.make.length > 0) await kernel.apply(batch.make);
-      this.#claims.done(batch);
+      if (batch.undo.length > 0) await this.#parts.kernel.revert(batch.undo);
+      refused = await this.#make(batch.make);
     } catch (error) {
       this.#claims.failed(batch);
       throw error;
+    }
+    const isRefused = ([, then]: Batch['slots'][number]) => then !== undefined && refused.has(then);
+    this.#claims.done({ ...batch, slots: batch.slots.filter((slot) => !isRefused(slot)) });
+    this.#claims.failed({ ...batch, slots: batch.slots.filter(isRefused) });
+    const [error] = refused.values();
+    if (refused.size > 0) throw error;
+  }
+
+  /** Those that the kernel refuses are found by halves: what is wrong with one keeps no other one out. */
+  async #make(entries: readonly EntryStep[]): Promise<Refused> {
+    if (entries.length === 0) return new Map();
+    try {
+      await this.#parts.kernel.apply(entries);
+      return new Map();
+    } catch (error) {
+      if (entries.length === 1) return new Map(entries.map((entry) => [entry, error]));
+      const half = Math.ceil(entries.length / 2);
+      const first = await this.#make(entries.slice(0, half));
+      // It is not the entries that something is wrong with.
+      if (first.size >= MOST_REFUSED) throw error;
+      return new Map([...first, ...(await this.#make(entries.slice(half)))]);
     }
   }
 

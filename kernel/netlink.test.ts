@@ -45,6 +45,7 @@ function socketTo(answer: (sent: readonly Sent[]) => readonly (Datagram | 'ENOBU
     sendAside: UNUSED,
     sendToAside: UNUSED,
     sendTo: UNUSED,
+    free: UNUSED,
     read: UNUSED,
     write: UNUSED,
     poll: UNUSED,

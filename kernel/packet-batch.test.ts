@@ -1,6 +1,6 @@
 /* Datagrams many at a time, on sockets of the loopback interface; the other side is node:dgram. */
 import { createSocket, type Socket } from 'node:dgram';
-import { closeSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { type Ip, ip } from '../address/ip.ts';
 import { bindSockets, socketAddress } from './bound-sockets.ts';
@@ -101,4 +101,14 @@ t.test('one that cannot be sent keeps the others from nothing', async (t) => {
   );
   t.same(errors, ['EMSGSIZE']);
   t.equal(await first, 'x');
+});
+
+t.test('a batch that is closed costs no memory', (t) => {
+  const size = () => Number(/^VmSize:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+  const before = size();
+  for (let n = 0; n < 200; n += 1) new PacketBatch(sys, ROOM).close();
+  const more = size() - before;
+  // KiB: a sixth of what they had together.
+  t.ok(more < (200 * BATCH * ROOM) / 1024 / 6, `${more} KiB more`);
+  t.end();
 });

@@ -42,6 +42,11 @@ export class PacketBatch {
     }
   }
 
+  /** Nothing of it may be touched after that. */
+  close(): void {
+    this.#sys.free(this.#address);
+  }
+
   #point(at: number, to: number): void {
     this.#bytes.writeBigUInt64LE(this.#address + BigInt(to), at);
   }

@@ -40,9 +40,11 @@ export interface Syscalls {
   /** `argument`: what the request takes a pointer to, or a number. */
   ioctl(fd: number, request: number, argument: Uint8Array | number): void;
   /**
-   * Memory that stays where it is and is never freed, for structures with pointers in them: `bytes` is what stands at `address`.
+   * Memory that stays where it is until it is freed, for structures with pointers in them: `bytes` is what stands at `address`, and is not to
+   * be touched after that.
    */
   memory(size: number): { readonly address: bigint; readonly bytes: Buffer };
+  free(address: bigint): void;
   /** Into `count` of struct mmsghdr, without waiting; how many datagrams there were. */
   receiveMany(fd: number, heads: bigint, count: number): number;
   /** Of `count` of struct mmsghdr those that there is room for, without waiting; how many that were. Throws when it is the first that fails. */
@@ -99,7 +101,7 @@ export function loadSyscalls(): Syscalls {
   return { ...bindings(attempted, filterPrograms(ffi)), ...aside(sendto), ...many(ffi, attempted) };
 }
 
-type Many = Pick<Syscalls, 'memory' | 'receiveMany' | 'sendMany'>;
+type Many = Pick<Syscalls, 'memory' | 'free' | 'receiveMany' | 'sendMany'>;
 
 function many(ffi: typeof koffi, attempted: (name: string, prototype: string) => Attempt): Many {
   const recvmmsg = attempted('recvmmsg', 'int recvmmsg(int, void *, unsigned int, int, void *)');
@@ -108,6 +110,9 @@ function many(ffi: typeof koffi, attempted: (name: string, prototype: string) =>
     memory(size) {
       const address = ffi.alloc('uint8_t', size) as bigint;
       return { address, bytes: Buffer.from(ffi.view(address, size)) };
+    },
+    free(address) {
+      ffi.free(address);
     },
     receiveMany: (fd, heads, count) => recvmmsg(fd, heads, count, MSG_DONTWAIT, null) ?? 0,
     sendMany: (fd, heads, count) => sendmmsg(fd, heads, count, MSG_DONTWAIT) ?? 0,

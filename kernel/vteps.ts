@@ -53,7 +53,10 @@ export interface VtepReply {
   readonly counters: VtepCounters;
 }
 
-type Waiting = PromiseWithResolvers<VtepReply>;
+interface Waiting {
+  readonly worker: Worker;
+  readonly resolve: (reply: VtepReply) => void;
+}
 type Order = VtepOrder extends infer One ? (One extends VtepOrder ? Omit<One, 'id'> : never) : never;
 
 export class Vteps {
@@ -95,7 +98,13 @@ export class Vteps {
     const worker = await this.#thread();
     const former = formerVtep(this.#running.keys(), vtep);
     if (former !== undefined) {
-      await this.#ask(worker, { do: 'follow', former, name, vtep });
+      const { error } = await this.#ask(worker, { do: 'follow', former, name, vtep });
+      if (error !== undefined)
+        throw new KernelError(
+          `give the VXLAN endpoint on ${vtep.link} other peers`,
+          error.errno,
+          error.detail,
+        );
       this.#running.delete(former);
       this.#places.delete(former);
       this.#running.set(name, vtep);
@@ -191,9 +200,12 @@ export class Vteps {
 
   /** Its descriptors are still open, for they are the process's; what watches the kernel starts all of them again. */
   #lost(worker: Worker): void {
-    for (const { resolve } of this.#waiting.values())
-      resolve({ id: 0, error: { errno: 'EPIPE', detail: 'the thread has ended' }, counters: {} });
-    this.#waiting.clear();
+    for (const [id, waiting] of this.#waiting) {
+      // The next one may run already.
+      if (waiting.worker !== worker) continue;
+      this.#waiting.delete(id);
+      waiting.resolve({ id, error: { errno: 'EPIPE', detail: 'the thread has ended' }, counters: {} });
+    }
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#running.clear();
@@ -204,10 +216,10 @@ export class Vteps {
   #ask(worker: Worker, order: Order): Promise<VtepReply> {
     const id = this.#next;
     this.#next += 1;
-    const waiting: Waiting = Promise.withResolvers();
-    this.#waiting.set(id, waiting);
+    const { promise, resolve }: PromiseWithResolvers<VtepReply> = Promise.withResolvers();
+    this.#waiting.set(id, { worker, resolve });
     worker.postMessage({ ...order, id });
-    return waiting.promise;
+    return promise;
   }
 }
 

@@ -154,7 +154,8 @@ class Plane implements ClusterPlane {
   }
 
   generation(): number {
-    return this.#generation + 1;
+    // Beyond that no other host would read it.
+    return Math.min(this.#generation + 1, Number.MAX_SAFE_INTEGER);
   }
 
   async forget(host: string): Promise<void> {

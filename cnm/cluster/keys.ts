@@ -1,8 +1,9 @@
 /** Where the records of networks that hosts have together are in the cluster store, and what they say. drivers/overlay/README.md has them as a table. Pure. */
 import { createHash } from 'node:crypto';
 import { parseIp } from '../../address/ip.ts';
-import { parseMac } from '../../address/mac.ts';
+import { isUnicast, parseMac } from '../../address/mac.ts';
 import { parsePrefix, type Prefix } from '../../address/prefix.ts';
+import { ANY_MAC } from '../../kernel/entry.ts';
 import type { OwnEndpoint, Place, Remote, RemoteEndpoint, RemoteHost } from '../control.ts';
 
 /** All networks. */
@@ -102,12 +103,19 @@ function decodeEndpoint(host: string, id: string, value: unknown): RemoteEndpoin
   const at = typeof record['at'] === 'string' ? parseIp(record['at']) : undefined;
   const mac = typeof record['mac'] === 'string' ? parseMac(record['mac']) : undefined;
   const generation = record['generation'];
-  if (at === undefined || mac === undefined || typeof generation !== 'number') return undefined;
+  // That of all zeros would be a host's entry, and no bridge takes a group's.
+  if (at === undefined || mac === undefined || mac === ANY_MAC || !isUnicast(mac)) return undefined;
+  if (!isGeneration(generation)) return undefined;
   const addresses = texts(record['addresses'])
     .map(parsePrefix)
     .filter((one) => one !== undefined);
   const [names, ports] = [texts(record['names']), texts(record['ports'])];
   return { kind: 'endpoint', id, host, at, mac, addresses, generation, names, ports };
+}
+
+/** Such that there are greater ones. */
+function isGeneration(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function texts(value: unknown): readonly string[] {
