@@ -29,9 +29,12 @@ bash "$here/make-vm.sh" "$vm" || unavailable 'its kernel could not be had (above
 
 # Compiled here, where it is fast, for every Node that starts in there.
 NODE_COMPILE_CACHE=$vm/compiled bash "$here/vm-compile.sh" || say 'nothing could be compiled beforehand; the machine will be slow'
+# What no run has needed for days is of former states of the sources.
+find "$vm/compiled" -type f -mtime +2 -delete
 
 rm -rf "$folder/.vm"
 mkdir "$folder/.vm"
+bash "$here/vm-image.sh" "$folder/.vm/image" "$vm/compiled" || exit 75
 {
   [ -z "${FC_SEED:-}" ] || printf 'export FC_SEED=%q\n' "$FC_SEED"
   printf 'cd %q\n' "$PWD"
@@ -47,6 +50,7 @@ machine=(
   qemu-system-x86_64 -accel tcg -cpu max,-pku,la57=off -smp 1 -m 4096 -display none -monitor none -no-reboot -nic none
   -kernel "$vm/vmlinuz" -initrd "$vm/initrd" -append "$boot cnm.guest=$here/vm-guest.sh cnm.folder=$folder cnm.compiled=$vm/compiled "
   -serial "file:$folder/.vm/console" -chardev stdio,id=command,signal=off -serial chardev:command
+  -drive "file=$folder/.vm/image,format=raw,if=virtio,readonly=on"
   -virtfs local,path=/,mount_tag=machine,security_model=none,readonly=on,multidevs=remap
   -virtfs "local,path=$vm/tree,mount_tag=kernel,security_model=none,readonly=on"
   -virtfs "local,path=$folder,mount_tag=folder,security_model=none"
@@ -63,6 +67,8 @@ booted=no
 while kill -0 "$pid" 2> /dev/null; do
   if [ $booted = no ] && [ -e "$folder/.vm/booted" ]; then
     booted=yes
+    # It has it open.
+    rm -f "$folder/.vm/image"
     end=$((SECONDS + limit))
   fi
   if [ "$SECONDS" -ge "$end" ]; then

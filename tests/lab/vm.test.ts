@@ -33,8 +33,7 @@ t.test('VLANs', async (t) => {
       [100, 200],
       [200, 100],
     ] as const) {
-      const link = await subInterface(h, 'eth1', [tag]);
-      await h.net('ip', 'address', 'add', `10.${tag}.0.1/24`, 'dev', link);
+      const link = await subInterface(h, 'eth1', { tags: [tag], addresses: [`10.${tag}.0.1/24`] });
       const listen = (argv: readonly string[]) => lab.world.spawnNet(argv);
       const seen = await capture(listen, `-e -i ${trunk} icmp`, async () => {
         t.ok(await h.pings(`10.${tag}.0.2`, 5), `who is in VLAN ${tag}`);
@@ -54,8 +53,7 @@ t.test('VLANs', async (t) => {
   await t.test('a peer on a trunk, with a tag inside of a tag', async (t) => {
     const vlan = { tags: [10, 100], protocol: '802.1ad', addresses: ['10.30.0.2/24'] } as const;
     const peer = await trunkPeer(lab, { host: h, link: 'eth2' }, vlan);
-    const link = await subInterface(h, 'eth2', vlan.tags, vlan.protocol);
-    await h.net('ip', 'address', 'add', '10.30.0.1/24', 'dev', link);
+    await subInterface(h, 'eth2', { ...vlan, addresses: ['10.30.0.1/24'] });
     const seen = await capture(
       (argv) => peer.spawnNet(argv),
       '-e -i eth0',
