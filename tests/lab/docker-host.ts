@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { DOCKER_SOCKET } from './cnmd.ts';
@@ -133,6 +133,7 @@ export class DockerHost extends CnmHost {
     this.#dockerd = dockerd;
     await until('dockerd to answer', 60_000, async () => {
       if (!dockerd.alive) throw new Hopeless(`dockerd ended: ${dockerd.stderr}`);
+      if (!existsSync(this.outside(DOCKER_SOCKET))) return undefined;
       return (await this.api('GET', '/_ping')).status === 200 || undefined;
     });
   }

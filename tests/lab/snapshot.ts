@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PATIENCE } from './command.ts';
+import { PATIENCE, until } from './command.ts';
 import { CnmHost } from './docker-host.ts';
 import type { Host } from './host.ts';
-import { unixHttp } from './unix-http.ts';
+import { type Reply, unixHttp } from './unix-http.ts';
 
 /**
  * What a host's kernel and our daemon hold, in a form in which two equal states are deeply equal: only what
@@ -194,8 +194,18 @@ async function descriptors(host: CnmHost): Promise<string[]> {
     .sort();
 }
 
+function list(host: CnmHost, subject: string): Promise<Reply> {
+  return unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
+}
+
+/** What it makes for itself is there only then. */
+async function ready(host: CnmHost): Promise<void> {
+  const answers = async () => (await list(host, 'networks')).status === 200 || undefined;
+  await until('the daemon to be ready', 60_000, answers);
+}
+
 async function records(host: CnmHost, subject: string): Promise<unknown> {
-  const { status, body, text } = await unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
+  const { status, body, text } = await list(host, subject);
   if (status !== 200) throw new Error(`the admin API does not list ${subject}: ${status} ${text}`);
   // Without names: those of Docker's objects are there when its Engine answers in time.
   return JSON.parse(JSON.stringify(body, (key, value: unknown) => (key === 'name' ? undefined : value)));
@@ -228,6 +238,7 @@ async function ofHost(host: Host): Promise<Record<string, unknown>> {
 
 /** The host's state now. Of our daemon only where it runs. */
 export async function snapshot(host: Host): Promise<Snapshot> {
+  if (host instanceof CnmHost && host.cnmd.alive) await ready(host);
   const state: Record<string, unknown> = { ...(await ofKernel(host)), ...(await ofHost(host)) };
   if (!(host instanceof CnmHost) || !host.cnmd.alive) return state;
   state['descriptors of cnmd'] = await descriptors(host);
