@@ -194,7 +194,7 @@ async function assemble(
 }
 
 function publishedNetworks(
-  { dockerSocket }: Configuration,
+  { dockerSocket, form }: Configuration,
   {
     membership,
     control,
@@ -211,7 +211,7 @@ function publishedNetworks(
   return new PublishedNetworks({
     ...parts,
     ...{ store: membership.store, plane: control, host: { id, name: membership.name } },
-    engine: engineDoor({ socket: dockerSocket, log: parts.log }),
+    engine: engineDoor({ socket: dockerSocket, log: parts.log, runsUs: form === 'managed' }),
     standalone: standaloneDoor(standalone, parts.ipam),
   });
 }

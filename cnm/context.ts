@@ -41,6 +41,8 @@ export interface Context {
   readonly claimed: Set<string>;
   /** How many endpoints of a network are being made and have no record yet: see presence.ts. */
   readonly entering: Map<NetworkId, number>;
+  /** Networks whose presence was begun to be removed: what a failure leaves of it is not whole. */
+  readonly remains: Set<NetworkId>;
   /** Networks whose presence is about to follow their hosts: see presence.ts. */
   readonly following: Set<NetworkId>;
   /** Where the search for the next ephemeral port begins: behind the last one given, so that a port given up rests. */

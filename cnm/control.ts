@@ -105,6 +105,8 @@ export interface ControlPlane {
 export interface Session {
   put(endpoint: OwnEndpoint): void;
   drop(endpoint: EndpointId): void;
+  /** What it is built of here is another now; where it is stays. */
+  describe(details: Place['details']): void;
   /** `left`: its last endpoint has gone, and the others are told; else the daemon stops, and its containers stay. */
   close(left: boolean): void;
 }

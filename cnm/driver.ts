@@ -89,7 +89,7 @@ export interface Driver {
 
   /**
    * The presence of a network as it is to be now that `host` has changed, made from the present one alone: it may differ in steps that can be
-   * made and undone under running endpoints, and in no others. Absent = a presence stays as it is. Never throws.
+   * made and undone under running endpoints, and in no others. It has the keys of `host.encryption`. Absent = a presence stays as it is. Never throws.
    */
   follow?(network: NetworkWithPresence, host: HostSettings): Plan;
 

@@ -75,6 +75,7 @@ function contextOf(options: CnmOptions): Context {
     patience,
     claimed: new Set(),
     entering: new Map(),
+    remains: new Set(),
     following: new Set(),
     ephemeral: { next: 0 },
     awaited: new Set(),

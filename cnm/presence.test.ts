@@ -161,3 +161,19 @@ t.test('a daemon that is told by which address others reach it', async (t) => {
   const { netns } = await kernel.facts({ netns: [NETNS] });
   t.equal(netns.get(NETNS)?.links.get('vx0')?.vxlan?.local, '203.0.113.7');
 });
+
+t.test('what a last endpoint left behind is not what the next one stands on', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork(network);
+  const empty = kernel.snapshot();
+  await cnm.createEndpoint(endpoint(2));
+  const whole = kernel.snapshot();
+  const stop = kernel.failAt((step, phase) => phase === 'revert' && step.do === 'netns.add', 'EBUSY');
+  await cnm.deleteEndpoint(network.id, endpoint(2).id);
+  stop();
+  await cnm.createEndpoint(endpoint(2));
+  t.same((await cnm.drift()).differences, []);
+  t.same(kernel.snapshot(), whole);
+  await cnm.deleteEndpoint(network.id, endpoint(2).id);
+  t.same(kernel.snapshot(), empty);
+});

@@ -30,7 +30,7 @@ export async function enter(
   }
 }
 
-/** Whoever has removed an endpoint calls this. What cannot be removed now is removed with the next endpoint, or at the next start. */
+/** Whoever has removed an endpoint calls this. What cannot be removed now is removed before the next endpoint, or at the next start. */
 export async function vacate(context: Context, id: NetworkId): Promise<void> {
   if (context.records.network(id)?.presence === undefined) return;
   await context.queues.run(presenceQueue(id), async () => {
@@ -69,9 +69,11 @@ export function followRemotes(context: Context, id: NetworkId): void {
     following.delete(id);
     return follow(context, id);
   };
-  queues.run(presenceQueue(id), work).catch((error: unknown) => {
-    log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
-  });
+  queues
+    .share(id, () => queues.run(presenceQueue(id), work))
+    .catch((error: unknown) => {
+      log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'does not follow its hosts');
+    });
 }
 
 async function follow(context: Context, id: NetworkId): Promise<void> {
@@ -84,7 +86,13 @@ async function follow(context: Context, id: NetworkId): Promise<void> {
   const added = without(presence, present);
   if (gone.length === 0 && added.length === 0) return;
   await context.records.putNetwork({ ...network, presence, former: gone });
-  await apply(context, `join network ${id.slice(0, 12)}`, added);
+  try {
+    await apply(context, `join network ${id.slice(0, 12)}`, added);
+  } catch (error) {
+    // It is as it was, and is to follow when it is asked to again.
+    await context.records.putNetwork(network);
+    throw error;
+  }
   await revert(context, `leave network ${id.slice(0, 12)}`, gone);
   const { former: undone, ...rest } = { ...network, presence, former: gone };
   await context.records.putNetwork(rest);
@@ -103,9 +111,10 @@ export function isHeld(context: Context, id: NetworkId): boolean {
   return context.entering.has(id) || context.records.endpoints(id).length > 0;
 }
 
-/** Brings it to nothing, whatever of it there is. */
+/** Brings it to nothing, whatever of it there is. Where that fails, it is nothing to stand on. */
 export async function dismantlePresence(context: Context, network: NetworkRecord): Promise<void> {
   if (network.presence === undefined) return;
+  context.remains.add(network.id);
   await context.reach.leave(network.id);
   const plan = [...network.presence, ...(network.former ?? [])];
   await revert(context, `leave network ${network.id.slice(0, 12)}`, plan);
@@ -113,10 +122,12 @@ export async function dismantlePresence(context: Context, network: NetworkRecord
   Reflect.deleteProperty(rest, 'presence');
   Reflect.deleteProperty(rest, 'former');
   await context.records.putNetwork(rest);
+  context.remains.delete(network.id);
 }
 
 /** In the record before it is in the kernel: what a crash leaves is then known as ours. */
 async function establish(context: Context, id: NetworkId): Promise<NetworkRecord> {
+  if (context.remains.has(id)) await dismantlePresence(context, networkOf(context, id));
   const network = networkOf(context, id);
   if (network.presence !== undefined) return network;
   const facts = await context.kernel.facts({ firewall: false });

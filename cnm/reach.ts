@@ -99,10 +99,16 @@ export class Reach {
   }
 
   #follow(change: RecordChange): void {
+    if (change.what === 'network') this.#changed(change.id);
     if (change.what !== 'endpoint') return;
     const reached = this.#networks.get(change.network);
     const endpoint = this.#parts.records.endpoint(change.network, change.id);
     if (endpoint === undefined) reached?.gone(change.id);
     else reached?.own(endpoint);
+  }
+
+  #changed(id: NetworkId): void {
+    const network = this.#parts.records.network(id);
+    if (network?.presence !== undefined) this.#networks.get(id)?.changed(network);
   }
 }

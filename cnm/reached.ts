@@ -30,7 +30,7 @@ export interface Introduction {
 const RETRY_MS = 1000;
 
 export class Reached {
-  readonly #parts: ReachedParts;
+  #parts: ReachedParts;
   readonly #claims = new Claims();
   readonly #remotes = new Map<string, Remote>();
   readonly #introduced = new Map<EndpointId, Introduction>();
@@ -54,6 +54,12 @@ export class Reached {
     this.#session = plane.enter(network.agreement, sharing.place(network), (news) => {
       this.#hear(news);
     });
+  }
+
+  /** Its presence is another: the links may have another size. */
+  changed(network: NetworkRecord): void {
+    this.#parts = { ...this.#parts, network };
+    this.#session?.describe(this.#parts.sharing.place(network).details);
   }
 
   /** Resolves when what the others have is in the kernel for the first time; never later than `milliseconds`. */
@@ -198,6 +204,8 @@ export class Reached {
     const about = { network: network.id.slice(0, 12), error: messageOf(error) };
     log.warn(about, 'entries for other hosts could not be made; tried again');
     this.#looked = false;
+    // What is heard meanwhile is tried at once, and may fail as well.
+    clearTimeout(this.#retry);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#work();

@@ -186,7 +186,7 @@ async function repair(
     const isOut = now.endpoint !== undefined && isOrphaned(missing) ? now.endpoint : undefined;
     const inside = isOut === undefined ? [] : intoContainer(context, isOut, facts);
     await sharing(context, now.plan, () => putBack(context, [...missing, ...inside]));
-    if (lost.length > 0) await replaceKeys(context, found.id, lost);
+    if (lost.length > 0) await replaceKeys(context, found.id);
     if (isOut !== undefined) await notePutBack(context, isOut);
     context.log.debug({ [found.object]: found.id.slice(0, 12), steps: missing.length }, 'repaired');
     return { ...current, missing: [...missing, ...lost] };

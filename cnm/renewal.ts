@@ -1,9 +1,11 @@
 /** Keys of networks that live on, replaced one set by the next. */
 import type { Plan, Step } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, revert } from './context.ts';
+import { CnmError } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';
 import { presenceQueue } from './presence.ts';
 import { messageOf } from './records.ts';
+import { isOnce } from './spent-keys.ts';
 
 /**
  * One network's failure keeps no other from its keys; it has those that it had.
@@ -19,32 +21,50 @@ export async function renewAllKeys(context: Context, retire: boolean): Promise<n
   return done.filter((one) => one.status === 'fulfilled' && one.value).length;
 }
 
-/** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. */
-export async function replaceKeys(context: Context, id: NetworkId, lost: Plan): Promise<void> {
-  await context.queues.run(presenceQueue(id), () => renew(context, id, false, lost));
+/** In the place of keys that were sent with and are gone from the kernel, for they must not be made again, others. In the network's queue. */
+export async function replaceKeys(context: Context, id: NetworkId): Promise<void> {
+  await context.queues.run(presenceQueue(id), () => renew(context, id, false));
 }
 
+/** Not beside a repair, a resize or the network's end, which are alone on it. */
 async function renewKeys(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
   try {
-    return await context.queues.run(presenceQueue(id), () => renew(context, id, retire));
+    return await context.queues.share(id, () =>
+      context.queues.run(presenceQueue(id), () => renew(context, id, retire)),
+    );
   } catch (error) {
-    context.log.error({ network: id.slice(0, 12), error: messageOf(error) }, 'the keys could not be renewed');
-    throw error;
+    throw new CnmError(
+      error instanceof CnmError ? error.code : 'internal',
+      `The keys of network ${id.slice(0, 12)} could not be renewed: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
 }
 
-/** Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it. */
-async function renew(context: Context, id: NetworkId, retire: boolean, lost: Plan = []): Promise<boolean> {
+/**
+ * Only keys: what else the plan would be by now is another matter. In the record before they are in the kernel, and until they are out of it: so
+ * the kernel tells which of those to send with it has. One that it has not is planned anew, as itself when it was never sent with.
+ */
+async function renew(context: Context, id: NetworkId, retire: boolean): Promise<boolean> {
   const network = context.records.network(id);
   if (network?.presence === undefined || network.state !== 'ready') return false;
-  const held = network.presence.filter(isKey);
-  const facts = await context.kernel.facts({ firewall: false });
-  const host = hostFor(context, id, without(network.presence, lost));
-  const planned = driverOf(context, network.driver).presence?.(network, facts, host) ?? [];
-  const wanted = planned.filter(isKey);
+  const facts = await context.kernel.facts({ plans: [network.presence], firewall: false, entries: false });
+  const lost = context.kernel.missing(network.presence.filter(isOnce), facts);
+  const present = without(network.presence, lost);
+  const held = present.filter(isKey);
+  const host = hostFor(context, id, present);
+  if (host.encryption === undefined)
+    throw new CnmError(
+      'option-invalid',
+      `Network ${id} is encrypted, and this daemon has no secret for its next keys; it keeps those that it has`,
+    );
+  // From the present one alone: the way to its hosts may be another by now, and its tunnels are not.
+  const wanted = (driverOf(context, network.driver).follow?.(network, host) ?? network.presence).filter(
+    isKey,
+  );
   const fresh = without(wanted, held);
-  const stale = without(retire ? held : held.filter((step) => among(lost, step)), wanted);
-  if (fresh.length === 0 && stale.length === 0) return false;
+  const stale = retire ? without(held, wanted) : [];
+  if (fresh.length + stale.length + lost.length === 0) return false;
   await context.records.putNetwork(withKeys(network, [...held, ...fresh]));
   try {
     await apply(context, `renew the keys of network ${id.slice(0, 12)}`, fresh);
@@ -65,10 +85,6 @@ function isKey(step: Step): boolean {
 function without(plan: Plan, others: Plan): Plan {
   const known = new Set(others.map((step) => JSON.stringify(step)));
   return plan.filter((step) => !known.has(JSON.stringify(step)));
-}
-
-function among(plan: Plan, step: Step): boolean {
-  return without([step], plan).length === 0;
 }
 
 /** Where the keys have been in the plan. */

@@ -1,12 +1,16 @@
 /** Links that follow the network below: in which order, with a crash at every point, and with what cannot be resized. */
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
 import type { LinkFact } from '../kernel/facts.ts';
+import { FakeCluster } from '../store/cluster-fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import type { Store } from '../store/store.ts';
+import { until } from '../tests/plane-double.ts';
+import { clusterPlane } from './cluster/index.ts';
 import { createCnm } from './index.ts';
 import { type Log, silent } from './log.ts';
 import type { EndpointSpec, NetworkSpec } from './model.ts';
@@ -165,6 +169,46 @@ t.test('a way out of its own: both ends of the pair', async (t) => {
   }
 });
 
+t.test('the other hosts are told of it', async (t) => {
+  const kernel = fakeKernel({ links: [eth0(1500)] });
+  const store = memoryStore();
+  const server = new FakeCluster();
+  const client = server.client();
+  const plane = clusterPlane({
+    ...{ store: client, records: store, log: silent, host: { id: 'h1', name: 'h1', boot: 'b1' } },
+    ...{ shared: () => network.ipv4.map(({ pool }) => pool), own: () => [] },
+    ...{ isThere: () => Promise.resolve(false), pace: { ttl: 10, retry: 1 } },
+  });
+  plane.start();
+  const cnm = createCnm({
+    ...{ kernel, store, drivers: [overlay], log: silent, runDir: '/run/cnm' },
+    ...{ control: plane, patience: 0, advertise: ip('192.0.2.1') },
+  });
+  const options = { egress: 'gateway' };
+  await cnm.createNetwork({ ...network, options });
+  await cnm.createEndpoint(endpoint('2'));
+  const record = () => server.entries('overlay/on/').find(({ key }) => key.endsWith('/h1'))?.value;
+  const said = async (mtu: number) => {
+    const wanted = { name: 'h1', at: '192.0.2.1', details: { vtep: 'kernel', mtu: String(mtu) } };
+    await until(`the record to say ${mtu}`, () => isDeepStrictEqual(record(), wanted));
+    t.pass(`${mtu}`);
+  };
+  await said(1450);
+  for (const mtu of [1400, 9000]) {
+    rewire(kernel, mtu);
+    await cnm.followHosts();
+    await said(mtu - 50);
+  }
+  server.advance(11_000);
+  await until('the lease to be another', () => record() !== undefined);
+  await said(8950);
+  await cnm.deleteEndpoint(network.id, endpoint('2').id);
+  await until('it to be gone', () => record() === undefined);
+  await cnm.close();
+  await plane.close();
+  await client.close();
+});
+
 t.test('what cannot be resized inside is told, and keeps nothing else from it', async (t) => {
   const { kernel, store, cnm } = await world(1500);
   await cnm.close();
@@ -208,3 +252,19 @@ t.test('the way to a host that nobody listed counts as well', async (t) => {
   t.equal(mtu('198.51.100.1'), 1450, 'not this one');
   t.equal(mtu('203.0.113.1'), 1450, 'one without a way says nothing');
 });
+
+for (const [before, after] of [
+  [1500, 9000],
+  [9000, 1400],
+] as const) {
+  t.test(`${before} → ${after}: what cannot be at once is done when it is asked for again`, async (t) => {
+    const { kernel, cnm } = await world(before);
+    rewire(kernel, after);
+    kernel.failAt((step) => step.do === 'link.add' && step.name === 'vx0', 'ENOBUFS', 1);
+    await cnm.followHosts();
+    await cnm.followHosts();
+    t.same(await sizes(kernel), [after - 50]);
+    for (const [link, next] of await hops(kernel))
+      t.ok(link.mtu <= next.mtu, `${link.name} ${link.mtu} → ${next.name} ${next.mtu}`);
+  });
+}

@@ -77,7 +77,15 @@ async function resize(context: Context, id: NetworkId): Promise<void> {
   const presence = sized(network.presence, mtu);
   if (mtu !== before) await context.records.putNetwork({ ...network, presence });
   const endpoints = behind(context, network, mtu);
-  const links = () => resizeLinks(context, id, presence, mtu > before);
+  const links = async () => {
+    try {
+      await resizeLinks(context, id, presence, mtu > before);
+    } catch (error) {
+      // They are as they were, and to be resized when that is asked for again: before endpoints that grow.
+      await context.records.putNetwork(network);
+      throw error;
+    }
+  };
   if (mtu > before) await links();
   for (const endpoint of endpoints) await resizeEndpoint(context, endpoint, mtu);
   if (mtu < before) await links();

@@ -151,3 +151,17 @@ t.test('what Swarm has not told is taken from the Engine’s list', async (t) =>
   await look();
   t.same(cnm.allocations(), []);
 });
+
+t.test('a node that cannot be followed when it comes is followed later', async (t) => {
+  const parts = bench();
+  const { kernel, cnm } = parts;
+  const spec = network('a1'.repeat(32), ON_NODES);
+  await cnm.addNode({ address: HERE, self: true });
+  await cnm.createNetwork(spec);
+  await cnm.createEndpoint({ ...endpoint, network: spec.id });
+  kernel.failAt((step, phase) => phase === 'apply' && step.do === 'fdb.add', 'ENOBUFS', 1);
+  await cnm.addNode({ address: B, self: false });
+  t.same(await copies(parts, spec.id), [], 'the record says what there is');
+  await cnm.followHosts();
+  t.same(await copies(parts, spec.id), [B]);
+});

@@ -9,6 +9,7 @@ import { silent } from '../cnm/log.ts';
 import type { EndpointSpec, NetworkSpec } from '../cnm/model.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { type FakeKernel, fakeKernel } from '../kernel/fake.ts';
+import type { Step } from '../kernel/step.ts';
 import { FakeCluster, type FakeClient } from '../store/cluster-fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { ClusterKeys } from './cluster-keys.ts';
@@ -188,5 +189,36 @@ t.test('from the first secret to the last container', async (t) => {
     return sent.length + received.length === 0;
   });
   t.same(await two.states(), { sent: [], received: [] });
+  for (const host of hosts) await host.close();
+});
+
+t.test('who asked for another secret is not told that it is sent with before it is', async (t) => {
+  const server = new FakeCluster();
+  const hosts: readonly [Host, Host] = [new Host(server, 1), new Host(server, 2)];
+  const [one] = hosts;
+  await until('the cluster', () => one.cnm.drift().then(() => server.entries('overlay/host/').length === 2));
+  for (const host of hosts) await host.ready();
+  await until('a secret', () => hosts.every(({ keys }) => keys.current() !== undefined));
+  for (const host of hosts) await host.run();
+  await until('keys for each other', () => fits(hosts));
+  await until('both to say so', () => server.entries('secret/has/').length === 2);
+
+  const before = await one.states();
+  // What it sends with cannot be made; what it receives with can.
+  let refused = 0;
+  const isSent = (step: Step) => step.do === 'xfrm.state.add' && step.src === '192.0.2.1';
+  const mend = one.kernel.failAt((step) => isSent(step) && (refused += 1) > 0, 'ENOMEM');
+  let told = false;
+  const rotated = one.keys.rotate().then((rotation) => {
+    told = true;
+    return rotation;
+  });
+  await until('more than one attempt', () => refused > 3);
+  t.notOk(told);
+  t.same((await one.states()).sent, before.sent);
+  mend();
+  t.match(await rotated, { networks: 1 });
+  t.notMatch((await one.states()).sent, before.sent);
+  await until('others', () => fits(hosts, before.sent));
   for (const host of hosts) await host.close();
 });

@@ -44,13 +44,13 @@ export class KeyRenewal {
 
   /** From now on, whenever a period begins. To be called when the records are true. */
   start(cnm: Keyed): void {
-    void this.renew(cnm).catch(() => undefined);
+    this.#begin(cnm);
     this.#wait(cnm);
   }
 
   /**
    * @returns how many networks have other keys now
-   * @throws CnmError when a network could not get its own, which is in the log by then
+   * @throws CnmError when a network could not get its own; the others have theirs
    */
   renew(cnm: Keyed): Promise<number> {
     const next = this.#working.then(() => this.#renew(cnm));
@@ -74,12 +74,19 @@ export class KeyRenewal {
     return changed;
   }
 
+  /** Nobody asked, so it is told. */
+  #begin(cnm: Keyed): void {
+    this.renew(cnm).catch((error: unknown) => {
+      this.#parts.log.error({ error: String(error) }, 'keys of encrypted networks could not be renewed');
+    });
+  }
+
   #wait(cnm: Keyed): void {
     const { period, now = Date.now } = this.#parts;
     const until = (this.period + 1) * period - now();
     this.#timer = setTimeout(
       () => {
-        if (until <= LOOK_MS) void this.renew(cnm).catch(() => undefined);
+        if (until <= LOOK_MS) this.#begin(cnm);
         this.#wait(cnm);
       },
       Math.min(until, LOOK_MS) + 1,

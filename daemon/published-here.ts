@@ -39,7 +39,7 @@ export class PublishedHere {
         const { here, ability } = await this.#look(network);
         const decision = decide(network, here, ability);
         if (decision.do === 'nothing') return decision;
-        if (decision.do === 'make') await this.#make(network);
+        if (decision.do === 'make') await this.#make(network, ability);
         else await this.#remove(decision.id);
       }
       return { outcome: 'refused', message: 'it is made and removed here by others at the same time' };
@@ -106,21 +106,34 @@ export class PublishedHere {
   }
 
   async #look(network: PublishedNetwork): Promise<{ here: Here | undefined; ability: Ability }> {
-    const { cnm, engine, standalone } = this.#parts;
+    const { cnm, engine, ipam } = this.#parts;
     const drivers = cnm.drivers.flatMap(({ name, sharing }) => (sharing === undefined ? [] : [name]));
-    const own = cnm.networks().find(({ name, origin }) => origin === 'cnm' && name === network.name);
-    if (own !== undefined) {
-      const used = cnm.endpoints(own.id).map((one) => one.name ?? one.id.slice(0, 12));
-      const made = own.id === publishedId(network.name);
-      const here = { id: own.id, network: standalone.describe(own), made, used };
-      return { here, ability: { drivers, withoutIpv4: true } };
-    }
+    const space = ipam.globalSpace;
+    const own = this.#own(network.name);
+    const isDockers = network.owner === 'docker';
+    // Docker is asked about one of ours that is to be Docker's, and about what is none of ours.
+    if (own !== undefined && !(own.made && isDockers && network.state === 'published'))
+      return { here: own, ability: { drivers, docker: false, withoutIpv4: true, space } };
     const listed = await engine.networks();
-    if (listed === undefined && network.owner === 'docker') throw new EngineSilence(NO_ENGINE);
+    if (listed === undefined && isDockers && (await this.#hasDocker())) throw new EngineSilence(NO_ENGINE);
     const { networks = [], withoutIpv4 = true } = listed ?? {};
     const docker = networks.find((one) => one.network.name === network.name);
-    const here = docker && (await this.#dockers(network, docker));
-    return { here, ability: { drivers, withoutIpv4 } };
+    const here = own ?? (docker && (await this.#dockers(network, docker)));
+    return { here, ability: { drivers, docker: listed !== undefined, withoutIpv4, space } };
+  }
+
+  #own(wanted: string): Here | undefined {
+    const { cnm, standalone } = this.#parts;
+    const own = cnm.networks().find(({ name, origin }) => origin === 'cnm' && name === wanted);
+    if (own === undefined) return undefined;
+    const used = cnm.endpoints(own.id).map((one) => one.name ?? one.id.slice(0, 12));
+    return { id: own.id, network: standalone.describe(own), made: own.id === publishedId(wanted), used };
+  }
+
+  /** Although it does not answer. A dockerd without socket activation takes its socket along, and its networks stay in our records. */
+  async #hasDocker(): Promise<boolean> {
+    const { cnm, engine } = this.#parts;
+    return cnm.networks().some(({ origin }) => origin === 'docker') || (await engine.isInstalled());
   }
 
   async #dockers(network: PublishedNetwork, docker: EngineDescription): Promise<Here> {
@@ -131,10 +144,12 @@ export class PublishedHere {
     return { id, network: there, made, used };
   }
 
-  async #make(network: PublishedNetwork): Promise<void> {
-    const { engine, standalone, ipam } = this.#parts;
-    if (network.owner === 'docker') await engine.create(copyOf(network, ipam.globalSpace));
-    else await standalone.create(network, publishedId(network.name));
+  async #make(network: PublishedNetwork, { docker, space }: Ability): Promise<void> {
+    const { engine, standalone } = this.#parts;
+    const { name, owner } = network;
+    if (owner === 'cnm') await standalone.create(network, publishedId(name));
+    else if (docker) await engine.create(copyOf(network, space));
+    else await standalone.create(copyOf(network, space), publishedId(name));
   }
 
   async #remove(id: string): Promise<void> {

@@ -4,8 +4,13 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { clusterPlane, type ClusterPlane } from '../cnm/cluster/index.ts';
 import { silent } from '../cnm/log.ts';
-import type { NetworkRecord } from '../cnm/model.ts';
-import { type EngineDoor, EngineRefusal, EngineSilence } from '../cnm/published/doors.ts';
+import type { EndpointRecord, NetworkRecord } from '../cnm/model.ts';
+import {
+  type EngineDoor,
+  EngineRefusal,
+  EngineSilence,
+  type StandaloneDoor,
+} from '../cnm/published/doors.ts';
 import { type NetworkDescription, PUBLISHED_LABEL } from '../cnm/published/record.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { type FakeClient, FakeCluster } from '../store/cluster-fake.ts';
@@ -23,6 +28,7 @@ class Engine implements EngineDoor {
   readonly there = new Map<string, NetworkDescription>();
   readonly users = new Map<string, readonly string[]>();
   answers = true;
+  installed = true;
   refusal = '';
   /** After it has made a network its answer is lost. */
   loses = false;
@@ -37,6 +43,10 @@ class Engine implements EngineDoor {
       return { id, network: { ...network, labels }, made, swarm: false };
     });
     return Promise.resolve(this.answers ? { networks, withoutIpv4: true } : undefined);
+  }
+
+  isInstalled(): Promise<boolean> {
+    return Promise.resolve(this.installed);
   }
 
   containers({ id }: { readonly id: string }): Promise<readonly string[]> {
@@ -66,8 +76,39 @@ class Engine implements EngineDoor {
   }
 }
 
+/** Networks of the host's own daemon. */
+class Own implements StandaloneDoor {
+  readonly there = new Map<string, NetworkDescription>();
+  users: readonly string[] = [];
+
+  records(): readonly NetworkRecord[] {
+    return [...this.there].map(
+      ([id, { name, driver }]) => ({ id, name, driver, origin: 'cnm', options: {} }) as NetworkRecord,
+    );
+  }
+
+  endpoints(): readonly EndpointRecord[] {
+    return this.users.map((name) => ({ id: name, name }) as EndpointRecord);
+  }
+
+  describe({ id }: NetworkRecord): NetworkDescription {
+    return this.there.get(id) ?? described('none');
+  }
+
+  create(network: NetworkDescription, id: string): Promise<unknown> {
+    this.there.set(id, { ...network, owner: 'cnm', labels: {} });
+    return Promise.resolve();
+  }
+
+  remove({ id }: NetworkRecord): Promise<void> {
+    this.there.delete(id);
+    return Promise.resolve();
+  }
+}
+
 class Host {
   readonly engine = new Engine();
+  readonly own = new Own();
   readonly name: string;
   readonly #server: FakeCluster;
   client: FakeClient;
@@ -82,6 +123,7 @@ class Host {
   }
 
   #start(): [ClusterPlane, PublishedNetworks] {
+    const { own } = this;
     const host = { id: `id-${this.name}`, name: this.name, boot: this.name };
     const plane = clusterPlane({
       ...{ store: this.client, records: memoryStore(), host, log: silent },
@@ -91,13 +133,14 @@ class Host {
     plane.start();
     const published = new PublishedNetworks({
       ...{ store: this.client, plane, host, log: silent, engine: this.engine, pace: { soon: 1, late: 5 } },
-      cnm: { drivers: [overlay], networks: () => [], network: () => undefined, endpoints: () => [] },
-      ipam: { globalSpace: 'cnm-global' },
-      standalone: {
-        describe: () => described('none'),
-        create: () => Promise.reject(new Error('not asked for')),
-        remove: () => Promise.reject(new Error('not asked for')),
+      cnm: {
+        drivers: [overlay],
+        networks: () => own.records(),
+        network: (wanted) => own.records().find(({ id }) => id === wanted),
+        endpoints: () => own.endpoints(),
       },
+      ipam: { globalSpace: 'cnm-global' },
+      standalone: own,
     });
     published.start();
     return [plane, published];
@@ -111,6 +154,21 @@ class Host {
     this.engine.answers = answers;
     this.client = this.#server.client();
     [this.#plane, this.published] = this.#start();
+  }
+
+  /** By its own daemon. */
+  hasOwn(name: string): boolean {
+    return this.own.records().some((one) => one.name === name);
+  }
+
+  /** Docker goes for good, or has never been. */
+  async withoutDocker(): Promise<void> {
+    this.engine.answers = this.engine.installed = false;
+    await setImmediate();
+  }
+
+  withDocker(): void {
+    this.engine.answers = this.engine.installed = true;
   }
 
   has(name: string): boolean {
@@ -150,6 +208,9 @@ async function open(t: Test, server = new FakeCluster()): Promise<{ server: Fake
   return { server, hosts };
 }
 
+const fail = (): never => {
+  throw new Error('nothing is published');
+};
 const said = (state: Awaited<ReturnType<PublishedNetworks['publish']>>) =>
   state.hosts.map(({ host, outcome, message = '' }) => `${host} ${outcome} ${message}`.trim());
 
@@ -215,6 +276,54 @@ t.test('Engines that are away, and answers that are lost', async (t) => {
   await until('one that comes later', () => late.has('n'));
 });
 
+t.test('a host without Docker makes it by its own daemon, until there is Docker', async (t) => {
+  const { hosts } = await open(t);
+  const [h1, h2, h3] = hosts;
+  await h3.withoutDocker();
+  t.same(said(await h1.publish('n')), ['h1 exists', 'h2 ok', 'h3 ok']);
+  t.match([...h3.own.there.values()], [{ name: 'n', ipam: { subnets: [{ subnet: '10.1.0.0/24' }] } }]);
+  t.notOk(h2.hasOwn('n'), 'where there is Docker it is Docker’s');
+  h3.own.users = ['box'];
+  h3.withDocker();
+  await until('it to be said that it is in use', () =>
+    said(h1.published.all()[0] ?? fail()).some((line) => line.includes("it is not Docker's while box")),
+  );
+  t.match(said(await h1.publish('n')), ['h1 exists', 'h2 ok', /^h3 ok made before there was Docker here/]);
+  h3.own.users = [];
+  await until('it to be Docker’s', () => h3.has('n') && !h3.hasOwn('n'));
+  await until('that to be said', () => said(h1.published.all()[0] ?? fail()).includes('h3 ok'));
+
+  // An Engine that is down is no host without one.
+  h2.engine.answers = false;
+  t.match(said(await h1.publish('m')), ['h1 exists', /^h2 waiting no Docker Engine/, 'h3 ok']);
+  t.notOk(h2.hasOwn('m'));
+  h2.engine.answers = true;
+  await until('it to be made', () => h2.has('m'));
+
+  await h3.withoutDocker();
+  h3.engine.there.clear();
+  await until('both by its daemon', () => h3.hasOwn('n') && h3.hasOwn('m'));
+  for (const name of ['n', 'm'])
+    t.match(said(await h2.published.withdraw(name, 15_000)), [/^h1 own/, 'h2 removed', 'h3 removed']);
+  t.same(h3.own.records(), []);
+});
+
+t.test('what cannot be there without Docker is shown, and is nobody’s failure', async (t) => {
+  const { hosts } = await open(t);
+  const [h1, , h3] = hosts;
+  await h3.withoutDocker();
+  const local = described('n', '10.3.0.0/24');
+  h1.engine.there.set('n', { ...local, ipam: { ...local.ipam, driver: 'default', options: {} } });
+  t.same(said(await h1.publish('n')), [
+    'h1 exists',
+    'h2 ok',
+    'h3 no-docker without Docker a host can have its networks only with addresses of cnm-global',
+  ]);
+  t.same(h3.own.records(), []);
+  h3.withDocker();
+  await until('it to be made when there is Docker', () => h3.has('n'));
+});
+
 t.test('without the store nothing is changed; a host that is cut off makes it afterwards', async (t) => {
   const { server, hosts } = await open(t);
   const [h1, h2] = hosts;
@@ -240,7 +349,7 @@ t.test('whatever is lost, killed and cut off, in the end all have what was last 
   const step = fc.record({
     host: fc.nat(2),
     network: fc.constantFrom('a', 'b'),
-    what: fc.constantFrom('publish', 'withdraw', 'kill', 'cut', 'heal', 'silence', 'lose'),
+    what: fc.constantFrom('publish', 'withdraw', 'kill', 'cut', 'heal', 'silence', 'lose', 'move'),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
@@ -255,6 +364,7 @@ t.test('whatever is lost, killed and cut off, in the end all have what was last 
         else if (what === 'cut') host.client.cut();
         else if (what === 'heal') host.client.heal();
         else if (what === 'silence') host.engine.answers = !host.engine.answers;
+        else if (what === 'move') host.engine.installed = !host.engine.installed;
         else host.engine.loses = !host.engine.loses;
         await setImmediate();
       }
@@ -267,7 +377,11 @@ t.test('whatever is lost, killed and cut off, in the end all have what was last 
         const marked = (host: Host) => PUBLISHED_LABEL in (host.engine.there.get(name)?.labels ?? {});
         if (state !== undefined)
           await until(`${name} to be ${state}`, () =>
-            hosts.every((host) => (state === 'published' ? host.has(name) : !marked(host))),
+            hosts.every((host) =>
+              state === 'published'
+                ? host.has(name) && !host.hasOwn(name)
+                : !marked(host) && !host.hasOwn(name),
+            ),
           );
       }
       for (const host of hosts) await host.close();

@@ -68,7 +68,7 @@ export function publishedAs(
   return found && viewOf(found);
 }
 
-const DONE: readonly HostOutcomeView['outcome'][] = ['ok', 'exists', 'removed', 'own'];
+const DONE: readonly HostOutcomeView['outcome'][] = ['ok', 'exists', 'no-docker', 'removed', 'own'];
 
 function viewOf({ network, hosts }: PublishedState): PublishedView {
   const { name, state, by } = network;
@@ -109,10 +109,10 @@ function subnetOf({ pool, gateway, aux }: Subnet, view: PoolView | undefined): P
 }
 
 function requestFor({ ipam, ...network }: NetworkDescription): NetworkRequest {
-  const { name, driver, ipv4, ipv6, internal, options } = network;
+  const { name, kind, ipv4, ipv6, internal, options } = network;
   const { subnets } = ipam;
   return {
-    ...{ name, driver, ipv4, ipv6, internal, options },
+    ...{ name, driver: kind ?? network.driver, ipv4, ipv6, internal, options },
     subnets: subnets.map(({ subnet }) => subnet),
     gateways: subnets.flatMap(({ gateway }) => gateway ?? []),
     ipRanges: subnets.flatMap(({ range }) => range ?? []),

@@ -172,6 +172,9 @@ t.test('what the Engine says against it, and who is on a network', async (t) => 
   await door.remove('gone');
   t.same(await door.containers({ id: 'aa', name: 'uber-net' }), ['web', 'c2c2c2c2c2c2']);
   const nobody = engineDoor({ socket: '/nonexistent/docker.sock', log: silent });
+  t.equal(await door.isInstalled(), true, 'its socket is there');
+  t.equal(await nobody.isInstalled(), false);
+  t.equal(await engineDoor({ socket: '/nonexistent', log: silent, runsUs: true }).isInstalled(), true);
   const silence = await engine(t, '1.51', {});
   const asked = silence.door.containers({ id: 'aa', name: 'n' });
   silence.door.close();

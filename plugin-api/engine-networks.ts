@@ -1,4 +1,5 @@
 /** Docker's networks as a whole, made and removed over the Engine's API: for networks that are to be on every host of a cluster. */
+import { access } from 'node:fs/promises';
 import { request } from 'node:http';
 import { z } from 'zod';
 import { networkOf, parsePrefix } from '../address/prefix.ts';
@@ -17,11 +18,16 @@ const REPLY_MAX = 64 * 2 ** 20;
 /** First version of the API that knows networks without IPv4 (Engine 28). */
 const WITHOUT_IPV4 = [1, 48] as const;
 
-interface Options extends EngineOptions {
+export interface DoorOptions extends EngineOptions {
+  /** It runs this daemon as its plugin: it is there, wherever its socket may be. */
+  readonly runsUs?: boolean;
+}
+
+interface Options extends DoorOptions {
   readonly ended: AbortSignal;
 }
 
-export function engineDoor(given: EngineOptions): EngineDoor {
+export function engineDoor(given: DoorOptions): EngineDoor {
   const ended = new AbortController();
   const options: Options = { ...given, ended: ended.signal };
   return {
@@ -37,6 +43,13 @@ export function engineDoor(given: EngineOptions): EngineDoor {
         options.log.debug({ socket: options.socket, err: error }, 'The Docker Engine did not answer');
         return undefined;
       }
+    },
+    async isInstalled() {
+      if (options.runsUs === true) return true;
+      return access(options.socket).then(
+        () => true,
+        () => false,
+      );
     },
     async containers({ id, name }) {
       const base = await baseOf(options);

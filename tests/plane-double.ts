@@ -96,6 +96,14 @@ export class Host {
     this.plane.leave(network.agreement);
   }
 
+  /** Its last endpoint goes, and so many turns later there is a next one. */
+  async reenter(name: string, turns: number): Promise<void> {
+    this.networks.get(name)?.endpoints.clear();
+    this.#sessions.get(name)?.close(true);
+    for (let turn = 0; turn < turns; turn += 1) await setImmediate();
+    this.#enter(name);
+  }
+
   put(name: string, id: string, address: string): void {
     const network = this.networks.get(name);
     if (network === undefined) return;

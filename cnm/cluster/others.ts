@@ -14,6 +14,8 @@ export interface OthersParts {
   readonly prefix: string;
   /** This host's id: what it says itself is passed over. */
   readonly me: string;
+  /** Where the others send to. */
+  readonly here: Ip;
   readonly listener: (news: RemoteNews) => void;
   /** A revision of the store, or an endpoint's generation, was heard of. */
   readonly onGeneration: (generation: number) => void;
@@ -40,7 +42,8 @@ export interface DoubtPace {
 interface Doubt {
   /** What it had said, and has not said again. */
   readonly keys: Set<string>;
-  readonly at: Ip;
+  /** Where it was last. */
+  at: Ip;
   isBack: boolean;
 }
 
@@ -176,6 +179,7 @@ export class Others {
     const doubt = known ?? { keys: new Set(), at: remote.at, isBack: false };
     doubt.keys.add(key);
     doubt.isBack = false;
+    if (remote.kind === 'host') doubt.at = remote.at;
     if (known !== undefined) return;
     this.#doubts.set(host, doubt);
     void this.#resolve(host, doubt);
@@ -188,7 +192,8 @@ export class Others {
     while (this.#doubts.get(host) === doubt && unanswered < QUESTIONS) {
       if (doubt.isBack) {
         await this.#pause(pace.back);
-        break;
+        // Unless it has gone once more meanwhile.
+        if (this.#isBack(doubt)) break;
       }
       if (this.#isTaken(host, doubt.at) || (await saysAll(host))) {
         doubt.isBack = true;
@@ -217,25 +222,28 @@ export class Others {
     this.#tell(new Map(), gone);
   }
 
-  /** It is another host's now: whoever answers there is not the one that is looked for. */
+  #isBack(doubt: Doubt): boolean {
+    return doubt.isBack;
+  }
+
+  /** It is another host's now, or this one's under an id that it had before: whoever answers there is not the one that is looked for. */
   #isTaken(host: string, address: Ip): boolean {
+    if (address === this.#parts.here) return true;
     return [...this.#remotes.values()].some(
       (one) => one.kind === 'host' && one.id !== host && one.at === address,
     );
   }
 
   #pause(milliseconds: number): Promise<void> {
+    const { signal } = this.#closed;
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      timer.unref();
-      this.#closed.signal.addEventListener(
-        'abort',
-        () => {
-          clearTimeout(timer);
-          resolve();
-        },
-        { once: true },
-      );
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds).unref();
+      signal.addEventListener('abort', end);
     });
   }
 }

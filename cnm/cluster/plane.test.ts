@@ -213,6 +213,55 @@ t.test('the store lost everything: all hosts write what they have, and know each
   for (const host of hosts) await host.plane.close();
 });
 
+t.test('what somebody takes out of the store, or writes over, is there again', async (t) => {
+  const server = new FakeCluster();
+  const hosts = [1, 2].map((number) => new Host(server, number));
+  const [one] = hosts;
+  if (one === undefined) return;
+  for (const host of hosts) {
+    await host.join('n');
+    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+  }
+  await converge(hosts, ['n']);
+  const written = server.entries('overlay/on/').map(({ key, value }) => ({ key, value }));
+  t.equal(written.length, 4);
+  const client = server.client();
+  for (const { key } of written) await client.transact([], [{ delete: key }]);
+  await until('all to be there again', () => server.entries('overlay/on/').length === 4);
+  for (const { key } of written) await client.transact([], [{ put: key, value: 'nonsense' }]);
+  const isWritten = () => !server.entries('overlay/on/').some(({ value }) => value === 'nonsense');
+  await until('all to be as it was', isWritten);
+  t.same(
+    server.entries('overlay/on/').map(({ key, value }) => ({ key, value })),
+    written,
+  );
+  await converge(hosts, ['n']);
+  for (const host of hosts) await host.plane.close();
+});
+
+t.test('a host that leaves a network and is on it again before the store has heard', async (t) => {
+  const server = new FakeCluster();
+  const hosts = [1, 2].map((number) => new Host(server, number));
+  const [one] = hosts;
+  if (one === undefined) return;
+  for (const host of hosts) {
+    await host.join('n');
+    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
+  }
+  await converge(hosts, ['n']);
+  // Where the next one is made while the last words of the former one are under way.
+  for (let turns = 0; turns < 12; turns += 1) {
+    const next = `next${turns}`;
+    await one.reenter('n', turns);
+    one.put('n', next, '10.1.0.9/24');
+    await converge(hosts, ['n']);
+    for (let turn = 0; turn < 20; turn += 1) await setImmediate();
+    const mine = server.entries('overlay/on/').filter(({ key }) => key.includes('/host1'));
+    t.equal(mine.length, 2, `${turns} turns later: the host, and its endpoint`);
+  }
+  for (const host of hosts) await host.plane.close();
+});
+
 t.test('O17 whatever happens in whatever order: in the end all agree', async () => {
   const names = ['a', 'b', 'c'];
   const host = fc.nat(4);

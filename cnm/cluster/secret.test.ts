@@ -181,6 +181,22 @@ t.test('an old one is replaced by itself; a cluster that has lost it is given it
   await close();
 });
 
+t.test('a rotation that does not reach the cluster is said to have done nothing', async (t) => {
+  const { server, hosts, close } = world(2);
+  await agree(hosts);
+  await until('all to say so', () => server.entries('secret/has/').length === 2);
+  const [one] = hosts;
+  if (one === undefined) return;
+  one.client.fate = (what) => (what === 'change' ? 'lost' : 'answered');
+  const before = server.entry('secret/now');
+  await t.rejects(one.secret.rotate(), {
+    code: 'cluster-unreachable',
+    message: /cannot be replaced now: .*does not answer/,
+  });
+  t.same(server.entry('secret/now'), before);
+  await close();
+});
+
 t.test('whatever happens, what is sent can be read', async (t) => {
   const deed = fc.record({ host: fc.nat(2), does: fc.constantFrom('rotate', 'kill', 'cut', 'time', 'age') });
   await fc.assert(

@@ -123,9 +123,21 @@ export class SharedSecret {
     const { newest, record } = known;
     if (record.secrets.length > 1)
       throw new CnmError('option-invalid', `The secret is being replaced already; ${this.#waitsFor(record)}`);
-    await this.#put({ ...known, record: this.#withNext(record) });
-    await this.#until(() => (this.#record?.sends ?? 0) > newest);
-    if ((this.#record?.sends ?? 0) > newest) return;
+    const put = await this.#put({ ...known, record: this.#withNext(record) });
+    if (!put.ok && !put.uncertain)
+      throw new CnmError(
+        'cluster-unreachable',
+        `The secret of encrypted networks cannot be replaced now: ${put.message}`,
+      );
+    // Known is not sent with: its networks may not get their keys.
+    const isSent = () => (this.#followed?.sends ?? 0) > newest;
+    await this.#until(isSent);
+    if (isSent()) return;
+    if (numberOf(this.#record) <= newest)
+      throw new CnmError(
+        'cluster-unreachable',
+        `It is not known whether another secret is made: ${this.#parts.cluster.name} does not answer`,
+      );
     throw new CnmError(
       'cluster-unreachable',
       `Another secret is made, and will be sent with when all hosts have it; ${this.#waitsFor(this.#record ?? record)}`,
@@ -243,9 +255,9 @@ export class SharedSecret {
     return { secrets, sends: record?.sends ?? number, made: now() };
   }
 
-  async #put({ record, revision }: Known): Promise<void> {
+  #put({ record, revision }: Known): ReturnType<ClusterStore['transact']> {
     const when = revision === undefined ? { key: NOW, is: 'absent' as const } : { key: NOW, revision };
-    await this.#parts.cluster.transact([when], [{ put: NOW, value: record }]);
+    return this.#parts.cluster.transact([when], [{ put: NOW, value: record }]);
   }
 
   #read(): Known | undefined {

@@ -1,4 +1,5 @@
 /** This host on one network of the cluster: its own records there, kept written under its lease, and the others' as they change. */
+import { isDeepStrictEqual } from 'node:util';
 import { MOST_CHANGES } from '../../store/cluster.ts';
 import type {
   ClusterChange,
@@ -6,6 +7,7 @@ import type {
   ClusterLease,
   ClusterStore,
   ClusterWatch,
+  WatchChange,
   WatchEvent,
 } from '../../store/cluster.ts';
 import type { Agreement, OwnEndpoint, Place, Session } from '../control.ts';
@@ -21,7 +23,7 @@ import {
   type PlaceRecord,
 } from './keys.ts';
 
-export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me' | 'saysAll'> {
+export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me' | 'here' | 'saysAll'> {
   readonly store: ClusterStore;
   readonly me: { readonly id: string; readonly name: string };
   readonly agreement: Agreement;
@@ -42,6 +44,8 @@ export class ClusterSession implements Session {
   readonly #others: Others;
   #watch: ClusterWatch | undefined;
   #running: Promise<void> | undefined;
+  /** What the network is built of on this host. */
+  #details: Place['details'];
   /** Its place is to go when it has been told that it does. */
   #left: string | undefined;
   #closed = false;
@@ -52,8 +56,9 @@ export class ClusterSession implements Session {
     this.#parts = parts;
     this.#prefix = onNetwork(agreement.id);
     const saysAll = (host: string) => this.#saysAll(host);
-    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, saysAll });
-    this.#put(placeKey(agreement.id, me.id), { name: me.name, at: place.at, details: place.details });
+    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, here: place.at, saysAll });
+    this.#details = place.details;
+    this.#put(placeKey(agreement.id, me.id), this.#place());
   }
 
   start(): void {
@@ -73,6 +78,12 @@ export class ClusterSession implements Session {
     this.#drop(endpointKey(agreement.id, me.id, endpoint));
   }
 
+  describe(details: Place['details']): void {
+    const { agreement, me } = this.#parts;
+    this.#details = details;
+    this.#put(placeKey(agreement.id, me.id), this.#place());
+  }
+
   close(left: boolean): void {
     this.#watch?.close();
     this.#others.close(left);
@@ -82,11 +93,16 @@ export class ClusterSession implements Session {
 
   /** Who says so is not looked for (others.ts). */
   #leave(): void {
-    const { agreement, me, place } = this.#parts;
+    const { agreement, me } = this.#parts;
     const own = placeKey(agreement.id, me.id);
     this.#left = own;
     for (const key of [...this.#own.keys()]) if (key !== own) this.#drop(key);
-    this.#put(own, { name: me.name, at: place.at, details: place.details, left: true });
+    this.#put(own, { ...this.#place(), left: true });
+  }
+
+  #place(): PlaceRecord {
+    const { me, place } = this.#parts;
+    return { name: me.name, at: place.at, details: this.#details };
   }
 
   /** Nothing is written any more, but for what is under way. */
@@ -180,17 +196,35 @@ export class ClusterSession implements Session {
 
   #hear(event: WatchEvent): void {
     if (event.kind === 'snapshot') this.#compare(event.entries);
+    if (event.kind === 'changes') this.#defend(event.changes);
     this.#others.hear(event);
   }
 
   /** What a daemon before this one wrote and is not to be there, and what is not there and should be. */
   #compare(entries: readonly ClusterEntry[]): void {
-    const { agreement, me } = this.#parts;
-    const place = placeKey(agreement.id, me.id);
-    const own = entries.map(({ key }) => key).filter((key) => key === place || key.startsWith(`${place}/`));
+    const own = entries.map(({ key }) => key).filter((key) => this.#isOwn(key));
     const there = new Set(own);
     for (const key of [...own, ...this.#own.keys()])
       if (!there.has(key) || !this.#own.has(key)) this.#open.add(key);
     this.#work();
   }
+
+  /** A session before this one says last that it leaves, or somebody else changed it: what is not as it should be is written again. */
+  #defend(changes: readonly WatchChange[]): void {
+    for (const change of changes) {
+      const [key, value] = 'put' in change ? [change.put.key, change.put.value] : [change.delete, undefined];
+      if (this.#isOwn(key) && !isDeepStrictEqual(value, asRead(this.#own.get(key)))) this.#open.add(key);
+    }
+    this.#work();
+  }
+
+  #isOwn(key: string): boolean {
+    const { agreement, me } = this.#parts;
+    const place = placeKey(agreement.id, me.id);
+    return key === place || key.startsWith(`${place}/`);
+  }
+}
+
+function asRead(record: PlaceRecord | EndpointRecord | undefined): unknown {
+  return record === undefined ? undefined : JSON.parse(JSON.stringify(record));
 }

@@ -31,7 +31,8 @@ const UBER: NetworkDescription = {
 };
 const on: PublishedNetwork = { ...UBER, state: 'published', by: 'h1' };
 const off: PublishedNetwork = { ...on, state: 'withdrawn' };
-const able: Ability = { drivers: ['cnm-overlay'], withoutIpv4: true };
+const able: Ability = { drivers: ['cnm-overlay'], docker: true, withoutIpv4: true, space: 'cnm-global' };
+const bare: Ability = { ...able, docker: false };
 const here = (more: Partial<Here> = {}, network: Partial<NetworkDescription> = {}): Here => ({
   ...{ id: 'aa', made: false, used: [] },
   ...more,
@@ -103,6 +104,36 @@ t.test('what a host does', (t) => {
       decide({ ...on, ipv4: false, owner: 'cnm' }, undefined, { ...able, withoutIpv4: false }),
       { do: 'make' },
     ],
+    ["no Docker: made by the host's own daemon", decide(on, undefined, bare), { do: 'make' }],
+    ['which is it', decide(on, here({ made: true }, { owner: 'cnm' }), bare), { outcome: 'ok' }],
+    [
+      'no Docker, and addresses that it alone could give',
+      decide({ ...on, ipam: { ...UBER.ipam, options: {} } }, undefined, bare),
+      { outcome: 'no-docker', message: /only with addresses of cnm-global/ as unknown as string },
+    ],
+    [
+      'there is Docker by now',
+      decide(on, here({ made: true }, { owner: 'cnm' }), able),
+      { do: 'remove', id: 'aa' },
+    ],
+    [
+      'and the one of before is in use',
+      decide(on, here({ made: true, used: ['box'] }, { owner: 'cnm' }), able),
+      {
+        outcome: 'ok',
+        message: "made before there was Docker here; it is not Docker's while box are on it",
+      },
+    ],
+    [
+      "one that a person made without Docker is a person's",
+      decide(on, here({}, { owner: 'cnm' }), able),
+      { outcome: 'exists' },
+    ],
+    [
+      "one of the daemons' own is theirs, with Docker, too",
+      decide({ ...on, owner: 'cnm' }, here({ made: true }, { owner: 'cnm' }), able),
+      { outcome: 'ok' },
+    ],
     ['withdrawn, and not there', decide(off, undefined, able), { outcome: 'removed' }],
     ['withdrawn, and made', decide(off, here({ made: true }), able), { do: 'remove', id: 'aa' }],
     ['withdrawn, and not made by that', decide(off, here(), able), { outcome: 'own' }],
@@ -131,20 +162,25 @@ t.test('what was made is found the same, and stays: whatever there is, it comes 
     used: fc.constantFrom([], ['web']),
     subnets: fc.constantFrom({}, elsewhere),
     state: fc.constantFrom('published' as const, 'withdrawn' as const),
+    owner: fc.constantFrom('docker' as const, 'cnm' as const),
+    docker: fc.boolean(),
   });
   fc.assert(
-    fc.property(fc.option(some, { nil: undefined }), some, (there, { state }) => {
-      const network: PublishedNetwork = { ...on, state };
-      let now = there && here({ made: there.made, used: there.used }, there.subnets);
+    fc.property(fc.option(some, { nil: undefined }), some, (there, { state, owner, docker }) => {
+      const network: PublishedNetwork = { ...on, state, owner };
+      const ability = { ...able, docker };
+      let now =
+        there && here({ made: there.made, used: there.used }, { ...there.subnets, owner: there.owner });
       for (let step = 0; step < 3; step += 1) {
-        const decision = decide(network, now, able);
+        const decision = decide(network, now, ability);
         if (decision.do === 'nothing') {
           const isThere = now !== undefined && isSame(network, now.network);
           return ['ok', 'exists'].includes(decision.outcome) ? isThere : true;
         }
         // Only what was made by publishing goes, and never what is in use.
         if (decision.do === 'remove' && (now?.made !== true || now.used.length > 0)) return false;
-        now = decision.do === 'make' ? here({ made: true }) : undefined;
+        const by = owner === 'docker' && docker ? 'docker' : 'cnm';
+        now = decision.do === 'make' ? here({ made: true }, { owner: by }) : undefined;
       }
       return false;
     }),

@@ -16,8 +16,12 @@ export interface Here {
 export interface Ability {
   /** Names of the network drivers that its daemon serves, and whose networks several hosts can have. */
   readonly drivers: readonly string[];
+  /** Its Docker Engine answers. False: it has none, and its own daemon makes networks of Docker's. */
+  readonly docker: boolean;
   /** False: its Engine makes every network with IPv4, whatever it is told (before 28). */
   readonly withoutIpv4: boolean;
+  /** The address space that the hosts share. */
+  readonly space: string;
 }
 
 export type Outcome = Pick<Report, 'outcome' | 'message'>;
@@ -32,17 +36,24 @@ export function decide(network: PublishedNetwork, here: Here | undefined, abilit
 }
 
 function make(network: PublishedNetwork, here: Here | undefined, ability: Ability): Decision {
-  if (here === undefined) {
-    const obstacle = obstacleTo(network, ability);
-    return obstacle === undefined ? { do: 'make' } : refused(obstacle);
-  }
-  if (isSame(network, here.network)) return { do: 'nothing', outcome: here.made ? 'ok' : 'exists' };
+  if (here === undefined) return obstacleTo(network, ability) ?? { do: 'make' };
+  if (isSame(network, here.network)) return keep(network, here, ability);
   const differs = difference(network, here.network);
   if (!here.made) return refused(`${differs}; it was not touched`);
   // From an earlier time that the name was published.
   return here.used.length > 0
     ? refused(`${differs}; it stays while ${here.used.join(', ')} are on it`)
     : { do: 'remove', id: here.id };
+}
+
+/** What was made without Docker is Docker's when there is one: else its containers could not be on it. */
+function keep(network: PublishedNetwork, here: Here, ability: Ability): Decision {
+  if (!here.made) return { do: 'nothing', outcome: 'exists' };
+  const moves = ability.docker && network.owner === 'docker' && here.network.owner === 'cnm';
+  if (!moves) return { do: 'nothing', outcome: 'ok' };
+  if (here.used.length === 0) return { do: 'remove', id: here.id };
+  const message = `made before there was Docker here; it is not Docker's while ${here.used.join(', ')} are on it`;
+  return { do: 'nothing', outcome: 'ok', message };
 }
 
 function unmake(here: Here | undefined): Decision {
@@ -58,14 +69,23 @@ function refused(message: string): Decision {
   return { do: 'nothing', outcome: 'refused', message };
 }
 
-function obstacleTo(network: NetworkDescription, ability: Ability): string | undefined {
-  const { ipv4, owner } = network;
+function obstacleTo(network: NetworkDescription, ability: Ability): Decision | undefined {
+  const { ipv4, owner, ipam } = network;
+  const { drivers, docker, withoutIpv4, space } = ability;
   const name = kindOf(network);
-  if (!ability.drivers.includes(name))
-    return `cnmd does not serve ${name} here${ability.drivers.length > 0 ? `, but ${ability.drivers.join(', ')}` : ''}`;
-  if (owner === 'docker' && !ipv4 && !ability.withoutIpv4)
-    return 'the Docker Engine here cannot make a network without IPv4: 28 and newer can';
-  return undefined;
+  if (!drivers.includes(name))
+    return refused(
+      `cnmd does not serve ${name} here${drivers.length > 0 ? `, but ${drivers.join(', ')}` : ''}`,
+    );
+  if (owner === 'cnm') return undefined;
+  if (docker)
+    return ipv4 || withoutIpv4
+      ? undefined
+      : refused('the Docker Engine here cannot make a network without IPv4: 28 and newer can');
+  if (isShared(ipam, space)) return undefined;
+  // Whoever gives its addresses does so by Docker's word alone.
+  const message = `without Docker a host can have its networks only with addresses of ${space}`;
+  return { do: 'nothing', outcome: 'no-docker', message };
 }
 
 /** By what the hosts of the cluster agreed on; where they agree on nothing, by all that makes up the network. */
@@ -111,11 +131,15 @@ function kindOf({ kind, driver }: NetworkDescription): string {
  * What a host is to make. Auxiliary addresses of a subnet that the hosts share are set aside already, by the host where they were first
  * said: asked for once more they would be taken.
  */
-export function copyOf({ ipam, labels, ...network }: NetworkDescription, shared: string): NetworkDescription {
-  const isShared = ipam.options['space'] === shared;
+export function copyOf({ ipam, labels, ...network }: NetworkDescription, space: string): NetworkDescription {
+  const shared = isShared(ipam, space);
   return {
     ...network,
     labels: { ...labels, [PUBLISHED_LABEL]: 'true' },
-    ipam: { ...ipam, subnets: ipam.subnets.map((one) => (isShared ? { ...one, aux: {} } : one)) },
+    ipam: { ...ipam, subnets: ipam.subnets.map((one) => (shared ? { ...one, aux: {} } : one)) },
   };
+}
+
+function isShared({ options }: NetworkDescription['ipam'], space: string): boolean {
+  return options['space'] === space;
 }

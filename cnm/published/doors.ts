@@ -18,6 +18,8 @@ export interface EngineDoor {
   networks(): Promise<
     { readonly networks: readonly EngineDescription[]; readonly withoutIpv4: boolean } | undefined
   >;
+  /** Whether this host has an Engine, answering or not: its socket is there, or it runs us. */
+  isInstalled(): Promise<boolean>;
   /** Names of containers on a network, those that do not run too. @throws EngineSilence */
   containers(network: { readonly id: string; readonly name: string }): Promise<readonly string[]>;
   /** @throws EngineRefusal with the Engine's own words, or EngineSilence. */

@@ -48,7 +48,7 @@ const subnet = z
 
 const described = z.object({
   name: z.string().min(1),
-  /** Through whom hosts make it: Docker, or their own cnmd. */
+  /** Through whom hosts make it: Docker, where they have it, or their own cnmd. */
   owner: z.enum(['docker', 'cnm']),
   /** `Agreement.name`, by which hosts know it for the same; absent: its options list its hosts. */
   identity: z.string().optional(),
@@ -79,9 +79,9 @@ const report = z.object({
   revision: z.number(),
   /**
    * Of a published one: `ok` made because of that, `exists` there already, `refused` (`message` says why), `waiting` until its Docker
-   * Engine answers. Of a withdrawn one: `removed` or never there, `own` made by somebody else and left, `kept` in use.
+   * Engine answers, `no-docker` not to be had without an Engine, and there is none. Of a withdrawn one: `removed` or never there, `own` made by somebody else and left, `kept` in use.
    */
-  outcome: z.enum(['ok', 'exists', 'refused', 'waiting', 'removed', 'own', 'kept']),
+  outcome: z.enum(['ok', 'exists', 'refused', 'waiting', 'no-docker', 'removed', 'own', 'kept']),
   message: z.string().optional(),
 });
 

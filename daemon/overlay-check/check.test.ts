@@ -156,6 +156,32 @@ t.test('the longest that passes is found to the byte', async (t) => {
   }
 });
 
+t.test('what is advised counts all that goes below', async (t) => {
+  const { evidence, ground } = await survey(({ length, to }) => length <= 1350 || to !== B);
+  const { tunnel, here } = ground;
+  const advice = (longestThere: number, over: Ground, mtu?: number) => {
+    const side = evidence.side && {
+      ...evidence.side,
+      encrypted: over.tunnel.encrypted,
+      mtu: mtu ?? over.here.mtu,
+    };
+    const found = findings({ ...evidence, longestThere, ...(side && { side }) }, over);
+    return found.map(
+      ({ code, todo }) => `${code}: ${todo.replace(/.*-o com\.docker\.network\.driver\./, '')}`,
+    );
+  };
+  const plain = [`mtu-there: mtu=1400, or let the way carry 1500 bytes`];
+  t.same(advice(1350, ground), plain);
+  t.same(advice(1350, ground, 1400), [...plain, 'mtu-differs: mtu=1450']);
+  // A router of 1400: AES-GCM takes 84 of it for 1316 inside; AES-CBC 92 for 1408, which fill 1500.
+  const encrypted = { ...ground, tunnel: { ...tunnel, encrypted: true }, here: { ...here, mtu: 1408 } };
+  const cipher = ['mtu-there: mtu=1400, or let the way carry 1500 bytes'];
+  t.same(advice(1316, encrypted), cipher);
+  t.same(advice(1316, encrypted, 1312), [...cipher, 'mtu-differs: mtu=1404']);
+  const over6 = { ...encrypted, here: { ...encrypted.here, local: ip('2001:db8::1'), mtu: 1376 } };
+  t.same(advice(1296, over6), ['mtu-there: mtu=1400, or let the way carry 1488 bytes']);
+});
+
 t.test('settings that differ have a name each', async (t) => {
   const cases: readonly [there: Readonly<Record<string, string>>, wanted: readonly string[]][] = [
     [{ vni: '71' }, ['other-vni']],

@@ -10,6 +10,7 @@ import { type FakeKernelOptions, fakeKernel } from '../../kernel/fake.ts';
 import type { Plan, XfrmStateAdd } from '../../kernel/step.ts';
 import { encryptionSteps } from './encryption.ts';
 import { overlay } from './index.ts';
+import { outside } from './underlay.ts';
 
 const A = ip('192.0.2.1');
 const B = ip('192.0.2.2');
@@ -226,6 +227,26 @@ t.test('the MTU: what ESP takes with its padding', async (t) => {
   t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1515' }), 1408);
   t.equal(await mtuOf({ 'com.docker.network.driver.mtu': '1516' }), 1424);
   t.equal(await mtuOf({ peers: '2001:db8::1,2001:db8::2' }), 1376);
+});
+
+t.test('what is below has room for what is inside, and one byte less has not', async (t) => {
+  for (const [family, hosts] of [
+    [4, `${A},${B}`],
+    [6, '2001:db8::1,2001:db8::2'],
+  ] as const) {
+    const inside = async (below: number) => {
+      const options = { peers: hosts, 'com.docker.network.driver.mtu': String(below) };
+      return (await plan(spec(options))).find((step) => step.do === 'link.add')?.mtu ?? 0;
+    };
+    for (const length of [1280, 1408, 8896]) {
+      const below = outside(length, family, 'cbc');
+      t.ok((await inside(below)) >= length, `${length} in ${below}`);
+      t.ok((await inside(below - 1)) < length);
+      const gcm = outside(length, family, 'gcm');
+      t.ok(gcm < below && outside(length, family) < gcm, 'AES-GCM takes less, and none nothing');
+      t.ok((await inside(gcm)) <= length, 'what is advised for what has passed is no more than that');
+    }
+  }
 });
 
 t.test('without a secret, or a kernel that can, there is no such network', async (t) => {

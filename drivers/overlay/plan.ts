@@ -129,13 +129,13 @@ function segmentSteps(
 
 /**
  * What a presence becomes when its hosts are others: each that is gone has no more keys, each that has come gets them; and of a swarm's nodes
- * it gets copies of what everybody is to have. All else stays as it was planned, for endpoints stand on it.
+ * it gets copies of what everybody is to have. Keys are those of now. All else stays as it was planned, for endpoints stand on it.
  */
 export function followNodes(network: NetworkWithPresence, host: HostSettings): Plan {
-  const { presence = [], options, agreement } = network;
+  const { presence = [], options } = network;
   const isSwarms = options[OPTION.peers] === SWARM;
-  if (!isSwarms && agreement === undefined) return presence;
-  const nodes = (local: Ip) => ({ local, remotes: otherNodes(host, local) });
+  const listed = presence.flatMap((step) => (step.do === 'xfrm.policy.add' ? [step.dst] : []));
+  const remotes = (local: Ip) => (isSwarms ? otherNodes(host, local) : [...new Set(listed)]);
   const tunnels = new Map(
     presence.flatMap((step) =>
       step.do === 'link.add' && step.link.kind === 'vxlan' ? [[step.name, step.link.local] as const] : [],
@@ -151,7 +151,10 @@ export function followNodes(network: NetworkWithPresence, host: HostSettings): P
     if (keys !== undefined && own !== undefined) {
       if (step.do === 'xfrm.state.add' || step.do === 'xfrm.policy.add') return [];
       if (step.do === 'encrypted.guard')
-        return encryptionSteps({ ...step, local: own, remotes: hostsOf(network, host, nodes(own)) }, keys);
+        return encryptionSteps(
+          { ...step, local: own, remotes: hostsOf(network, host, { local: own, remotes: remotes(own) }) },
+          keys,
+        );
     }
     if (!isSwarms) return [step];
     if (step.do === 'fdb.add') return [];

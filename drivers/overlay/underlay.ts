@@ -17,24 +17,29 @@ export interface Underlay {
 }
 
 /** Outer Ethernet is not counted: the MTU of a link has never counted it. Inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40. */
-const OVERHEAD = { 4: 50, 6: 70 } as const;
-export function overheadOf(family: 4 | 6): number {
-  return OVERHEAD[family];
-}
+const IP = { 4: 20, 6: 40 } as const;
+const VXLAN = 14 + 8 + 8;
 
 /**
- * What is left inside, in bytes. ESP (RFC 4303) adds SPI and sequence number, an IV, two bytes and what fills up to a block before them,
- * and an ICV of 16. Of AES-CBC, which takes more than AES-GCM: IV and block have 16 bytes each (RFC 3602 section 3).
+ * What ESP (RFC 4303) adds: SPI and sequence number, an IV and an ICV of 16; and a trailer of two bytes, with what fills up to a block before
+ * it. RFC 4106 sections 3.1 and 3.2 have the IV and block of AES-GCM, RFC 3602 section 3 those of AES-CBC.
  */
+const ESP = { gcm: { added: 8 + 8 + 16, block: 4 }, cbc: { added: 8 + 16 + 16, block: 16 } } as const;
+const ESP_TRAILER = 2;
+
+/** What is left inside, in bytes: of the cipher that takes more, for either may be in use. */
 function inside(below: number, family: 4 | 6, encrypted: boolean): number {
-  if (!encrypted) return below - OVERHEAD[family];
-  const ip = family === 6 ? 40 : 20;
-  const clear = Math.floor((below - ip - ESP) / 16) * 16 - ESP_TRAILER;
-  return clear - (OVERHEAD[family] - ip);
+  if (!encrypted) return below - IP[family] - VXLAN;
+  const { added, block } = ESP.cbc;
+  return Math.floor((below - IP[family] - added) / block) * block - ESP_TRAILER - VXLAN;
 }
 
-const ESP = 8 + 16 + 16;
-const ESP_TRAILER = 2;
+/** How many bytes the network below sees of a packet with `length` inside. @param cipher absent: in the clear */
+export function outside(length: number, family: 4 | 6, cipher?: keyof typeof ESP): number {
+  if (cipher === undefined) return IP[family] + VXLAN + length;
+  const { added, block } = ESP[cipher];
+  return IP[family] + added + Math.ceil((VXLAN + length + ESP_TRAILER) / block) * block;
+}
 
 const ANY_IPV4 = ip('0.0.0.0');
 /** RT_TABLE_MAIN. */

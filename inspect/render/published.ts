@@ -24,6 +24,7 @@ const WORDS: Readonly<Record<HostOutcomeView['outcome'], string>> = {
   exists: 'exists',
   refused: 'refused',
   waiting: 'waiting',
+  'no-docker': 'no Docker',
   removed: 'removed',
   own: 'exists',
   kept: 'exists',

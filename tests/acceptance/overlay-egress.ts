@@ -5,6 +5,8 @@
  *     asks h1 and h2, is asked      │            └─ cnmu… ── up0 ── twin: its subnet is the same (a sandbox)
  *                                   └── eth0 h2 ── cnmu… ── up0 ── out: far           (28.5)
  *
+ * and `user` (vtep=userspace) on both, with `near` on h1 and `remote` on h2.
+ *
  * Every answer is the server's name and the client's address as the server saw it.
  */
 import type { Test } from 'tap';
@@ -52,6 +54,7 @@ export async function egress(t: Test, world: EgressWorld): Promise<void> {
   await t.test('published ports: who is served, and whom the server sees', (t) => whoIsServed(t, world));
   await t.test('segments that come by the uplink fit the network', (t) => clamped(t, world));
   await t.test('O02 two with one subnet, each with its way out', (t) => twins(t, world));
+  await t.test('a tunnel in user space, and a port without a number', (t) => inUserSpace(t, world));
   await t.test('daemon killed, pieces taken away: found, and put back', (t) => repaired(t, world));
   await t.test('what cannot be is refused', (t) => refused(t, world));
 
@@ -251,6 +254,58 @@ async function twins(t: Test, { lab: { world }, h1, h2 }: EgressWorld): Promise<
   await h1.cnm('sandbox', 'leave', 'twin', '--network', 'twin');
   await h1.cnm('sandbox', 'rm', 'twin');
   await h1.cnm('network', 'rm', 'twin');
+}
+
+/** The way out is the kernel's, whoever's the tunnel is: it stands while the daemon, and with it the tunnel, is away. */
+async function inUserSpace(t: Test, { lab: { world }, h1, h2, peers }: EgressWorld): Promise<void> {
+  const places = [
+    [h1, 'near', '10.7.0.0/26'],
+    [h2, 'remote', '10.7.0.64/26'],
+  ] as const;
+  const port = await Promise.all(
+    places.map(async ([h, name, range]) => {
+      const o = ['vni=4603', 'port=4790', `peers=${peers}`, `ip-range=${range}`, 'vtep=userspace'];
+      const options = [...o, 'egress=gateway'].flatMap((one) => ['-o', one]);
+      const pool = ['--subnet', '10.7.0.0/24', '--ip-range', range];
+      await h.docker('network', 'create', '-d', 'cnm-overlay', ...pool, ...options, 'user');
+      await answer(h, name, ['tcp:80'], '--network', 'user', '-p', '80');
+      const [, chosen = ''] = /^0\.0\.0\.0:(\d+)$/m.exec(await h.cnm('port', name, '80')) ?? [];
+      return chosen;
+    }),
+  );
+  const [near, remote] = [await attached(h1, 'near', 'user'), await attached(h2, 'remote', 'user')];
+  const [a, b] = [
+    { h: h1, container: 'near' },
+    { h: h2, container: 'remote' },
+  ];
+  const outAndIn = (): Promise<void> =>
+    check(t, [
+      ['near', a, `tcp:${WORLD}:9000`, `world ${h1.address}`],
+      ['near', a, 'udp:198.51.100.1:9000', `world ${h1.address}`],
+      ['remote', b, `tcp:${WORLD}:9000`, `world ${h2.address}`],
+      ['the world', world, `tcp:${h1.address}:${port[0] ?? ''}`, 'near 198.51.100.1'],
+      ['the world', world, `tcp:${h2.address}:${port[1] ?? ''}`, 'remote 198.51.100.1'],
+    ]);
+  const across = (): Promise<void> =>
+    check(t, [
+      ['near', a, `tcp:${remote.v4}:80`, `remote ${near.v4}`],
+      ['remote', b, `tcp:${near.v4}:80`, `near ${remote.v4}`],
+    ]);
+  await outAndIn();
+  await across();
+  t.match(await h1.cnm('network', 'inspect', 'user'), /uplink up0 {2}up/);
+  await h1.killPlugin();
+  await outAndIn();
+  t.notMatch(await ask(a, `tcp:${remote.v4}:80`), 'remote', 'the tunnel is the daemon’s');
+  await h1.startPlugin();
+  await until('the tunnel to be back', 30_000, async () => {
+    return (await ask(a, `tcp:${remote.v4}:80`)).startsWith('remote') || undefined;
+  });
+  await across();
+  for (const [h, name] of places) {
+    await h.docker('rm', '--force', name);
+    await h.docker('network', 'rm', 'user');
+  }
 }
 
 async function repaired(t: Test, { lab: { world }, h1 }: EgressWorld): Promise<void> {

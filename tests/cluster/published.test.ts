@@ -4,7 +4,7 @@
  *   uplink ──┬── etcd 198.51.100.10
  *            ├── router ── lan 192.0.2.0/24 ── h2 .2 (dockerd 28.5, cnmd)
  *            ├── h1 (dockerd 20.10, cnmd)
- *            └── h3 (cnmd): comes last
+ *            └── h3 (cnmd, no Docker): comes last
  */
 import t from 'tap';
 import type { Test } from 'tap';
@@ -122,15 +122,20 @@ t.test('networks on every host of a cluster', async (t) => {
   await t.test('an Engine that is away, a daemon that is killed, an etcd that is restarted', (t) =>
     faults(t, world),
   );
-  await t.test('a host that comes later, and networks without Docker', (t) => standalone(t, world));
-  await t.test('unpublished', (t) => unpublished(t, world));
+  const h3 = await lab.bareHost({ ...world.settings, name: 'h3' });
+  await h3.net('ethtool', '-K', 'eth0', 'tx', 'off');
+  await t.test("a host that comes later, without Docker, and Docker's networks", (t) =>
+    withoutDocker(t, world, h3),
+  );
+  await t.test('networks that are no Docker’s', (t) => standalone(t, world, h3));
+  await t.test('unpublished', (t) => unpublished(t, world, h3));
 
   await t.test('nothing is left', async (t) => {
     for (const [number, h] of [h1, h2].entries()) {
       const was = before[number];
       if (was !== undefined) await assertRestored(t, h, was, 10_000);
     }
-    for (const h of [h1, h2]) await h.killPlugin('SIGTERM');
+    for (const h of [h1, h2, h3]) await h.killPlugin('SIGTERM');
     const left = (await etcd.entries('/cnm/overlay/')).map(({ key, value }) => [
       key,
       (value as { state?: string }).state,
@@ -291,7 +296,8 @@ async function faults(t: Test, { h1, h2, etcd }: World): Promise<void> {
 
   await create('late-net');
   await h2.docker('rm', '-f', 'c2');
-  await h2.killDocker();
+  // The socket goes with it: what is known of Docker then are its networks.
+  await h2.stopDocker();
   const away = await say(h1, 'publish', 'late-net');
   t.match([away.code, away.of('h2').outcome], [3, 'waiting'], 'no Engine on h2');
   await h2.startDocker();
@@ -346,17 +352,7 @@ async function faults(t: Test, { h1, h2, etcd }: World): Promise<void> {
   );
 }
 
-async function standalone(t: Test, { lab, settings, h1, h2 }: World): Promise<void> {
-  const h3 = await lab.bareHost({ ...settings, name: 'h3' });
-  await h3.net('ethtool', '-K', 'eth0', 'tx', 'off');
-  const dockers = await say(h3, 'publish', 'uber-net');
-  t.match(dockers.of('h3').message, /No network has the id or name "uber-net"/);
-  const known = await say(h1, 'publish', 'uber-net');
-  t.match(
-    [known.code, known.of('h3')],
-    [3, { outcome: 'waiting', message: /no Docker Engine answers here/ }],
-  );
-
+async function standalone(t: Test, { h1, h2 }: World, h3: CnmHost): Promise<void> {
   await h3.cnm(
     'network',
     'create',
@@ -393,10 +389,59 @@ async function standalone(t: Test, { lab, settings, h1, h2 }: World): Promise<vo
   t.notMatch(await h1.cnm('network', 'ls'), 'bare-net');
   await h3.cnm('network', 'rm', 'bare-net');
   t.notMatch(await h2.cnm('network', 'ls'), 'bare-net');
-  await h3.killPlugin('SIGTERM');
 }
 
-async function unpublished(t: Test, { h1, h2 }: World): Promise<void> {
+/** A network of Docker's is made by the daemon of a host that has none, and is the same. */
+async function withoutDocker(t: Test, { h1 }: World, h3: CnmHost): Promise<void> {
+  await shows(t, h3, ['network', 'ls'], /uber-net .* ready, published/);
+  for (const h of [h1, h3]) {
+    const { code, of } = await say(h, 'publish', 'uber-net');
+    t.match([code, of('h1').outcome, of('h2').outcome, of('h3').outcome], [0, 'exists', 'ok', 'ok']);
+  }
+  t.match(JSON.parse(await h3.cnm('network', 'inspect', 'uber-net', '--json')), [
+    { origin: 'cnm', driver: 'cnm-overlay', published: { by: 'h1' } },
+  ]);
+  await h3.cnm('sandbox', 'create', 'box');
+  await h3.cnm('sandbox', 'join', 'box', '--network', 'uber-net');
+  const [view] = JSON.parse(await h3.cnm('network', 'inspect', 'uber-net', '--json')) as NetworkView[];
+  const box = (view?.members[0]?.addresses[0] ?? '').replace(/\/.*/, '');
+  const { v4: c1 } = await attached(h1, 'c1', 'uber-net');
+  t.not(box, c1);
+  await until(
+    'c1 to reach the sandbox',
+    30_000,
+    async () => (await h1.containerPings('c1', box)) || undefined,
+  );
+  for (const to of [c1, 'c1'])
+    await until(`the sandbox to reach ${to}`, 30_000, async () => {
+      const { code } = await h3.tryCnm('sandbox', 'exec', 'box', '--', 'ping', '-c1', '-W2', to);
+      return code === 0 || undefined;
+    });
+  t.match(await h3.cnm('sandbox', 'exec', 'box', '--', 'ping', '-c1', '-W3', 'c1'), `(${c1})`);
+  // The network below is another: its links follow, and the other hosts hear of it.
+  for (const mtu of [1400, 1500]) {
+    await h3.net('ip', 'link', 'set', 'eth0', 'mtu', `${mtu}`);
+    const line = new RegExp(`host h3 .*vtep kernel  mtu ${mtu - 50}\\n`);
+    await shows(t, h1, ['network', 'inspect', 'uber-net'], line);
+  }
+  const kept = await say(h1, 'unpublish', 'uber-net');
+  t.match([kept.code, kept.of('h3')], [3, { outcome: 'kept', message: 'stays while box are on it' }]);
+  t.equal((await say(h1, 'publish', 'uber-net')).code, 0);
+  await h3.cnm('sandbox', 'rm', 'box');
+
+  // Its addresses are given by each Engine for itself.
+  const local = ['-d', 'cnm-overlay', '--subnet', '10.79.0.0/24', '-o', 'ip-range=any', 'local-net'];
+  await h1.docker('network', 'create', ...local);
+  const told = await h1.cnm('network', 'publish', ...WAIT, 'local-net');
+  t.equal(
+    told,
+    'h1   exists\nh2   ok\nh3   no Docker: without Docker a host can have its networks only with addresses of cnm-global\n',
+  );
+  t.equal((await say(h1, 'unpublish', 'local-net')).code, 0);
+  await h1.docker('network', 'rm', 'local-net');
+}
+
+async function unpublished(t: Test, { h1, h2 }: World, h3: CnmHost): Promise<void> {
   await h2.docker('stop', '-t', '0', 'c2');
   const kept = await say(h1, 'unpublish', 'uber-net');
   t.match(
@@ -408,7 +453,9 @@ async function unpublished(t: Test, { h1, h2 }: World): Promise<void> {
   await h2.docker('start', 'c2');
   await h2.docker('rm', '-f', 'c2');
   const gone = await say(h1, 'unpublish', 'uber-net');
-  t.match([gone.of('h1').outcome, gone.of('h2').outcome, gone.code], ['own', 'removed', 0]);
+  const outcomes = [gone.of('h1').outcome, gone.of('h2').outcome, gone.of('h3').outcome];
+  t.match([...outcomes, gone.code], ['own', 'removed', 'removed', 0]);
+  t.notMatch(await h3.cnm('network', 'ls'), 'uber-net');
   t.notOk(await dockerHas(h2, 'uber-net'));
   t.notMatch(await h1.cnm('network', 'ls'), 'published');
   await h1.docker('rm', '-f', 'c1');

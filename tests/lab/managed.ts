@@ -67,7 +67,7 @@ export class Managed implements Daemon {
   }
 
   async #api(method: string, path: string, body?: unknown): Promise<Reply> {
-    const reply = await unixHttp(this.#host.outside(DOCKER_SOCKET), method, path, body, 120_000);
+    const reply = await unixHttp(this.#host.outside(DOCKER_SOCKET), method, path, body);
     if (reply.status >= 300) throw new Error(`${method} ${path}: ${reply.text}`);
     return reply;
   }

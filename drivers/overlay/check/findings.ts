@@ -1,7 +1,7 @@
 /** What the evidence of a test means, and what to do about it. Pure. */
 import { familyOf, type Ip } from '../../../address/ip.ts';
 import { OPTION } from '../options.ts';
-import { overheadOf } from '../underlay.ts';
+import { outside } from '../underlay.ts';
 import { keysDiffer } from './keys.ts';
 import { type Evidence, QUESTION } from './survey.ts';
 import type { Tunnel, TunnelHere } from './tunnels.ts';
@@ -189,13 +189,13 @@ function directions(
   ];
 }
 
-function sizes(evidence: Evidence, { here }: Ground): readonly Finding[] {
+function sizes(evidence: Evidence, ground: Ground): readonly Finding[] {
   const { peer, there, back, fullThere, fullBack, longestThere, longestBack } = evidence;
   const found: Finding[] = [];
   if (there && !fullThere)
-    found.push(narrow('mtu-there', `from this host to ${peer}`, longestThere, evidence, here));
+    found.push(narrow('mtu-there', `from this host to ${peer}`, longestThere, evidence, ground));
   if (back && !fullBack)
-    found.push(narrow('mtu-back', `from ${peer} to this host`, longestBack, evidence, here));
+    found.push(narrow('mtu-back', `from ${peer} to this host`, longestBack, evidence, ground));
   return found;
 }
 
@@ -204,9 +204,9 @@ function narrow(
   way: string,
   longest: number | undefined,
   { unreachable }: Evidence,
-  { mtu, local }: TunnelHere,
+  ground: Ground,
 ): Finding {
-  const overhead = overheadOf(familyOf(local));
+  const { mtu } = ground.here;
   const router = unreachable.find(({ why }) => why === 'too-big');
   const says =
     router === undefined
@@ -214,12 +214,22 @@ function narrow(
       : `${router.by} says: at most ${router.mtu ?? 0}`;
   const passes =
     longest === undefined ? 'and what does pass could not be found out' : `at most ${longest} pass`;
-  const below = longest === undefined ? 'WHAT PASSES' : String(longest + overhead);
+  const below = longest === undefined ? 'WHAT PASSES' : String(passed(longest, ground));
   return error(
     code,
     `Packets of ${mtu} bytes, as large as the network's links take, do not pass whole ${way}; ${passes} (${says})`,
-    `create the network on all hosts with -o ${OPTION.mtu}=${below}, or let the way carry ${mtu + overhead} bytes`,
+    `create the network on all hosts with -o ${OPTION.mtu}=${below}, or let the way carry ${needed(mtu, ground)} bytes`,
   );
+}
+
+/** Bytes below of the packet that passed: encrypted, with the cipher that takes less, so that no more is taken for proved. */
+function passed(length: number, { tunnel, here }: Ground): number {
+  return outside(length, familyOf(here.local), tunnel.encrypted ? 'gcm' : undefined);
+}
+
+/** Bytes that the network below has to take, whatever a packet of so many inside is encrypted with. */
+function needed(mtu: number, { tunnel, here }: Ground): number {
+  return outside(mtu, familyOf(here.local), tunnel.encrypted ? 'cbc' : undefined);
 }
 
 function checksums(evidence: Evidence, { here }: Ground): readonly Finding[] {
@@ -249,7 +259,8 @@ function checksums(evidence: Evidence, { here }: Ground): readonly Finding[] {
 }
 
 /** What the two hosts say of the same network. */
-function agreement({ peer, side }: Evidence, { tunnel, here }: Ground): readonly Finding[] {
+function agreement({ peer, side }: Evidence, ground: Ground): readonly Finding[] {
+  const { tunnel, here } = ground;
   if (side === undefined) return [];
   const found: Finding[] = [];
   if (side.mtu !== undefined && side.mtu !== here.mtu)
@@ -257,7 +268,7 @@ function agreement({ peer, side }: Evidence, { tunnel, here }: Ground): readonly
       error(
         'mtu-differs',
         `The network's links have an MTU of ${here.mtu} here and of ${side.mtu} on ${peer}: the larger packets are lost at the host with the smaller one`,
-        `create the network on all hosts with -o ${OPTION.mtu}=${Math.min(side.mtu, here.mtu) + overheadOf(familyOf(here.local))}`,
+        `create the network on all hosts with -o ${OPTION.mtu}=${needed(Math.min(side.mtu, here.mtu), ground)}`,
       ),
     );
   if (side.encrypted !== tunnel.encrypted)
