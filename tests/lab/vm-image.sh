@@ -3,8 +3,9 @@
 # Every file that is read from the machine around costs some messages to it and back, each of which waits for a turn of its processors; a
 # start of cnmd reads two thousand, which took a minute where other tests ran. What is not in the image is read from the machine around.
 set -euo pipefail
-image=$1 compiled=$2
-repository=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "$2"
+image=$1 compiled=$(readlink -f "$2")
+repository=$(cd "$(dirname "$0")/../.." && pwd -P)
 # A git worktree may borrow its packages from another one.
 modules=$(readlink -f "$repository/node_modules")
 tree=$(mktemp -d "$image.XXXXXX")
@@ -22,7 +23,7 @@ files() {
   for path in "$repository" "$modules" "$compiled"; do
     while [ "$path" != / ]; do printf '%s\0' "${path#/}"; path=$(dirname "$path"); done
   done
-  find "${repository#/}" '(' -name node_modules -o -name '.?*' ')' -prune -o -type f "${read_by_node[@]}" -print0
+  find "${repository#/}" -mindepth 1 '(' -name node_modules -o -name '.?*' ')' -prune -o -type f "${read_by_node[@]}" -print0
   find "${modules#/}" "${tools[@]}" -prune -o -type f "${read_by_node[@]}" ! -name '*.d.*ts' -print0
   find "${compiled#/}" -type f -print0
 }

@@ -20,21 +20,21 @@ unavailable() { say "no virtual machine: $*"; exit 69; }
 
 [ $# -ge 2 ] || { sed -n '2,4p' "$0" >&2; exit 64; }
 [ "$(uname -m)" = x86_64 ] || unavailable "it is an x86_64 with this machine's own programs, which are for $(uname -m)"
-for program in qemu-system-x86_64 depmod busybox; do
+for program in qemu-system-x86_64 depmod busybox mke2fs; do
   command -v "$program" > /dev/null || unavailable "$program is not installed; tests/install-packages.sh does it"
 done
 folder=$(realpath -e "$1") || exit 64
 shift
 bash "$here/make-vm.sh" "$vm" || unavailable 'its kernel could not be had (above)'
 
+# Former states of the sources; what is still of use is compiled anew.
+[ ! -d "$vm/compiled" ] || find "$vm/compiled" -type f -mtime +2 -delete
 # Compiled here, where it is fast, for every Node that starts in there.
 NODE_COMPILE_CACHE=$vm/compiled bash "$here/vm-compile.sh" || say 'nothing could be compiled beforehand; the machine will be slow'
-# What no run has needed for days is of former states of the sources.
-find "$vm/compiled" -type f -mtime +2 -delete
 
 rm -rf "$folder/.vm"
 mkdir "$folder/.vm"
-bash "$here/vm-image.sh" "$folder/.vm/image" "$vm/compiled" || exit 75
+bash "$here/vm-image.sh" "$folder/.vm/image" "$vm/compiled" || { say 'the image of what Node reads could not be made'; exit 75; }
 {
   [ -z "${FC_SEED:-}" ] || printf 'export FC_SEED=%q\n' "$FC_SEED"
   printf 'cd %q\n' "$PWD"
