@@ -13,10 +13,9 @@ export interface Attached {
 
 /** A container's addresses on a network, without prefix lengths, as `docker inspect` has them. Empty = none. */
 export async function attached(h: DockerHost, container: string, network: string): Promise<Attached> {
-  const fields = '{{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}';
-  const format = `{{with index .NetworkSettings.Networks ${JSON.stringify(network)}}}${fields}{{end}}`;
-  const [v4 = '', v6 = '', mac = ''] = (await h.docker('inspect', '--format', format, container)).split(' ');
-  return { v4, v6, mac };
+  const { Networks } = await h.settingsOf(container);
+  const { IPAddress = '', GlobalIPv6Address = '', MacAddress = '' } = Networks?.[network] ?? {};
+  return { v4: IPAddress, v6: GlobalIPv6Address, mac: MacAddress };
 }
 
 /** The name that drivers/bridge/README.md says the network's bridge has. */

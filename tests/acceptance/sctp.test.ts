@@ -13,9 +13,13 @@ import { type Running, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
+import { ask as askDaemon, call, ready } from './encrypted.ts';
 
 const FAMILIES = [4, 6] as const;
 type Family = (typeof FAMILIES)[number];
+
+/** What `next` publishes. */
+const PORT = { ports: ['9000:9001/sctp'] };
 
 /** Where a client's associations come from, so that the next one has the same addresses and ports. */
 const CLIENT_PORT = 7000;
@@ -23,8 +27,9 @@ const CLIENT_PORT = 7000;
 t.test('T02: SCTP', async (t) => {
   const lab = await openLab(t);
   const [h, r] = await Promise.all([lab.bareHost(), lab.peer()]);
-  await h.cnm('network', 'create', '--subnet=10.91.0.0/24', '--ipv6', '--subnet=fd00:91::/64', 'n1');
-  const web = await serve(h, 'web', '-p', '9000:9001/sctp');
+  await ready(h);
+  await call(h, 'POST', '/networks', { name: 'n1', subnets: ['10.91.0.0/24', 'fd00:91::/64'], ipv6: true });
+  const web = await serve(h, 'web', '9000:9001/sctp');
   const next = await serve(h, 'next');
 
   await t.test('a client elsewhere is served, and the server sees its address', async (t) => {
@@ -37,15 +42,15 @@ t.test('T02: SCTP', async (t) => {
   await t.test('the port is held', (t) => assertHeld(t, h));
   await t.test('it changes hands', (t) => changesHands(t, h, r));
   await Promise.all([...web, ...next].map((server) => server.kill('SIGKILL')));
-  await h.cnm('sandbox', 'rm', 'web', 'next');
+  for (const name of ['web', 'next']) await call(h, 'DELETE', `/sandboxes/${name}`);
   t.equal(await tracked(h), '', 'nothing of it is left: no association,');
   t.notMatch(await h.net('cat', '/proc/net/sctp/eps'), ' 9000 ', 'no socket');
 });
 
 /** A sandbox on n1 with a server for each family, which keeps its associations until the client ends them. */
-async function serve(h: CnmHost, name: string, ...options: string[]): Promise<readonly Running[]> {
-  const { path } = JSON.parse(await h.cnm('sandbox', 'create', name, '--json')) as { path: string };
-  await h.cnm('sandbox', 'join', name, '--network', 'n1', ...options);
+async function serve(h: CnmHost, name: string, ...ports: string[]): Promise<readonly Running[]> {
+  const { path } = (await call(h, 'POST', '/sandboxes', { name })) as { path: string };
+  await call(h, 'POST', `/sandboxes/${name}/join`, { network: 'n1', ports });
   const servers = FAMILIES.map((family) => {
     const listen = `SCTP${family}-LISTEN:9001,fork${family === 6 ? ',ipv6only' : ''}`;
     const answer = `SYSTEM:echo ${name} $SOCAT_PEERADDR; exec cat`;
@@ -91,9 +96,9 @@ async function assertHeld(t: Test, h: CnmHost): Promise<void> {
     t.equal(code, 1, `IPv${family}`);
     t.match(stderr, /Address already in use/);
   }
-  const second = await h.tryCnm('endpoint', 'publish', 'next', '-p', '9000:9001/sctp');
-  t.equal(second.code, 1);
-  t.match(second.stderr, /Port 9000\/sctp on 0\.0\.0\.0.* is not free: .*web/);
+  const second = await askDaemon(h, 'POST', '/endpoints/next/publish', PORT);
+  t.ok(second.status >= 400);
+  t.match(second.text, /Port 9000\/sctp on 0\.0\.0\.0.* is not free: .*web/);
 }
 
 /**
@@ -109,14 +114,14 @@ async function changesHands(t: Test, h: CnmHost, r: Host): Promise<void> {
     new RegExp(`sport=${CLIENT_PORT} dport=9000 `),
     'the kernel follows the association',
   );
-  await h.cnm('endpoint', 'unpublish', 'web');
+  await call(h, 'POST', '/endpoints/web/unpublish');
   t.equal(await tracked(h), '', 'and has forgotten it');
   await old.kill('SIGKILL');
   for (const family of FAMILIES)
     t.equal(await ask(r, h, family, 9000), 'refused', `IPv${family}: nobody has the port`);
   const { code, stdout } = await h.tryNet('timeout', '1', 'socat', '-u', 'SCTP4-LISTEN:9000', '-');
   t.same({ code, stdout }, { code: 124, stdout: '' }, 'so that another process may take it');
-  await h.cnm('endpoint', 'publish', 'next', '-p', '9000:9001/sctp');
+  await call(h, 'POST', '/endpoints/next/publish', PORT);
   for (const family of FAMILIES) {
     const association = associate(r, h, family, 9000, from);
     t.equal(await answerOf(association), `next ${family === 4 ? r.address : r.address6}`, `IPv${family}`);

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Running } from './command.ts';
 import { Hopeless, until } from './command.ts';
@@ -82,6 +83,8 @@ export class Service implements Daemon {
     this.#running = running;
     await until('cnmd to answer on its sockets', 20_000, async () => {
       if (!running.alive) throw new Hopeless(`cnmd ended: ${running.stdout}${running.stderr}`);
+      // To ask whom there is not takes an emulated machine as long as it takes the daemon to start.
+      if (!existsSync(this.#host.outside(this.adminSocket))) return undefined;
       for (const name of [...this.drivers, 'ipam']) await this.call(`cnm-${name}`, 'Plugin.Activate');
       return true;
     });

@@ -189,6 +189,7 @@ export async function until<T>(
 ): Promise<T> {
   const deadline = performance.now() + limit * PATIENCE;
   let last: unknown;
+  let pause = 25;
   do {
     try {
       const value = await ask();
@@ -197,8 +198,9 @@ export async function until<T>(
       if (error instanceof Hopeless) throw error;
       last = error;
     }
-    // Asking takes longer there, too, and must leave time to what is waited for.
-    await sleep(25 * PATIENCE);
+    await sleep(pause);
+    // Where all takes longer asking does, too, and must leave time to what is waited for.
+    pause = Math.min(2 * pause, 25 * PATIENCE);
   } while (performance.now() < deadline);
   throw new Error(
     `waited ${limit * PATIENCE} ms for ${what}${last instanceof Error ? `: ${last.message}` : ''}`,

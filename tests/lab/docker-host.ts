@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { DOCKER_SOCKET } from './cnmd.ts';
@@ -78,6 +78,19 @@ export interface EngineSettings {
   readonly cgroup: string;
 }
 
+/** `NetworkSettings` of a container, as far as it is asked for here. */
+export interface ContainerNetworkSettings {
+  /** Empty where it does not run. */
+  readonly SandboxKey: string;
+  /** By the network's name. */
+  readonly Networks?: Readonly<
+    Record<
+      string,
+      { readonly IPAddress?: string; readonly GlobalIPv6Address?: string; readonly MacAddress?: string }
+    >
+  > | null;
+}
+
 const CONTAINERD_SOCKET = '/run/containerd/containerd.sock';
 
 /** A host with a Docker Engine of its own. Its socket, folders and containers are seen from nowhere else. */
@@ -133,6 +146,7 @@ export class DockerHost extends CnmHost {
     this.#dockerd = dockerd;
     await until('dockerd to answer', 60_000, async () => {
       if (!dockerd.alive) throw new Hopeless(`dockerd ended: ${dockerd.stderr}`);
+      if (!existsSync(this.outside(DOCKER_SOCKET))) return undefined;
       return (await this.api('GET', '/_ping')).status === 200 || undefined;
     });
   }
@@ -201,9 +215,16 @@ export class DockerHost extends CnmHost {
     return this.tryDocker('exec', container, ...argv);
   }
 
+  /** Of `docker inspect`, without the time that the command takes to start. */
+  async settingsOf(container: string): Promise<ContainerNetworkSettings> {
+    const { status, body, text } = await this.api('GET', `/containers/${container}/json`);
+    if (status !== 200) throw new Error(`docker inspect ${container}: ${text}`);
+    return (body as { readonly NetworkSettings: ContainerNetworkSettings }).NetworkSettings;
+  }
+
   /** The container's network namespace as a path that this machine can open. */
   async sandbox(container: string): Promise<string> {
-    const key = await this.docker('inspect', '--format', '{{.NetworkSettings.SandboxKey}}', container);
+    const { SandboxKey: key } = await this.settingsOf(container);
     if (key === '') throw new Error(`container ${container} has no network namespace: it does not run`);
     return this.outside(`/run/docker/netns/${basename(key)}`);
   }

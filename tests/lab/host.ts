@@ -115,6 +115,12 @@ export class Host {
     return run(['nsenter', '-t', String(this.pid), '-n', '--', ...argv]);
   }
 
+  /** Lines of ip(8) in the host's network namespace, in one start of it; the first that fails ends them. */
+  async ip(...lines: readonly string[]): Promise<void> {
+    const argv = ['nsenter', '-t', String(this.pid), '-n', '--', 'ip', '-batch', '-'];
+    await run(argv, { input: `${lines.join('\n')}\n` });
+  }
+
   tryNet(...argv: string[]): Promise<Output> {
     return tryRun(['nsenter', '-t', String(this.pid), '-n', '--', ...argv]);
   }

@@ -96,13 +96,13 @@ export class Lab {
     const number = 9 + this.#onUplink;
     host.address = `198.51.100.${number}`;
     host.address6 = `2001:db8:1::${number}`;
-    await this.attach('uplink', {
-      host,
-      link: 'eth0',
-      addresses: [`${host.address}/24`, `${host.address6}/64`],
-    });
-    await host.net('ip', 'route', 'add', 'default', 'via', '198.51.100.1');
-    await host.net('ip', '-6', 'route', 'add', 'default', 'via', '2001:db8:1::1');
+    const addresses = [`${host.address}/24`, `${host.address6}/64`];
+    await this.#connect(
+      'uplink',
+      { host, link: 'eth0', addresses },
+      'route add default via 198.51.100.1',
+      'route add default via 2001:db8:1::1',
+    );
     return host;
   }
 
@@ -150,38 +150,31 @@ export class Lab {
   }
 
   /** One more host on a segment (`uplink`, or what `segment` gave). Gives the name of its port there, in the world's namespace. */
-  async attach(segment: string, { host, link, addresses = [], mtu }: Attachment): Promise<string> {
+  async attach(segment: string, attachment: Attachment): Promise<string> {
+    return this.#connect(segment, attachment);
+  }
+
+  /** `more` are lines of ip(8) on the host. */
+  async #connect(segment: string, attachment: Attachment, ...more: readonly string[]): Promise<string> {
+    const { host, link, mtu } = attachment;
     const port = `${host.name}-${link}`.slice(-15);
-    const size = mtu === undefined ? [] : ['mtu', String(mtu)];
-    const there = ['netns', String(host.pid)];
-    await this.#world.net(
-      'ip',
-      'link',
-      'add',
-      port,
-      ...size,
-      'type',
-      'veth',
-      'peer',
-      link,
-      ...size,
-      ...there,
+    const size = mtu === undefined ? '' : `mtu ${mtu}`;
+    await this.#world.ip(
+      `link add ${port} ${size} type veth peer ${link} ${size} netns ${host.pid}`,
+      `link set ${port} master ${segment} up`,
     );
-    await this.#world.net('ip', 'link', 'set', port, 'master', segment, 'up');
-    await host.net('ip', 'link', 'set', link, 'up');
-    for (const address of addresses) await addAddress(host, link, address);
+    await host.ip(...up(attachment), ...more);
     return port;
   }
 
   /** A cable between two hosts. */
   async link(one: Attachment, other: Attachment): Promise<void> {
-    const there = ['netns', String(other.host.pid)];
-    await one.host.net('ip', 'link', 'add', one.link, 'type', 'veth', 'peer', other.link, ...there);
-    for (const { host, link, addresses = [], mtu } of [one, other]) {
-      if (mtu !== undefined) await host.net('ip', 'link', 'set', link, 'mtu', String(mtu));
-      await host.net('ip', 'link', 'set', link, 'up');
-      for (const address of addresses) await addAddress(host, link, address);
-    }
+    await one.host.ip(`link add ${one.link} type veth peer ${other.link} netns ${other.host.pid}`);
+    for (const end of [one, other])
+      await end.host.ip(
+        ...(end.mtu === undefined ? [] : [`link set ${end.link} mtu ${end.mtu}`]),
+        ...up(end),
+      );
   }
 
   /** Everything that every daemon of the lab wrote. */
@@ -194,10 +187,13 @@ export class Lab {
   }
 }
 
-/** Without duplicate address detection: an IPv6 address is usable at once. */
-async function addAddress(host: Host, link: string, address: string): Promise<void> {
-  const nodad = address.includes(':') ? ['nodad'] : [];
-  await host.net('ip', 'address', 'add', address, 'dev', link, ...nodad);
+/** Lines of ip(8). Without duplicate address detection: an IPv6 address is usable at once. */
+function up({ link, addresses = [] }: Attachment): readonly string[] {
+  const nodad = (address: string) => (address.includes(':') ? 'nodad' : '');
+  return [
+    `link set ${link} up`,
+    ...addresses.map((address) => `address add ${address} dev ${link} ${nodad(address)}`),
+  ];
 }
 
 /** Of containerd's words there are the most, and they say the least. */
@@ -241,12 +237,15 @@ export async function openLab(t: Owner): Promise<Lab> {
     if (left.length > 0) throw new Error(`the lab left on the machine:\n${left.join('\n')}`);
   });
   await world.sh(`
-    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-    ip link add uplink type bridge
-    ip address add 198.51.100.1/24 dev uplink
-    ip address add 2001:db8:1::1/64 dev uplink nodad
-    ip address add ${WORLD}/32 dev lo
-    ip address add ${WORLD6}/128 dev lo
-    ip link set uplink up`);
+    echo 1 > /proc/sys/net/ipv4/ip_forward
+    echo 1 > /proc/sys/net/ipv6/conf/all/forwarding`);
+  await world.ip(
+    'link add uplink type bridge',
+    'address add 198.51.100.1/24 dev uplink',
+    'address add 2001:db8:1::1/64 dev uplink nodad',
+    `address add ${WORLD}/32 dev lo`,
+    `address add ${WORLD6}/128 dev lo`,
+    'link set uplink up',
+  );
   return lab;
 }

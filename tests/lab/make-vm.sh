@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes what the virtual machine of vm.sh starts from, once: make-vm.sh DIR
 #   DIR/vmlinuz, DIR/tree/usr/lib/modules/RELEASE   Debian's own kernel and modules (sctp, 8021q, netem, …), unpacked and not installed
-#   DIR/initrd                                      what mounts the machine's own files; made anew when vm-init.sh has changed
+#   DIR/initrd                                      what mounts the machine's own files; made anew when vm-init.sh or this has changed
 set -euo pipefail
 dir=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -51,7 +51,7 @@ make_kernel() {
 # What it takes to reach the machine's own files: each module after those that it needs.
 modules() {
   local module
-  for module in virtio_pci 9pnet_virtio 9p overlay; do
+  for module in virtio_pci 9pnet_virtio 9p overlay virtio_blk ext4; do
     modprobe --dirname "$dir/tree/usr" --set-version "$(cat "$dir/release")" --show-depends "$module" | sed -n 's/^insmod //p'
   done | awk '!seen[$1]++ { print $1 }'
 }
@@ -79,7 +79,7 @@ mkdir -p "$(dirname "$dir")"
 exec 9> "$dir.lock"
 flock 9
 [ -e "$dir/release" ] || make_kernel
-content=$(cat "$here/vm-init.sh" /bin/busybox | sha256sum)
+content=$(cat "$here/vm-init.sh" "$here/make-vm.sh" /bin/busybox | sha256sum)
 if [ "$(cat "$dir/initrd-content" 2> /dev/null)" != "$content" ]; then
   make_initrd
   echo "$content" > "$dir/initrd-content"

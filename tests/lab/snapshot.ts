@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PATIENCE } from './command.ts';
+import { PATIENCE, until } from './command.ts';
 import { CnmHost } from './docker-host.ts';
 import type { Host } from './host.ts';
-import { unixHttp } from './unix-http.ts';
+import { type Reply, unixHttp } from './unix-http.ts';
 
 /**
  * What a host's kernel and our daemon hold, in a form in which two equal states are deeply equal: only what
@@ -99,17 +99,24 @@ const TABLES: Readonly<
 };
 
 /** Lines of JSON, sorted: a difference then shows as a line. */
-async function table(
-  host: Host,
-  argv: readonly string[],
-  keep: (item: Json) => Json | Json[],
-): Promise<string[]> {
-  const json = await host.net(...argv);
+function table(json: string, keep: (item: Json) => Json | Json[]): string[] {
   const items = (json.trim() === '' ? [] : JSON.parse(json)) as readonly Json[];
   return items
     .flatMap(keep)
     .map((item) => JSON.stringify(item))
     .sort();
+}
+
+/** Between the outputs of the commands of one shell. */
+const END = '\u001e';
+
+/** One shell for many commands: to enter a host takes longer than most of them. */
+async function outputs(
+  shell: (...argv: string[]) => Promise<string>,
+  commands: readonly string[],
+): Promise<readonly string[]> {
+  const lines = commands.map((command) => `${command}\nprintf '${END}'`);
+  return (await shell('sh', '-ec', lines.join('\n'))).split(END);
 }
 
 /** Without what counts or numbers. */
@@ -130,8 +137,8 @@ const SYSCTLS = [
   'net.bridge.bridge-nf-call-ip6tables',
 ];
 
-async function nftables(host: Host): Promise<string[]> {
-  const { nftables: items = [] } = JSON.parse(await host.run(['nft', '-j', 'list', 'ruleset'])) as {
+function nftables(json: string): string[] {
+  const { nftables: items = [] } = JSON.parse(json) as {
     nftables?: readonly Readonly<Record<string, NftObject>>[];
   };
   // Rules keep their order, which means something; that of the tables only tells which was made first.
@@ -154,33 +161,25 @@ function tableOf({ family, table, name }: NftObject = {}): string {
 }
 
 /** Both back ends, as far as the host has them. */
-async function iptables(host: Host): Promise<string[]> {
-  const saved: string[] = [];
-  for (const command of ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy']) {
-    const { stdout } = await host.tryRun([`${command}-save`]);
-    const rules = stdout.split('\n').filter((line) => !line.startsWith('#'));
-    saved.push(...rules.map((line) => `${command}: ${line.replace(/\[\d+:\d+\]/, '')}`));
-  }
-  return saved;
+const IPTABLES = ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy'];
+
+function iptables(command: string, saved: string): string[] {
+  const rules = saved.split('\n').filter((line) => !line.startsWith('#'));
+  return rules.map((line) => `${command}: ${line.replace(/\[\d+:\d+\]/, '')}`);
 }
 
 /**
  * Bound network namespaces, and files in our folder and Docker's plugin folder. Docker leaves the files of namespaces
  * that it has unbound for up to a minute: only what is mounted counts.
  */
-async function files(host: Host): Promise<string[]> {
-  const bound = await host.trySh('findmnt --noheadings --raw --types nsfs --output TARGET');
-  const found = await host.trySh('find /run/cnm /run/docker/plugins 2>/dev/null');
-  return [...bound.stdout.split('\n'), ...found.stdout.split('\n')].filter((line) => line !== '').sort();
-}
+const FILES = `findmnt --noheadings --raw --types nsfs --output TARGET || true
+  find /run/cnm /run/docker/plugins 2>/dev/null || true`;
 
-async function xfrm(host: Host): Promise<string[]> {
-  const { stdout } = await host.tryNet('sh', '-c', 'ip xfrm state; ip xfrm policy');
-  return stdout.split('\n');
-}
-
-async function sysctls(host: Host): Promise<string[]> {
-  return (await host.tryRun(['sysctl', ...SYSCTLS])).stdout.trim().split('\n');
+function files(found: string): string[] {
+  return found
+    .split('\n')
+    .filter((line) => line !== '')
+    .sort();
 }
 
 /** Open files of cnmd but sockets: Docker keeps connections to a plugin open as it likes. */
@@ -195,23 +194,52 @@ async function descriptors(host: CnmHost): Promise<string[]> {
     .sort();
 }
 
+function list(host: CnmHost, subject: string): Promise<Reply> {
+  return unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
+}
+
+/** What it makes for itself is there only then. */
+async function ready(host: CnmHost): Promise<void> {
+  const answers = async () => (await list(host, 'networks')).status === 200 || undefined;
+  await until('the daemon to be ready', 60_000, answers);
+}
+
 async function records(host: CnmHost, subject: string): Promise<unknown> {
-  const { status, body, text } = await unixHttp(host.outside(host.cnmd.adminSocket), 'GET', `/v1/${subject}`);
+  const { status, body, text } = await list(host, subject);
   if (status !== 200) throw new Error(`the admin API does not list ${subject}: ${status} ${text}`);
   // Without names: those of Docker's objects are there when its Engine answers in time.
   return JSON.parse(JSON.stringify(body, (key, value: unknown) => (key === 'name' ? undefined : value)));
 }
 
+/** What the kernel has, by this machine's programs. */
+async function ofKernel(host: Host): Promise<Record<string, unknown>> {
+  const tables = Object.entries(TABLES);
+  const commands = tables.map(([, [argv]]) => argv.join(' '));
+  const texts = await outputs(host.net.bind(host), [...commands, 'ip xfrm state; ip xfrm policy']);
+  return {
+    ...Object.fromEntries(tables.map(([section, [, keep]], at) => [section, table(texts[at] ?? '', keep)])),
+    xfrm: (texts[tables.length] ?? '').split('\n'),
+  };
+}
+
+/** What only the host's own programs and files tell. */
+async function ofHost(host: Host): Promise<Record<string, unknown>> {
+  const saves = IPTABLES.map((command) => `${command}-save 2>/dev/null || true`);
+  const shell = (...argv: string[]) => host.run(argv);
+  const commands = ['nft -j list ruleset', `sysctl ${SYSCTLS.join(' ')} || true`, FILES, ...saves];
+  const [rules = '', set = '', found = '', ...saved] = await outputs(shell, commands);
+  return {
+    nftables: nftables(rules),
+    iptables: IPTABLES.flatMap((command, at) => iptables(command, saved[at] ?? '')),
+    sysctls: set.trim().split('\n'),
+    files: files(found),
+  };
+}
+
 /** The host's state now. Of our daemon only where it runs. */
 export async function snapshot(host: Host): Promise<Snapshot> {
-  const state: Record<string, unknown> = {};
-  for (const [section, [argv, keep]] of Object.entries(TABLES))
-    state[section] = await table(host, argv, keep);
-  state['nftables'] = await nftables(host);
-  state['iptables'] = await iptables(host);
-  state['xfrm'] = await xfrm(host);
-  state['sysctls'] = await sysctls(host);
-  state['files'] = await files(host);
+  if (host instanceof CnmHost && host.cnmd.alive) await ready(host);
+  const state: Record<string, unknown> = { ...(await ofKernel(host)), ...(await ofHost(host)) };
   if (!(host instanceof CnmHost) || !host.cnmd.alive) return state;
   state['descriptors of cnmd'] = await descriptors(host);
   for (const subject of ['networks', 'endpoints', 'sandboxes']) state[subject] = await records(host, subject);

@@ -24,25 +24,14 @@ export interface Port extends Attachment {
 export async function vlanSwitch(lab: Lab, ...ports: readonly Port[]): Promise<readonly string[]> {
   const segment = await lab.segment();
   // Without the default VLAN, in which everybody would be.
-  await lab.world.net(
-    'ip',
-    'link',
-    'set',
-    segment,
-    'type',
-    'bridge',
-    'vlan_filtering',
-    '1',
-    'vlan_default_pvid',
-    '0',
-  );
+  await lab.world.ip(`link set ${segment} type bridge vlan_filtering 1 vlan_default_pvid 0`);
   const names: string[] = [];
   for (const port of ports) {
     const name = await lab.attach(segment, port);
-    const allow = (vid: number, ...flags: string[]) =>
-      lab.world.net('bridge', 'vlan', 'add', 'dev', name, 'vid', String(vid), ...flags);
-    if (port.access !== undefined) await allow(port.access, 'pvid', 'untagged');
-    for (const vid of port.trunk ?? []) await allow(vid);
+    const allow = (vid: number, flags = '') => `bridge vlan add dev ${name} vid ${vid} ${flags}`;
+    const access = port.access === undefined ? [] : [allow(port.access, 'pvid untagged')];
+    const lines = [...access, ...(port.trunk ?? []).map((vid) => allow(vid))];
+    await lab.world.net('sh', '-ec', lines.join('\n'));
     names.push(name);
   }
   return names;
@@ -55,7 +44,7 @@ export interface Vlan {
   /** Of the outer tag. Default 802.1Q. */
   readonly protocol?: '802.1Q' | '802.1ad';
   /** With prefix length. */
-  readonly addresses: readonly string[];
+  readonly addresses?: readonly string[];
 }
 
 /**
@@ -67,10 +56,7 @@ export interface Vlan {
 export async function trunkPeer(lab: Lab, end: Attachment, ...vlans: readonly Vlan[]): Promise<Host> {
   const peer = await lab.peer({ name: `${end.host.name}-${end.link}`, uplink: false });
   await lab.link(end, { host: peer, link: 'eth0', ...(end.mtu !== undefined && { mtu: end.mtu }) });
-  for (const { tags, protocol = '802.1Q', addresses } of vlans) {
-    const link = await subInterface(peer, 'eth0', tags, protocol);
-    for (const address of addresses) await peer.net('ip', 'address', 'add', address, 'dev', link);
-  }
+  for (const vlan of vlans) await subInterface(peer, 'eth0', vlan);
   return peer;
 }
 
@@ -78,15 +64,20 @@ export async function trunkPeer(lab: Lab, end: Attachment, ...vlans: readonly Vl
 export async function subInterface(
   host: Host,
   parent: string,
-  [tag, ...more]: readonly number[],
-  protocol: '802.1Q' | '802.1ad' = '802.1Q',
+  { tags, protocol = '802.1Q', addresses = [] }: Vlan,
 ): Promise<string> {
-  if (tag === undefined) return parent;
-  const name = `${parent}.${tag}`;
-  if ((await host.tryNet('ip', 'link', 'show', name)).code !== 0) {
-    const type = ['type', 'vlan', 'protocol', protocol, 'id', String(tag)];
-    await host.net('ip', 'link', 'add', 'link', parent, 'name', name, ...type);
-    await host.net('ip', 'link', 'set', name, 'up');
+  let name = parent;
+  const lines: string[] = [];
+  for (const [depth, tag] of tags.entries()) {
+    const below = name;
+    name = `${below}.${tag}`;
+    const type = `type vlan protocol ${depth === 0 ? protocol : '802.1Q'} id ${tag}`;
+    lines.push(
+      `[ -e /proc/sys/net/ipv4/conf/${name} ] || ip link add link ${below} name ${name} ${type}`,
+      `ip link set ${name} up`,
+    );
   }
-  return subInterface(host, name, more);
+  lines.push(...addresses.map((address) => `ip address add ${address} dev ${name}`));
+  await host.net('sh', '-ec', lines.join('\n'));
+  return name;
 }

@@ -10,5 +10,6 @@ mapfile -t tests < <(grep -rl '^// lab: vm\b' tests --include='*.test.ts')
   node main.ts --version
   node inspect/cnm.ts --version
   node --eval 'import("tap")'
-  node tests/lab/vm-compile.ts inspect/cli/*.ts tests/property-seed.ts "${tests[@]}"
+  # What a daemon loads only where there is a cluster.
+  node tests/lab/vm-compile.ts store/etcd.ts inspect/cli/*.ts tests/property-seed.ts "${tests[@]}"
 } > /dev/null

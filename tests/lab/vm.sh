@@ -20,18 +20,21 @@ unavailable() { say "no virtual machine: $*"; exit 69; }
 
 [ $# -ge 2 ] || { sed -n '2,4p' "$0" >&2; exit 64; }
 [ "$(uname -m)" = x86_64 ] || unavailable "it is an x86_64 with this machine's own programs, which are for $(uname -m)"
-for program in qemu-system-x86_64 depmod busybox; do
+for program in qemu-system-x86_64 depmod busybox mke2fs; do
   command -v "$program" > /dev/null || unavailable "$program is not installed; tests/install-packages.sh does it"
 done
 folder=$(realpath -e "$1") || exit 64
 shift
 bash "$here/make-vm.sh" "$vm" || unavailable 'its kernel could not be had (above)'
 
+# Former states of the sources; what is still of use is compiled anew.
+[ ! -d "$vm/compiled" ] || find "$vm/compiled" -type f -mtime +2 -delete
 # Compiled here, where it is fast, for every Node that starts in there.
 NODE_COMPILE_CACHE=$vm/compiled bash "$here/vm-compile.sh" || say 'nothing could be compiled beforehand; the machine will be slow'
 
 rm -rf "$folder/.vm"
 mkdir "$folder/.vm"
+bash "$here/vm-image.sh" "$folder/.vm/image" "$vm/compiled" || { say 'the image of what Node reads could not be made'; exit 75; }
 {
   [ -z "${FC_SEED:-}" ] || printf 'export FC_SEED=%q\n' "$FC_SEED"
   printf 'cd %q\n' "$PWD"
@@ -47,6 +50,7 @@ machine=(
   qemu-system-x86_64 -accel tcg -cpu max,-pku,la57=off -smp 1 -m 4096 -display none -monitor none -no-reboot -nic none
   -kernel "$vm/vmlinuz" -initrd "$vm/initrd" -append "$boot cnm.guest=$here/vm-guest.sh cnm.folder=$folder cnm.compiled=$vm/compiled "
   -serial "file:$folder/.vm/console" -chardev stdio,id=command,signal=off -serial chardev:command
+  -drive "file=$folder/.vm/image,format=raw,if=virtio,readonly=on"
   -virtfs local,path=/,mount_tag=machine,security_model=none,readonly=on,multidevs=remap
   -virtfs "local,path=$vm/tree,mount_tag=kernel,security_model=none,readonly=on"
   -virtfs "local,path=$folder,mount_tag=folder,security_model=none"
@@ -63,6 +67,8 @@ booted=no
 while kill -0 "$pid" 2> /dev/null; do
   if [ $booted = no ] && [ -e "$folder/.vm/booted" ]; then
     booted=yes
+    # It has it open.
+    rm -f "$folder/.vm/image"
     end=$((SECONDS + limit))
   fi
   if [ "$SECONDS" -ge "$end" ]; then
