@@ -3,7 +3,6 @@
  * A driver without one has everything in the network's own plan. To be called in an endpoint's queue, or in the network's.
  */
 import { describe } from '../kernel/describe.ts';
-import type { Plan } from '../kernel/step.ts';
 import { apply, type Context, driverOf, hostFor, networkOf, PLANNING, revert } from './context.ts';
 import { CnmError, messageOf } from './errors.ts';
 import type { NetworkId, NetworkRecord } from './model.ts';

@@ -11,6 +11,7 @@ import type { Plan, Step } from '../kernel/step.ts';
 import type { ControlPlane, RemoteEndpoint, RemoteNews, Sharing } from './control.ts';
 import { silent } from './log.ts';
 import type { NetworkRecord } from './model.ts';
+import { until } from '../tests/until.ts';
 import { Reached } from './reached.ts';
 
 function endpoint(n: number): RemoteEndpoint {

@@ -1,7 +1,8 @@
 /** Records that another program, or somebody by hand, may have written. */
 import t from 'tap';
 import { FakeCluster } from '../../store/cluster-fake.ts';
-import { converge, Host, until } from '../../tests/plane-double.ts';
+import { converge, Host } from '../../tests/plane-double.ts';
+import { until } from '../../tests/until.ts';
 import { decodeRemote } from './keys.ts';
 
 const good = {
