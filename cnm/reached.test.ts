@@ -1,112 +1,102 @@
-/** Entries for other hosts' endpoints, beside what else changes them. */
+/** What other hosts say, as entries in a kernel that refuses some of them. */
+import { mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
-import { overlay } from '../drivers/overlay/index.ts';
-import { fakeKernel } from '../kernel/fake.ts';
-import { memoryStore } from '../store/memory.ts';
-import type { ControlPlane, RemoteEndpoint, RemoteNews } from './control.ts';
-import { createCnm } from './index.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { KernelError } from '../kernel/kernel.ts';
+import type { Plan, Step } from '../kernel/step.ts';
+import { until } from '../tests/plane-double.ts';
+import type { ControlPlane, RemoteEndpoint, RemoteNews, Sharing } from './control.ts';
 import { silent } from './log.ts';
-import type { NetworkSpec } from './model.ts';
+import type { NetworkRecord } from './model.ts';
+import { Reached } from './reached.ts';
 
-const POOL = prefix('10.1.0.0/24');
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: POOL, aux: {} }],
-  ipv6: [],
-};
-const endpoint = { id: 'e1'.repeat(32), network: network.id, address: prefix('10.1.0.2/24'), options: {} };
-const NETNS = `/run/cnm/netns/ov-${network.id.slice(0, 12)}`;
-
-/** A plane on which the test says what is told. */
-function plane() {
-  const listeners: ((news: RemoteNews) => void)[] = [];
-  const nothing = () => undefined;
-  const control: ControlPlane = {
-    name: 'test',
-    agree: () => Promise.resolve({ plane: 'test', id: 'n', name: 'n', numbers: [70], shared: [POOL] }),
-    leave: nothing,
-    enter(_agreement, _place, listener) {
-      listeners.push(listener);
-      listener({ what: 'all', remotes: [] });
-      return { put: nothing, drop: nothing, describe: nothing, close: nothing };
-    },
-    generation: () => 1,
-    forget: () => Promise.resolve(),
-    close: () => Promise.resolve(),
-  };
+function endpoint(n: number): RemoteEndpoint {
   return {
-    control,
+    ...{
+      kind: 'endpoint',
+      id: `e${n}`,
+      host: 'h2',
+      at: ip('192.0.2.2'),
+      generation: 1,
+      names: [],
+      ports: [],
+    },
+    ...{ mac: mac(`02:42:0a:01:00:${String(n).padStart(2, '0')}`), addresses: [prefix(`10.1.0.${n}/24`)] },
+  };
+}
+
+function bench(refuses: (step: Step) => boolean) {
+  const held = new Set<string>();
+  let looks = 0;
+  const kernel = {
+    facts() {
+      looks += 1;
+      return Promise.resolve({ netns: new Map() });
+    },
+    apply(plan: Plan) {
+      const bad = plan.find(refuses);
+      if (bad !== undefined) return Promise.reject(new KernelError('an entry', 'EINVAL'));
+      for (const step of plan) held.add('mac' in step ? String(step.mac) : '');
+      return Promise.resolve();
+    },
+    revert: () => Promise.resolve(),
+  } as unknown as Kernel;
+  const sharing: Sharing = {
+    terms: () => undefined,
+    ownOptions: () => [],
+    place: () => ({ at: ip('192.0.2.1'), details: {} }),
+    remote: (_, remote) =>
+      remote.kind === 'host'
+        ? []
+        : [{ do: 'fdb.add', netns: '/n', link: 'vx0', mac: remote.mac, dst: remote.at }],
+  };
+  const network = { id: 'a1'.repeat(32), presence: [], agreement: {} } as unknown as NetworkRecord;
+  const reached = new Reached({ network, sharing, kernel, log: silent, onRemote: () => undefined });
+  let tell: (news: RemoteNews) => void = () => undefined;
+  const plane: Pick<ControlPlane, 'enter'> = {
+    enter: (_agreement, _place, listener) => {
+      tell = listener;
+      return {
+        put: () => undefined,
+        drop: () => undefined,
+        describe: () => undefined,
+        close: () => undefined,
+      };
+    },
+  };
+  reached.enter(plane as ControlPlane);
+  return {
+    held,
+    reached,
+    looks: () => looks,
     tell: (news: RemoteNews) => {
-      listeners.forEach((listener) => {
-        listener(news);
-      });
+      tell(news);
     },
   };
 }
 
-const at = (host: string, generation: number): RemoteEndpoint => ({
-  ...{ kind: 'endpoint', id: 'f1'.repeat(32), host, at: ip(host), generation, names: [], ports: [] },
-  ...{ mac: mac('02:42:0a:01:00:03'), addresses: [prefix('10.1.0.3/24')] },
-});
-
-t.test('a container moves while a repair looks: its entry leads to where it is', async (t) => {
-  const kernel = fakeKernel({
-    links: [{ name: 'eth0', addresses: [prefix('192.0.2.1/24')] }],
-    routes: [{ to: prefix('0.0.0.0/0'), link: 'eth0' }],
+t.test('what fails is tried again once in a second, however much is heard meanwhile', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => {
+    mock.timers.reset();
   });
-  const { control, tell } = plane();
-  const options = { kernel, store: memoryStore(), drivers: [overlay], log: silent, runDir: '/run/cnm' };
-  const cnm = createCnm({ ...options, control });
-  await cnm.createNetwork(network);
-  await cnm.createEndpoint({ ...endpoint, ports: [] });
-  const places = async () => {
-    const { netns } = await kernel.facts({
-      netns: [NETNS],
-      plans: [cnm.network(network.id)?.presence ?? []],
-    });
-    const entries = [...(netns.get(NETNS)?.entries?.values() ?? [])];
-    return entries.flatMap((one) => (one.do === 'fdb.add' ? [one.dst] : []));
+  const { looks, reached, tell } = bench(() => true);
+  const passes = async () => {
+    mock.timers.tick(50);
+    for (let turn = 0; turn < 10; turn += 1) await setImmediate();
   };
-  const settled = async () => {
-    for (let turn = 0; turn < 50; turn += 1) await setImmediate();
-  };
-  tell({ what: 'changes', put: [at('192.0.2.2', 2)], gone: [] });
-  await settled();
-  t.same(await places(), ['192.0.2.2']);
-
-  // Something to repair, and a move while the kernel is looked at.
-  const [entry] =
-    (await kernel.facts({ netns: [NETNS], plans: [cnm.network(network.id)?.presence ?? []] })).netns
-      .get(NETNS)
-      ?.entries?.values() ?? [];
-  if (entry === undefined) throw new Error('no entry');
-  await kernel.revert([entry]);
-  const facts = kernel.facts.bind(kernel);
-  let looks = 0;
-  kernel.facts = async (query) => {
-    const found = await facts(query);
-    looks += 1;
-    if (looks === 2) {
-      tell({ what: 'changes', put: [at('192.0.2.3', 3)], gone: [] });
-      await settled();
-      return facts(query);
-    }
-    return found;
-  };
-  await cnm.reconcile();
-  kernel.facts = facts;
-  await settled();
-  t.ok(looks >= 2);
-  t.same(await places(), ['192.0.2.3']);
-  t.same((await cnm.drift()).differences, []);
+  tell({ what: 'all', remotes: [endpoint(0)] });
+  for (let n = 1; n < 20; n += 1) {
+    tell({ what: 'changes', put: [endpoint(n)], gone: [] });
+    await passes();
+  }
+  const before = looks();
+  for (let time = 0; time < 5000; time += 50) await passes();
+  t.ok(looks() > before, 'it is tried again');
+  t.ok(looks() - before <= 6, `${looks() - before} attempts in 5 s`);
+  await reached.close(false);
 });

@@ -211,6 +211,8 @@ export class Reached {
     const about = { network: network.id.slice(0, 12), error: messageOf(error) };
     log.warn(about, 'entries for other hosts could not be made; tried again');
     this.#looked = false;
+    // What is heard meanwhile is tried at once, and may fail as well.
+    clearTimeout(this.#retry);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#work();

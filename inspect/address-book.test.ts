@@ -1,8 +1,11 @@
 import t from 'tap';
 import { ip } from '../address/ip.ts';
 import { prefix } from '../address/prefix.ts';
-import type { EngineNetwork } from '../cnm/cnm.ts';
+import type { Cnm, EngineNetwork } from '../cnm/cnm.ts';
+import { CnmError } from '../cnm/errors.ts';
+import type { Ipam } from '../ipam/ipam.ts';
 import { standaloneDouble } from '../tests/standalone-double.ts';
+import { AddressBook, type AddressBookOptions } from './address-book.ts';
 import type { CommandError } from './client.ts';
 import type { NetworkRequest } from './views.ts';
 
@@ -149,4 +152,34 @@ t.test('figures for Prometheus', async (t) => {
   t.match(text, `cnm_ipam_addresses{pool_id="${ID}",space="cnm-local",state="used"} 2\n`);
   t.match(text, `state="free"} 9\n`);
   t.match(text, 'cnm_ipam_pools{space="cnm-local"} 1\n');
+});
+
+t.test('a host that could not be forgotten altogether can be forgotten again', async (t) => {
+  const holds = new Set(['addresses', 'networks']);
+  let isReachable = false;
+  const ipam = {
+    cluster: {
+      ...{ name: 'etcd', reachable: true, trouble: '' },
+      get hosts() {
+        return holds.has('addresses') ? [{ id: 'h2', state: 'away', pools: 1 }] : [];
+      },
+      forget() {
+        if (!holds.delete('addresses')) throw new CnmError('request-invalid', 'No host "h2"');
+        return Promise.resolve();
+      },
+    },
+  } as unknown as Ipam;
+  const cnm = {
+    forgetHost() {
+      if (!isReachable) throw new CnmError('cluster-unreachable', 'Not now');
+      holds.delete('networks');
+      return Promise.resolve();
+    },
+  } as unknown as Cnm;
+  const book = new AddressBook({ cnm, ipam } as AddressBookOptions);
+  await t.rejects(book.forgetHost('h2'), { code: 'cluster-unreachable' });
+  isReachable = true;
+  await book.forgetHost('h2');
+  t.same([...holds], []);
+  await t.rejects(book.forgetHost('h3'), { code: 'request-invalid' });
 });

@@ -138,8 +138,10 @@ export class AddressBook {
     const { cluster } = this.#options.ipam;
     if (cluster === undefined)
       throw new CnmError('request-invalid', 'This host is in no cluster: cnmd --cluster says which');
+    // What holds no addresses any more cannot be asked for again: they go last.
+    if (cluster.hosts.some(({ id, state }) => id === host && state === 'away'))
+      await this.#options.cnm.forgetHost(host);
     await cluster.forget(host);
-    await this.#options.cnm.forgetHost(host);
     return this.cluster();
   }
 

@@ -3,11 +3,12 @@ import type { Ip } from '../../address/ip.ts';
 import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterLease, ClusterStore } from '../../store/cluster.ts';
 import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from '../control.ts';
+import { CnmError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { Queues } from '../queue.ts';
 import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
 import { Membership } from './membership.ts';
-import { Networks, type OwnNetwork } from './networks.ts';
+import { Networks, type OwnNetwork, unreachable } from './networks.ts';
 import type { DoubtPace, OthersParts } from './others.ts';
 import { ClusterSession } from './session.ts';
 
@@ -96,9 +97,16 @@ class Plane implements ClusterPlane {
   agree(terms: Terms, how: 'join' | 'look'): Promise<Agreement> {
     const id = networkId(terms.name);
     return this.#queues.run(id, async () => {
-      const agreement = await this.#networks.agree(terms, how);
-      if (how === 'join') this.#joined.add(id);
-      return agreement;
+      if (how === 'look') return this.#networks.agree(terms, how);
+      try {
+        const agreement = await this.#networks.agree(terms, how);
+        this.#joined.add(id);
+        return agreement;
+      } catch (error) {
+        // It may have been done, and its answer lost.
+        this.#later();
+        throw error;
+      }
     });
   }
 
@@ -151,8 +159,11 @@ class Plane implements ClusterPlane {
 
   async forget(host: string): Promise<void> {
     const found = await this.#options.store.list(NETWORKS);
-    for (const { key } of found.ok ? found.entries : [])
-      await this.#networks.leave(key.slice(NETWORKS.length), host);
+    if (!found.ok) throw unreachable(found);
+    for (const { key } of found.entries) {
+      const done = await this.#networks.leave(key.slice(NETWORKS.length), host);
+      if (!done) throw new CnmError('cluster-unreachable', `Host ${host} has networks still: ask again`);
+    }
   }
 
   async close(): Promise<void> {
@@ -202,7 +213,9 @@ class Plane implements ClusterPlane {
 
   async #restore(network: OwnNetwork): Promise<void> {
     const { id } = network.agreement;
-    const told = await this.#queues.run(id, () => this.#networks.restore(network));
+    // It may have gone since it was compared.
+    const isOwn = () => this.#options.own().some(({ agreement }) => agreement.id === id);
+    const told = await this.#queues.run(id, async () => !isOwn() || this.#networks.restore(network));
     if (!told) this.#later();
   }
 }

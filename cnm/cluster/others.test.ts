@@ -20,7 +20,14 @@ class Bench {
 
   constructor(parts: Pick<OthersParts, 'isThere'> & Partial<OthersParts>) {
     this.others = new Others({
-      ...{ prefix: PREFIX, me: 'h1', onGeneration: () => undefined, log: silent, records: memoryStore() },
+      ...{
+        prefix: PREFIX,
+        me: 'h1',
+        here: ip('192.0.2.1'),
+        onGeneration: () => undefined,
+        log: silent,
+        records: memoryStore(),
+      },
       ...{ saysAll: () => Promise.resolve(false), pace: { ask: 1, askAgain: 1, back: 1 } },
       listener: (news) => {
         if (news.what !== 'changes') return;
@@ -98,5 +105,16 @@ t.test('one that is back, and cut off again before it has said everything, is as
   t.ok(bench.known.has('h2'), 'it answers: so it is believed');
   answers = ip('192.0.2.4');
   await until('it to be forgotten', () => !bench.known.has('h2'));
+  bench.others.close(false);
+});
+
+t.test('a host that was this machine under another id is gone with its lease', async (t) => {
+  const here = ip('192.0.2.2');
+  const bench = new Bench({ here, isThere: (address) => Promise.resolve(address === here) });
+  bench.isHere(here);
+  t.ok(bench.known.has('h2'));
+  bench.isCutOff();
+  await until('it to be forgotten', () => !bench.known.has('h2') || bench.asked.length > 100);
+  t.notOk(bench.known.has('h2'), 'it is this host that answers');
   bench.others.close(false);
 });

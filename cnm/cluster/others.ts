@@ -2,7 +2,6 @@
  * What the other hosts say on one network. A host whose lease has ended is not taken for dead at once: it may only be cut off from the
  * store, or without its daemon, and its containers run on. While it answers, what it said last is believed.
  */
-import { setTimeout } from 'node:timers/promises';
 import type { Ip } from '../../address/ip.ts';
 import type { ClusterEntry, WatchChange, WatchEvent } from '../../store/cluster.ts';
 import type { Remote, RemoteNews } from '../control.ts';
@@ -15,6 +14,8 @@ export interface OthersParts {
   readonly prefix: string;
   /** This host's id: what it says itself is passed over. */
   readonly me: string;
+  /** Where the others send to. */
+  readonly here: Ip;
   readonly listener: (news: RemoteNews) => void;
   /** A revision of the store, or an endpoint's generation, was heard of. */
   readonly onGeneration: (generation: number) => void;
@@ -225,17 +226,25 @@ export class Others {
     return doubt.isBack;
   }
 
-  /** It is another host's now: whoever answers there is not the one that is looked for. */
+  /** It is another host's now, or this one's under an id that it had before: whoever answers there is not the one that is looked for. */
   #isTaken(host: string, address: Ip): boolean {
+    if (address === this.#parts.here) return true;
     return [...this.#remotes.values()].some(
       (one) => one.kind === 'host' && one.id !== host && one.at === address,
     );
   }
 
-  async #pause(milliseconds: number): Promise<void> {
-    await setTimeout(milliseconds, undefined, { ref: false, signal: this.#closed.signal }).catch(
-      () => undefined,
-    );
+  #pause(milliseconds: number): Promise<void> {
+    const { signal } = this.#closed;
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds).unref();
+      signal.addEventListener('abort', end);
+    });
   }
 }
 

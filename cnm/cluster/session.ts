@@ -23,7 +23,7 @@ import {
   type PlaceRecord,
 } from './keys.ts';
 
-export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me' | 'saysAll'> {
+export interface SessionParts extends Omit<OthersParts, 'prefix' | 'me' | 'here' | 'saysAll'> {
   readonly store: ClusterStore;
   readonly me: { readonly id: string; readonly name: string };
   readonly agreement: Agreement;
@@ -56,7 +56,7 @@ export class ClusterSession implements Session {
     this.#parts = parts;
     this.#prefix = onNetwork(agreement.id);
     const saysAll = (host: string) => this.#saysAll(host);
-    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, saysAll });
+    this.#others = new Others({ ...parts, prefix: this.#prefix, me: me.id, here: place.at, saysAll });
     this.#details = place.details;
     this.#put(placeKey(agreement.id, me.id), this.#place());
   }

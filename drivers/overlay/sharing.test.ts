@@ -93,6 +93,7 @@ t.test('entries for a host, and for an endpoint on its segment', async (t) => {
     'bridge fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.2',
     'bridge fdb append 00:00:00:00:00:00 dev vx1 dst 192.0.2.2',
   ]);
+  t.same(entries({ ...host, at: ip('192.0.2.1') }), [], 'nobody floods to itself');
   t.same(entries(endpoint), [
     'bridge fdb append 02:42:0b:01:01:05 dev vx1 dst 192.0.2.2',
     'bridge fdb replace 02:42:0b:01:01:05 dev vx1 master static',

@@ -63,7 +63,10 @@ function localOf(step: Step): Place['at'] | undefined {
  * its MAC, so that the bridge answers who asks for it (`suppress`) and routes to it without asking. Nothing for what cannot be reached.
  */
 export function remotePlan(network: NetworkWithPresence, remote: Remote): Plan {
-  if (familyOf(remote.at) !== familyOf(placeOf(network).at)) return [];
+  const here = placeOf(network).at;
+  if (familyOf(remote.at) !== familyOf(here)) return [];
+  // This machine under an id that it had before, or a copied address: what it floods would come back to it.
+  if (remote.kind === 'host' && remote.at === here) return [];
   const netns = network.presence?.find((step) => step.do === 'netns.add')?.path ?? netnsNameOf(network.id);
   const segments = segmentsOf(network, parseOptions(network));
   return remote.kind === 'host' ? hostPlan(segments, remote, netns) : endpointPlan(segments, remote, netns);

@@ -1,0 +1,64 @@
+/** Which networks a host has, by the cluster's records and by its own: brought to agree whatever was lost. */
+import { setImmediate } from 'node:timers/promises';
+import t from 'tap';
+import { FakeCluster } from '../../store/cluster-fake.ts';
+import { Host, terms, until } from '../../tests/plane-double.ts';
+import { decodeNetwork } from './keys.ts';
+
+t.test('what was agreed on without an answer, and is no network here, is taken back', async (t) => {
+  const server = new FakeCluster();
+  const one = new Host(server, 1);
+  await until('it to be in the cluster', () => one.plane.lease !== undefined);
+  for (let turn = 0; turn < 50; turn += 1) await setImmediate();
+  let isLost = false;
+  one.client.fate = (what) => {
+    if (what === 'read') return isLost ? 'lost' : 'answered';
+    isLost = true;
+    return 'unanswered';
+  };
+  await t.rejects(one.plane.agree(terms('n'), 'join'), { code: 'cluster-unreachable' });
+  t.equal(server.entries('overlay/network/').length, 1);
+  one.client.fate = () => 'answered';
+  await until('it to be gone', () => server.entries('overlay/network/').length === 0);
+  t.same(server.entries('overlay/vni/'), []);
+  await one.plane.close();
+});
+
+t.test('a host that cannot be forgotten now is not said to be forgotten', async (t) => {
+  const server = new FakeCluster();
+  const hosts = [1, 2].map((number) => new Host(server, number));
+  const [one, two] = hosts;
+  if (one === undefined || two === undefined) return;
+  for (const host of hosts) await host.join('n');
+  one.client.cut();
+  await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
+  one.client.heal();
+  one.client.fate = (what) => (what === 'read' ? 'answered' : 'lost');
+  await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
+  one.client.fate = () => 'answered';
+  await one.plane.forget('host2');
+  t.notMatch(JSON.stringify(server.entries('overlay/network/')), 'host2');
+  for (const host of hosts) await host.plane.close();
+});
+
+t.test('a network that goes while the store is told of all again does not come back there', async (t) => {
+  const server = new FakeCluster();
+  const one = new Host(server, 1);
+  const names = ['a', 'b', 'c'];
+  for (const name of names) await one.join(name);
+  await until('all to be there', () => server.entries('overlay/on/').length === 3);
+  const client = server.client();
+  for (const { key } of server.entries('overlay/')) await client.transact([], [{ delete: key }]);
+  one.client.cut();
+  server.advance(11_000);
+  one.client.heal();
+  await until('the first to be there', () => server.entries('overlay/network/').length === 1);
+  one.leave('b');
+  one.leave('c');
+  for (let turn = 0; turn < 50; turn += 1) await setImmediate();
+  t.same(
+    server.entries('overlay/network/').map(({ value }) => decodeNetwork(value)?.name),
+    ['a'],
+  );
+  await one.plane.close();
+});
