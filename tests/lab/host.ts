@@ -37,7 +37,7 @@ export async function boot(settings: HostSettings): Promise<BootedHost> {
     ['unshare', ...namespaces, 'bash', script, settings.name, folder, settings.tree, REPOSITORY],
     { env: { [MARK]: settings.lab, CNM_LAB_OVERLAY: process.env['CNM_LAB_OVERLAY'] ?? 'yes' } },
   );
-  await until(`host ${settings.name} to boot`, 20_000, () => {
+  await until(`host ${settings.name} to boot`, 60_000, () => {
     if (init.alive) return init.stdout.includes('ready') || undefined;
     throw new Hopeless(init.stderr);
   });

@@ -97,7 +97,7 @@ export class Managed implements Daemon {
       if (more.length > 0) await this.#api('POST', `/plugins/${name}/set`, more);
       await this.#api('POST', `/plugins/${name}/enable?timeout=30`);
     }
-    await until('the managed plugin to answer', 20_000, async () => {
+    await until('the managed plugin to answer', 60_000, async () => {
       for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');
       return true;
     });
