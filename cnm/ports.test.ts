@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ip } from '../address/ip.ts';
 import { mac } from '../address/mac.ts';
 import type { PublishRequest } from './driver.ts';
-import { choosePorts, parsePortList, PortTaken, takenBy, TakenPorts } from './ports.ts';
+import { choosePorts, containerPorts, parsePortList, PortTaken, takenBy, TakenPorts } from './ports.ts';
 
 const EPHEMERAL = { from: 32768, to: 32777, reserved: [] };
 const any4 = ip('0.0.0.0');
@@ -159,5 +159,13 @@ t.test('no two publications collide, whatever is asked for', (t) => {
       return true;
     }),
   );
+  t.end();
+});
+
+t.test('ports as Docker writes them; what is none is left out', (t) => {
+  t.same(containerPorts(['80/tcp', '65535/udp', '0/tcp', '65536/tcp', '80', '80/icmp', '']), [
+    { port: 80, proto: 'tcp' },
+    { port: 65_535, proto: 'udp' },
+  ]);
   t.end();
 });

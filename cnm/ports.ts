@@ -35,11 +35,14 @@ export interface ContainerPort {
   readonly proto: TransportProtocol;
 }
 
+const PORTS_MOST = 65_535;
+
 /** Of texts as Docker writes them, `80/tcp`; what is none is left out. */
 export function containerPorts(texts: readonly string[]): readonly ContainerPort[] {
   return texts.flatMap((text) => {
     const [, port, proto] = /^(\d{1,5})\/(tcp|udp|sctp)$/.exec(text) ?? [];
-    return port === undefined ? [] : [{ port: Number(port), proto: proto as TransportProtocol }];
+    const number = Number(port ?? 0);
+    return number >= 1 && number <= PORTS_MOST ? [{ port: number, proto: proto as TransportProtocol }] : [];
   });
 }
 

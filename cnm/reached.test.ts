@@ -55,7 +55,9 @@ function bench(refuses: (step: Step) => boolean) {
         : [{ do: 'fdb.add', netns: '/n', link: 'vx0', mac: remote.mac, dst: remote.at }],
   };
   const network = { id: 'a1'.repeat(32), presence: [], agreement: {} } as unknown as NetworkRecord;
-  const reached = new Reached({ network, sharing, kernel, log: silent, onRemote: () => undefined });
+  const warnings: unknown[] = [];
+  const log = { ...silent, warn: (about: object) => warnings.push(about) };
+  const reached = new Reached({ network, sharing, kernel, log, onRemote: () => undefined });
   let tell: (news: RemoteNews) => void = () => undefined;
   const plane: Pick<ControlPlane, 'enter'> = {
     enter: (_agreement, _place, listener) => {
@@ -73,6 +75,7 @@ function bench(refuses: (step: Step) => boolean) {
     held,
     reached,
     looks: () => looks,
+    warnings: () => warnings.length,
     tell: (news: RemoteNews) => {
       tell(news);
     },
@@ -96,7 +99,7 @@ t.test('what fails is tried again once in a second, however much is heard meanwh
   t.teardown(() => {
     mock.timers.reset();
   });
-  const { looks, reached, tell } = bench(() => true);
+  const { looks, warnings, reached, tell } = bench(() => true);
   const passes = async () => {
     mock.timers.tick(50);
     for (let turn = 0; turn < 10; turn += 1) await setImmediate();
@@ -106,9 +109,10 @@ t.test('what fails is tried again once in a second, however much is heard meanwh
     tell({ what: 'changes', put: [endpoint(n)], gone: [] });
     await passes();
   }
-  const before = looks();
+  const [before, told] = [looks(), warnings()];
   for (let time = 0; time < 5000; time += 50) await passes();
   t.ok(looks() > before, 'it is tried again');
   t.ok(looks() - before <= 6, `${looks() - before} attempts in 5 s`);
+  t.equal(warnings(), told, 'and not told again');
   await reached.close(false);
 });

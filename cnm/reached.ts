@@ -46,6 +46,7 @@ export class Reached {
   #looked = false;
   #running: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #complaint: string | undefined;
   #closed = false;
 
   constructor(parts: ReachedParts) {
@@ -177,6 +178,7 @@ export class Reached {
     try {
       while (this.#isOpen() && !this.#isClosed())
         await (this.#known && !this.#looked ? this.#look() : this.#apply());
+      this.#complaint = undefined;
       this.#first.resolve();
     } catch (error) {
       this.#again(error);
@@ -233,7 +235,10 @@ export class Reached {
   #again(error: unknown): void {
     const { network, log } = this.#parts;
     const about = { network: network.id.slice(0, 12), error: messageOf(error) };
-    log.warn(about, 'entries for other hosts could not be made; tried again');
+    // Said once, and tried again for as long as it takes.
+    if (about.error !== this.#complaint)
+      log.warn(about, 'entries for other hosts could not be made; tried again');
+    this.#complaint = about.error;
     this.#looked = false;
     // What is heard meanwhile is tried at once, and may fail as well.
     clearTimeout(this.#retry);

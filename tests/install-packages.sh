@@ -14,7 +14,7 @@ packages=(
   etcd-server                                            # what the hosts of a cluster share
 )
 # A kernel that has everything, which is not installed but downloaded when it is wanted (tests/lab/make-vm.sh).
-virtual_machine=(qemu-system-x86 kmod xz-utils)
+virtual_machine=(qemu-system-x86 kmod xz-utils e2fsprogs)
 
 missing_of() {
   local package
