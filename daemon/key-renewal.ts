@@ -49,11 +49,15 @@ export class KeyRenewal {
   }
 
   /**
+   * @param begin changes what the keys follow from, when it is its turn: a renewal that is under way ends with what it began with
    * @returns how many networks have other keys now
-   * @throws CnmError when a network could not get its own; the others have theirs
+   * @throws what `begin` throws; CnmError when a network could not get its own; the others have theirs
    */
-  renew(cnm: Keyed): Promise<number> {
-    const next = this.#working.then(() => this.#renew(cnm));
+  renew(cnm: Keyed, begin: () => void = () => undefined): Promise<number> {
+    const next = this.#working.then(() => {
+      begin();
+      return this.#renew(cnm);
+    });
     this.#working = next.catch(() => undefined);
     return next;
   }

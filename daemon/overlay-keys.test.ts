@@ -159,3 +159,22 @@ t.test('a machine that slept over the beginning of a period has its keys soon af
   mock.timers.tick(10);
   await closed;
 });
+
+t.test('a renewal that is under way ends with what it began with', async (t) => {
+  const file = fileWith(t, ONE);
+  const keys = new OverlayKeys({ file, period: 3_600_000, log: silent, retireAfter: 1 });
+  const seen: (readonly string[])[] = [];
+  const cnm = {
+    renewKeys: () => {
+      const { secrets } = keys.current();
+      const isNew = String(secrets) !== String(seen.at(-1) ?? secrets);
+      seen.push(secrets);
+      return Promise.resolve(Number(isNew));
+    },
+  };
+  keys.start(cnm);
+  writeFileSync(file, `${ONE}\n${TWO}`);
+  t.match(await keys.rotate(cnm), { networks: 1, secrets: 2 });
+  t.same(seen, [[ONE], [ONE], [ONE, TWO], [ONE, TWO]]);
+  await keys.close();
+});

@@ -72,6 +72,14 @@ export class OverlayKeys implements Keys {
    * @throws CnmError `option-invalid` when the file cannot be used, or when this host is ahead already
    */
   async rotate(cnm: Keyed): Promise<Rotation> {
+    const networks = await this.#renewal.renew(cnm, () => {
+      this.#advance();
+    });
+    const { period, next } = this.#renewal;
+    return { secrets: this.#secrets.length, ahead: Math.max(0, this.#sending - period), networks, next };
+  }
+
+  #advance(): void {
     const before = this.#secrets;
     this.#secrets = this.#read();
     const { period, next } = this.#renewal;
@@ -83,8 +91,6 @@ export class OverlayKeys implements Keys {
         `This host sends with keys of the next period already, and the other hosts have none beyond: the next come at ${next}, or with another secret in ${this.#parts.file}`,
       );
     if (ahead < AHEAD_MOST) this.#sending = period + ahead + 1;
-    const networks = await this.#renewal.renew(cnm);
-    return { secrets: this.#secrets.length, ahead: this.#sending - period, networks, next };
   }
 
   close(): Promise<void> {

@@ -59,7 +59,8 @@ export interface SecretPace {
   readonly patience: number;
 }
 
-const PACE: SecretPace = { ttl: 15, retry: 1000, patience: 20_000 };
+/** A host that is gone holds it up for its lease; each of the others takes some two seconds, twice. */
+const PACE: SecretPace = { ttl: 15, retry: 1000, patience: 60_000 };
 
 export class SharedSecret {
   readonly #parts: SharedSecretParts;
@@ -137,10 +138,10 @@ export class SharedSecret {
         'cluster-unreachable',
         `It is not known whether another secret is made: ${this.#parts.cluster.name} does not answer`,
       );
-    throw new CnmError(
-      'cluster-unreachable',
-      `Another secret is made, and will be sent with when all hosts have it; ${this.#waitsFor(this.#record ?? record)}`,
-    );
+    const now = this.#record ?? record;
+    const state =
+      now.sends > newest ? 'is the one to send with' : 'is made, to be sent with when all hosts have it';
+    throw new CnmError('cluster-unreachable', `Another secret ${state}; ${this.#waitsFor(now)}`);
   }
 
   async close(): Promise<void> {
