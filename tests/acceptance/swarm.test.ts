@@ -192,8 +192,9 @@ t.test('P22 overlay networks of a swarm', async (t) => {
   });
 
   await t.test('manager and plugin killed: the VNI stays, and the nodes are known', async (t) => {
-    await h1.killPlugin();
+    // In this order: see docs/managed-plugin.md for 20.10 that dies while it starts its plugin again.
     await h1.killDocker();
+    await h1.killPlugin();
     // 20.10 ends with a nil pointer (libnetwork's remote.Init) while containerd has not taken its killed plugin away; systemd starts it again.
     await until('dockerd to start', LIMIT, async () => {
       const started = await h1.startDocker().then(
