@@ -63,3 +63,22 @@ t.test('a network that goes while the store is told of all again does not come b
   );
   await one.plane.close();
 });
+
+t.test('the same network on several hosts at once is in nobody’s way', async (t) => {
+  const numbered = { ...terms('n'), numbers: { count: 1, given: [77] } };
+  for (let delay = 0; delay < 12; delay += 1)
+    for (const how of ['join', 'look'] as const) {
+      const server = new FakeCluster();
+      const hosts = [1, 2, 3].map((number) => new Host(server, number));
+      await until('all to be in the cluster', () => hosts.every(({ plane }) => plane.lease !== undefined));
+      const agreed = await Promise.all(
+        hosts.map(async ({ plane }, at) => {
+          for (let turn = 0; turn < at * delay; turn += 1) await Promise.resolve();
+          return plane.agree(numbered, at === 0 ? how : 'join');
+        }),
+      );
+      if (agreed.some(({ numbers }) => String(numbers) !== '77')) t.fail(`${how}, ${delay} turns apart`);
+      for (const { plane } of hosts) await plane.close();
+    }
+  t.pass('whatever comes first');
+});

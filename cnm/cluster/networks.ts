@@ -40,11 +40,11 @@ export class Networks {
       const shared = this.#sharedOf(terms);
       const agreement = { plane: this.#parts.plane, id, name: terms.name, numbers, shared };
       if (how === 'look') {
-        if (known.record === undefined) await this.#assertFree(terms);
+        if (known.record === undefined && !(await this.#isFree(id, terms))) continue;
         return agreement;
       }
       if (this.#isIn(known.record) || (await this.#join(id, terms, numbers, known))) return agreement;
-      if (known.record === undefined) await this.#assertFree(terms);
+      if (known.record === undefined) await this.#isFree(id, terms);
     }
     throw new CnmError(
       'cluster-unreachable',
@@ -120,22 +120,27 @@ export class Networks {
     return subnets.filter((pool) => shared.includes(pool));
   }
 
-  /** @throws CnmError naming the network that has one of the subnets, or of the numbers that were given. */
-  async #assertFree(terms: Terms): Promise<void> {
+  /**
+   * @returns false when it is this very network that has them, which another host has made since it was looked for
+   * @throws CnmError naming the network that has one of the subnets, or of the numbers that were given
+   */
+  async #isFree(id: string, terms: Terms): Promise<boolean> {
     const numbers = (terms.numbers.given ?? []).map((one) => [numberKey(one), `VNI ${one}`] as const);
     const subnets = this.#sharedOf(terms).map((pool) => [subnetKey(pool), `Subnet ${pool}`] as const);
     for (const [key, what] of [...numbers, ...subnets]) {
       const found = await this.#parts.store.get(key);
       if (!found.ok) throw unreachable(found);
       if (found.entry === undefined) continue;
-      const id = typeof found.entry.value === 'string' ? found.entry.value : '';
-      const { record } = await this.#read(id);
+      const holder = typeof found.entry.value === 'string' ? found.entry.value : '';
+      if (holder === id) return false;
+      const { record } = await this.#read(holder);
       const hosts = Object.values(record?.hosts ?? {}).join(', ');
       throw new CnmError(
         'network-conflict',
-        `${what} belongs to network ${record?.name ?? id} of the cluster (on ${hosts}), and cannot be network ${terms.name}'s: choose another`,
+        `${what} belongs to network ${record?.name ?? holder} of the cluster (on ${hosts}), and cannot be network ${terms.name}'s: choose another`,
       );
     }
+    return true;
   }
 }
 
