@@ -7,23 +7,13 @@ import { prefix } from '../address/prefix.ts';
 import { overlay } from '../drivers/overlay/index.ts';
 import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
+import { networkSpec } from '../tests/specs.ts';
 import type { ControlPlane, RemoteEndpoint, RemoteNews } from './control.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { NetworkSpec } from './model.ts';
 
 const POOL = prefix('10.1.0.0/24');
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: '', pool: POOL, aux: {} }],
-  ipv6: [],
-};
+const network = networkSpec('cnm-overlay', { ipv4: [{ addressSpace: '', pool: POOL, aux: {} }] });
 const endpoint = { id: 'e1'.repeat(32), network: network.id, address: prefix('10.1.0.2/24'), options: {} };
 const NETNS = `/run/cnm/netns/ov-${network.id.slice(0, 12)}`;
 

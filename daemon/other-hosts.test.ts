@@ -11,7 +11,6 @@ import { decodeNetwork } from '../cnm/cluster/keys.ts';
 import type { Cnm } from '../cnm/cnm.ts';
 import { createCnm } from '../cnm/index.ts';
 import { silent } from '../cnm/log.ts';
-import type { NetworkSpec } from '../cnm/model.ts';
 import { Feed } from '../dns/feed.ts';
 import { keyOf } from '../dns/name.ts';
 import { Zone } from '../dns/zone.ts';
@@ -21,20 +20,11 @@ import { fakeKernel } from '../kernel/fake.ts';
 import { type FakeClient, FakeCluster } from '../store/cluster-fake.ts';
 import type { ClusterChange } from '../store/cluster.ts';
 import { memoryStore } from '../store/memory.ts';
+import { networkSpec } from '../tests/specs.ts';
 import { until } from '../tests/until.ts';
 import { otherHosts } from './other-hosts.ts';
 
-const NETWORK: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-overlay',
-  origin: 'docker',
-  options: {},
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [{ addressSpace: 'x', pool: prefix('10.1.0.0/24'), gateway: prefix('10.1.0.1/24'), aux: {} }],
-  ipv6: [],
-};
+const NETWORK = networkSpec('cnm-overlay');
 const ENDPOINT = 'e1'.repeat(32);
 const MAC = '02:42:0a:01:00:05';
 const AT = { h2: '192.0.2.2', h3: '192.0.2.3' } as const;

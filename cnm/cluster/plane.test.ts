@@ -205,16 +205,20 @@ t.test('the store lost everything: all hosts write what they have, and know each
   for (const host of hosts) await host.plane.close();
 });
 
-t.test('what somebody takes out of the store, or writes over, is there again', async (t) => {
+/** Two hosts on one network, each with an endpoint. */
+async function pair() {
   const server = new FakeCluster();
   const hosts = [1, 2].map((number) => new Host(server, number));
-  const [one] = hosts;
-  if (one === undefined) return;
   for (const host of hosts) {
     await host.join('n');
     host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
   }
   await converge(hosts, ['n']);
+  return { server, hosts };
+}
+
+t.test('what somebody takes out of the store, or writes over, is there again', async (t) => {
+  const { server, hosts } = await pair();
   const written = server.entries('overlay/on/').map(({ key, value }) => ({ key, value }));
   t.equal(written.length, 4);
   const client = server.client();
@@ -232,15 +236,9 @@ t.test('what somebody takes out of the store, or writes over, is there again', a
 });
 
 t.test('a host that leaves a network and is on it again before the store has heard', async (t) => {
-  const server = new FakeCluster();
-  const hosts = [1, 2].map((number) => new Host(server, number));
+  const { server, hosts } = await pair();
   const [one] = hosts;
   if (one === undefined) return;
-  for (const host of hosts) {
-    await host.join('n');
-    host.put('n', `e${host.number}`, `10.1.0.${host.number}/24`);
-  }
-  await converge(hosts, ['n']);
   // Where the next one is made while the last words of the former one are under way.
   for (let turns = 0; turns < 12; turns += 1) {
     const next = `next${turns}`;
