@@ -42,6 +42,8 @@ run_one() {
   seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
   echo "$status $seconds $passed $failed $file" > "$results/$name.result"
   printf '%-4s %7ss  %5d passed %4d failed  %s\n' "$([ "$failed" -eq 0 ] && echo ok || echo FAIL)" "$seconds" "$passed" "$failed" "$file"
+  # Why, in the table too: it is all that some records of CI keep.
+  [ "$failed" -eq 0 ] || grep -a -m 3 '^ *not ok' "$results/$name.out" | sed 's/^ */              /' | cut -c1-400
 }
 
 # Inside the virtual machine.
