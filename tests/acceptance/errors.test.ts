@@ -107,7 +107,8 @@ t.test('what cannot be, with Docker 20.10', async (t) => {
         /cannot be \\"a\\\\u0000b\\"/,
       );
     }
-    t.notMatch(await h.docker('network', 'ls'), /bad/);
+    // An ID may have these letters.
+    t.notMatch(await h.docker('network', 'ls'), / bad /);
     await assertNoFile(t, h);
     await assertRestored(t, h, before);
   });
@@ -121,7 +122,8 @@ t.test('what cannot be, with Docker 20.10', async (t) => {
       stderr,
       /cnm-bridge needs a subnet, not 0\.0\.0\.0\/0.*null IPAM.*--ipam-driver default or cnm-ipam/,
     );
-    t.notMatch(await h.docker('network', 'ls'), /bad/);
+    // An ID may have these letters.
+    t.notMatch(await h.docker('network', 'ls'), / bad /);
     await assertRestored(t, h, before);
   });
 
