@@ -84,8 +84,8 @@ export interface Cnm {
   /** Other hosts that have endpoints on the network, and these; as far as this host has endpoints on it too. */
   remotes(network: NetworkId): readonly Remote[];
   remote(network: NetworkId, id: string): Remote | undefined;
-  /** Another host, which is gone for good, has none of the networks any more that this one has together with others. */
-  forgetHost(host: string): Promise<void>;
+  /** As ControlPlane.forget; false without one. */
+  forgetHost(host: string): Promise<boolean>;
   /** What an endpoint of this host is called, for the other hosts. Returns at once; on networks of this host alone it does nothing. */
   introduce(network: NetworkId, endpoint: EndpointId, introduction: Introduction): void;
 

@@ -96,8 +96,12 @@ export interface ControlPlane {
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session;
   /** A number that is greater than that of any endpoint which this host has heard of. */
   generation(): number;
-  /** A host that is gone for good has no networks any more. */
-  forget(host: string): Promise<void>;
+  /**
+   * A host that is gone for good has no networks any more.
+   * @returns whether it had any
+   * @throws CnmError `request-invalid` while it is there; `cluster-unreachable`.
+   */
+  forget(host: string): Promise<boolean>;
   close(): Promise<void>;
 }
 

@@ -137,7 +137,7 @@ export function createCnm(options: CnmOptions): Cnm {
     watch: (listener) => records.watch(listener),
     remotes: (network) => reach.remotes(network),
     remote: (network, id) => reach.remote(network, id),
-    forgetHost: async (host) => control?.forget(host),
+    forgetHost: async (host) => (await control?.forget(host)) ?? false,
     introduce: (network, id, introduction) => {
       reach.introduce(network, id, introduction);
     },

@@ -31,7 +31,7 @@ function plane() {
       return { put: nothing, drop: nothing, describe: nothing, close: nothing };
     },
     generation: () => 1,
-    forget: () => Promise.resolve(),
+    forget: () => Promise.resolve(false),
     close: () => Promise.resolve(),
   };
   return {

@@ -138,10 +138,11 @@ export class AddressBook {
     const { cluster } = this.#options.ipam;
     if (cluster === undefined)
       throw new CnmError('request-invalid', 'This host is in no cluster: cnmd --cluster says which');
-    // What holds no addresses any more cannot be asked for again: they go last.
-    if (cluster.hosts.some(({ id, state }) => id === host && state === 'away'))
-      await this.#options.cnm.forgetHost(host);
-    await cluster.forget(host);
+    const known = cluster.hosts.find(({ id }) => id === host);
+    // What holds no addresses any more cannot be asked for again: they go last. Some never had any.
+    const isAway = known === undefined || known.state === 'away';
+    const hadNetworks = isAway && (await this.#options.cnm.forgetHost(host));
+    if (known !== undefined || !hadNetworks) await cluster.forget(host);
     return this.cluster();
   }
 

@@ -158,13 +158,19 @@ class Plane implements ClusterPlane {
     return Math.min(this.#generation + 1, Number.MAX_SAFE_INTEGER);
   }
 
-  async forget(host: string): Promise<void> {
-    const found = await this.#options.store.list(NETWORKS);
+  async forget(host: string): Promise<boolean> {
+    const { store } = this.#options;
+    const [member, found] = [await store.get(hostKey(host)), await store.list(NETWORKS)];
+    if (!member.ok) throw unreachable(member);
     if (!found.ok) throw unreachable(found);
-    for (const { key } of found.entries) {
+    if (member.entry !== undefined)
+      throw new CnmError('request-invalid', `The host ${host} is there: stop cnmd on it first`);
+    const its = found.entries.filter(({ value }) => decodeNetwork(value)?.hosts[host] !== undefined);
+    for (const { key } of its) {
       const done = await this.#networks.leave(key.slice(NETWORKS.length), host);
       if (!done) throw new CnmError('cluster-unreachable', `Host ${host} has networks still: ask again`);
     }
+    return its.length > 0;
   }
 
   async close(): Promise<void> {

@@ -31,13 +31,18 @@ t.test('a host that cannot be forgotten now is not said to be forgotten', async 
   const [one, two] = hosts;
   if (one === undefined || two === undefined) return;
   for (const host of hosts) await host.join('n');
+  await t.rejects(one.plane.forget('host2'), { code: 'request-invalid', message: /is there: stop cnmd/ });
+  two.client.cut();
+  server.advance(11_000);
+  await until('the other one to be there', () => one.plane.lease !== undefined);
   one.client.cut();
   await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
   one.client.heal();
   one.client.fate = (what) => (what === 'read' ? 'answered' : 'lost');
   await t.rejects(one.plane.forget('host2'), { code: 'cluster-unreachable' });
   one.client.fate = () => 'answered';
-  await one.plane.forget('host2');
+  t.equal(await one.plane.forget('host2'), true);
+  t.equal(await one.plane.forget('host2'), false);
   t.notMatch(JSON.stringify(server.entries('overlay/network/')), 'host2');
   for (const host of hosts) await host.plane.close();
 });
@@ -82,3 +87,34 @@ t.test('the same network on several hosts at once is in nobody’s way', async (
     }
   t.pass('whatever comes first');
 });
+
+t.test(
+  'a network’s record that was taken out by hand, without its VNI: it can be had again, and comes back',
+  async (t) => {
+    const server = new FakeCluster();
+    const hosts = [1, 2].map((number) => new Host(server, number));
+    const [one, two] = hosts;
+    if (one === undefined || two === undefined) return;
+    await one.join('n');
+    const records = () => server.entries('overlay/network/');
+    const takeOut = () =>
+      server.client().transact(
+        [],
+        records().map(({ key }) => ({ delete: key })),
+      );
+    const [{ value: was } = { value: undefined }] = records();
+    await takeOut();
+    const looked = await two.plane.agree(terms('n'), 'look');
+    t.same(looked.numbers, decodeNetwork(was)?.numbers);
+    t.same(records(), []);
+    await two.plane.agree(terms('n'), 'join');
+    t.match(decodeNetwork(records()[0]?.value), { numbers: looked.numbers, hosts: { host2: /./ } });
+    await takeOut();
+    one.client.cut();
+    server.advance(11_000);
+    one.client.heal();
+    await until('it to be there', () => JSON.stringify(records()).includes('host1'));
+    t.equal(server.entries('overlay/vni/').length, 1);
+    for (const { plane } of hosts) await plane.close();
+  },
+);

@@ -40,7 +40,9 @@ export class Networks {
       const shared = this.#sharedOf(terms);
       const agreement = { plane: this.#parts.plane, id, name: terms.name, numbers, shared };
       if (how === 'look') {
-        if (known.record === undefined && !(await this.#isFree(id, terms))) continue;
+        const isHere = known.record !== undefined || (await this.#isFree(id, terms));
+        // Read once more; a record that is still not there has been lost.
+        if (!isHere && attempt === 0) continue;
         return agreement;
       }
       if (this.#isIn(known.record) || (await this.#join(id, terms, numbers, known))) return agreement;
@@ -103,16 +105,28 @@ export class Networks {
     const { record, revision } = known;
     const key = networkKey(id);
     const claims = record?.claims ?? [...numbers.map(numberKey), ...this.#sharedOf(terms).map(subnetKey)];
-    const fresh = record === undefined ? claims : [];
     const hosts = { ...record?.hosts, [me.id]: me.name };
     const value: NetworkRecord = { name: terms.name, equal: terms.equal, numbers, claims, hosts };
     const unchanged: Condition = revision === undefined ? { key, is: 'absent' } : { key, revision };
-    const done = await store.transact(
-      [unchanged, ...fresh.map((one) => ({ key: one, is: 'absent' as const }))],
-      [{ put: key, value }, ...fresh.map((one) => ({ put: one, value: id }))],
-    );
-    if (!done.ok && !done.uncertain) throw unreachable(done);
-    return done.ok && done.done;
+    const write = async (held: readonly Condition[]) => {
+      const done = await store.transact(
+        [unchanged, ...held],
+        [{ put: key, value }, ...held.map((one) => ({ put: one.key, value: id }))],
+      );
+      if (!done.ok && !done.uncertain) throw unreachable(done);
+      return done.ok && done.done;
+    };
+    if (record !== undefined) return write([]);
+    if (await write(claims.map((one) => ({ key: one, is: 'absent' })))) return true;
+    // Those that are its own already are of a record that was lost without them.
+    return write(await Promise.all(claims.map((one) => this.#own(one, id))));
+  }
+
+  /** That a claim is nobody's, or this network's. */
+  async #own(key: string, id: string): Promise<Condition> {
+    const found = await this.#parts.store.get(key);
+    if (!found.ok) throw unreachable(found);
+    return found.entry?.value === id ? { key, revision: found.entry.revision } : { key, is: 'absent' };
   }
 
   #sharedOf({ subnets }: Terms): readonly Prefix[] {

@@ -38,8 +38,10 @@ t.test('the first host decides, the next ones have the same, and who differs is 
   t.equal(server.entries('overlay/network/').length, 3);
   one.client.cut();
   await t.rejects(one.plane.agree(terms('cut'), 'join'), { code: 'cluster-unreachable' });
-  one.client.heal();
+  server.advance(11_000);
+  await until('the others to be there', () => three.plane.lease !== undefined);
   await three.plane.forget('host1');
+  one.client.heal();
   await until(
     'one to be taken out',
     () => !JSON.stringify(server.entries('overlay/network/')).includes('host1'),

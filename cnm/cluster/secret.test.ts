@@ -19,6 +19,7 @@ class Host {
   readonly #clock: { now: number };
   readonly #check: () => void;
   kernel: readonly string[] = [];
+  readonly told: string[] = [];
   client: FakeClient;
   secret: SharedSecret;
   cut = false;
@@ -38,7 +39,7 @@ class Host {
       store: this.#store,
       host: { id: this.id, name: `name-${this.id}`, boot: 'one' },
       life: LIFE,
-      log: silent,
+      log: { ...silent, error: (facts: object) => this.told.push(JSON.stringify(facts)) },
       now: () => this.#clock.now,
       pace: { ttl: TTL, retry: 1, patience: 5000 },
       onChange: async () => {
@@ -187,6 +188,26 @@ t.test('a rotation that does not reach the cluster is said to have done nothing'
     message: /cannot be replaced now: .*does not answer/,
   });
   t.same(server.entry('secret/now'), before);
+  await close();
+});
+
+t.test('one that nobody here can read is left alone, and said to be in the way', async (t) => {
+  const { server, hosts, close } = world(2);
+  const first = await agree(hosts);
+  const [one] = hosts;
+  server.transact([], [{ put: 'secret/now', value: { later: 'version' } }]);
+  const advice = /secret\/now in .* is not as this cnmd writes it: delete it, and the hosts put back/;
+  await until('it to be heard of', async () => {
+    const refusal: unknown = await one?.secret.rotate().catch((error: unknown) => error);
+    return advice.test(String(refusal));
+  });
+  await until('it to be told', () => one?.told.some((line) => advice.test(line)) ?? false);
+  t.same(server.entry('secret/now')?.value, { later: 'version' });
+  t.same(one?.kernel, [first], 'keys stay as they are');
+  server.transact([], [{ delete: 'secret/now' }]);
+  await until('it to be there again', () =>
+    JSON.stringify(server.entry('secret/now')?.value ?? '').includes(first),
+  );
   await close();
 });
 

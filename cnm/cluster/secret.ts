@@ -118,7 +118,7 @@ export class SharedSecret {
     if (known === undefined || this.#membership.lease === undefined)
       throw new CnmError(
         'cluster-unreachable',
-        `The secret of encrypted networks cannot be replaced now: ${this.#parts.cluster.name} does not answer`,
+        `The secret of encrypted networks cannot be replaced now: ${this.#foreign ?? `${this.#parts.cluster.name} does not answer`}`,
       );
     const { newest, record } = known;
     if (record.secrets.length > 1)
@@ -202,6 +202,8 @@ export class SharedSecret {
     if (this.#entries === undefined || this.#membership.lease === undefined) return;
     const known = this.#read();
     if (known === undefined) {
+      // By a later version of this program, or by somebody's hand: not ours to overwrite.
+      if (this.#foreign !== undefined) throw new Error(this.#foreign);
       await this.#put({ record: this.#record ?? this.#withNext(undefined), newest: 0, revision: undefined });
       return;
     }
@@ -264,6 +266,13 @@ export class SharedSecret {
     const entry = this.#entries?.get(NOW);
     const record = decodeSecret(entry?.value);
     return record && { record, newest: numberOf(record), revision: entry?.revision };
+  }
+
+  /** That what is there cannot be read. */
+  get #foreign(): string | undefined {
+    const entry = this.#entries?.get(NOW);
+    if (entry === undefined || decodeSecret(entry.value) !== undefined) return undefined;
+    return `${NOW} in ${this.#parts.cluster.name} is not as this cnmd writes it: delete it, and the hosts put back what they have`;
   }
 
   #having(): ReadonlyMap<string, Having> {
