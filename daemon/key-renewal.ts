@@ -18,8 +18,8 @@ export interface KeyRenewalParts {
 export type Keyed = Pick<Cnm, 'renewKeys'>;
 
 const RETIRE_MS = 2000;
-/** setTimeout takes no more than 31 bits. */
-const LOOK_MS = 3_600_000;
+/** How long a machine that slept, or whose clock was set, may send with keys that its peers have no more. */
+const LOOK_MS = 30_000;
 
 export class KeyRenewal {
   readonly #parts: KeyRenewalParts;
@@ -85,7 +85,7 @@ export class KeyRenewal {
     });
   }
 
-  /** Timers stand still while a machine sleeps, and a clock may be set: the period may have begun however long it was to be. */
+  /** Timers know nothing of a machine's sleep, or of a clock that is set: the period may have begun however long it was to be. */
   #wait(cnm: Keyed): void {
     const { period, now = Date.now } = this.#parts;
     const current = this.period;

@@ -1,7 +1,7 @@
 /** Hosts of encrypted networks: their daemons by the admin API, what passes by below, and what IPsec holds. */
 import { join } from 'node:path';
 import type { EndpointView } from '../../inspect/views.ts';
-import { run, until } from '../lab/command.ts';
+import { Hopeless, run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { unixHttp } from '../lab/unix-http.ts';
@@ -28,7 +28,13 @@ export async function start(h: CnmHost, ip?: string): Promise<EndpointView> {
   const { path } = (await call(h, 'POST', '/sandboxes', { name: 'box' })) as { path: string };
   await h.sh(`ln -sfn ${path} ${h.dir}/box`);
   const wanted = { network: 'net', ...(ip !== undefined && { ip }) };
-  return (await call(h, 'POST', '/sandboxes/box/join', wanted)) as EndpointView;
+  return until('the box to join', 60_000, async () => {
+    const reply = await ask(h, 'POST', '/sandboxes/box/join', wanted);
+    if (reply.status < 400) return reply.body as EndpointView;
+    const refusal = new Error(`join: ${reply.text}`);
+    // What a daemon says that has no answer of etcd within its 5 s, which are short here: to be tried again.
+    throw reply.status === 503 ? refusal : new Hopeless(refusal.message);
+  });
 }
 
 /** A line that runs in it. */

@@ -11,7 +11,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EndpointView, OverlayCheckView, RotationView } from '../../inspect/views.ts';
-import { until } from '../lab/command.ts';
+import { run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
@@ -66,6 +66,17 @@ function plain(vni: number, to: string, { port = PORT, from = '' } = {}): string
   return `printf '\\x08\\0\\0\\0${bytes}\\0${frame}' ${way}`;
 }
 
+/** SPI of what the host sends by. */
+async function sends(h: Host): Promise<string> {
+  const text = await h.net('ip', 'xfrm', 'state', 'list', 'src', h.address);
+  return /spi (0x[0-9a-f]+)/.exec(text)?.[1] ?? '';
+}
+
+/** Sets the clock of the whole machine, which is this test's own (lab: vm). */
+async function setClock(seconds: number): Promise<void> {
+  await run(['date', '-s', `@${Math.round(seconds)}`]);
+}
+
 t.test('an encrypted network', async (t) => {
   // Where hosts see it as a file of their own.
   const folder = await mkdtemp('/var/tmp/cnm-keys-');
@@ -73,6 +84,8 @@ t.test('an encrypted network', async (t) => {
   t.teardown(() => rm(folder, { recursive: true }));
   await writeFile(keys, `${SECRET}\n`, { mode: 0o600 });
   const lab = await openLab(t);
+  const started = Date.now() - performance.now();
+  t.teardown(() => setClock((started + performance.now()) / 1000));
   const settings = { drivers: ['overlay'], arguments: ['--overlay-keys', keys, '--overlay-rekey', WEEK] };
   const [h1, h2, stranger] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings), lab.peer()]);
   await ready(h1);
@@ -157,6 +170,31 @@ t.test('an encrypted network', async (t) => {
       [],
     );
   });
+
+  await t.test(
+    'a period begins: other keys on both hosts by the clock alone, and no packet is lost',
+    async (t) => {
+      const was = [await refused(h1), await refused(h2)];
+      const first = await states(h1);
+      const sent = [await sends(h1), await sends(h2)];
+      const running = h1.spawn(['bash', '-c', `exec ${inBox(h1, 'ping -n -i 0.05 -W 40 10.70.0.12')}`]);
+      await until('the ping to run', 15_000, () => running.stdout.includes('icmp_seq=2 ') || undefined);
+      const week = Number(WEEK);
+      await setClock((Math.floor(Date.now() / 1000 / week) + 1) * week + 1);
+      await until('both to send with others, and the last ones to be gone', 60_000, async () => {
+        const now = [await sends(h1), await sends(h2)];
+        const counts = [(await states(h1)).length, (await states(h2)).length];
+        return (
+          (now.every((spi, host) => spi !== sent[host]) && counts.every((one) => one === STATES)) || undefined
+        );
+      });
+      const kept = (await states(h1)).filter((spi) => first.includes(spi));
+      t.equal(kept.length, STATES - 3, 'of four periods three are received still');
+      const { stdout } = (await running.kill('SIGINT')) ?? { stdout: '' };
+      t.match(stdout, ' 0% packet loss', stdout.slice(-300));
+      t.same([await refused(h1), await refused(h2)], was, 'not a packet that IPsec could not read');
+    },
+  );
 
   await t.test('keys change under a running ping and TCP, and no packet is lost', async (t) => {
     const first = await states(h1);
