@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { openReader } from '../../store/reader.ts';
+import { PATIENCE } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { unixHttp } from '../lab/unix-http.ts';
 
@@ -41,8 +42,13 @@ interface Said {
  * Waits for it up to `limit` milliseconds: what Docker forgot in a crash is reclaimed only when it is 15 s old and has been
  * missing for two looks (cnm/reclaim.ts), its addresses after a minute (ipam/reclaim.ts).
  */
-export async function assertAgreement(t: Asserts, h: DockerHost, when: string, limit = 3000): Promise<void> {
-  const deadline = performance.now() + limit;
+export async function assertAgreement(
+  t: Asserts,
+  h: DockerHost,
+  when: string,
+  limit = 60_000,
+): Promise<void> {
+  const deadline = performance.now() + limit * PATIENCE;
   let found = await ask(h);
   while (!isDeepStrictEqual(bySubject(found), agreed(found)) && performance.now() < deadline) {
     await sleep(200);
@@ -85,7 +91,8 @@ async function inspected(h: DockerHost): Promise<readonly Inspected[]> {
   const list = (await h.api('GET', '/networks')).body as readonly Inspected[];
   const ours = list.filter(({ Driver }) => h.cnmd.drivers.some((name) => Driver === h.driver(name)));
   const replies = await Promise.all(ours.map(({ Id }) => h.api('GET', `/networks/${Id}`)));
-  return replies.map(({ body }) => body as Inspected);
+  // One may have gone since the list.
+  return replies.filter(({ status }) => status === 200).map(({ body }) => body as Inspected);
 }
 
 function endpointsListed({ Id, Containers }: Inspected): readonly string[] {

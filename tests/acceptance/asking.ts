@@ -4,6 +4,7 @@ import type { Test } from 'tap';
 import { type Running, tryRun, until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
+import { exchange } from './exchange.ts';
 
 /** Where a question comes from: the words before a command that make it run there. */
 export interface Place {
@@ -28,21 +29,14 @@ export async function serve(h: Host, place: Place, ...ports: readonly string[]):
 }
 
 /** Seconds until an answer that is due counts as missing, and until one that is not due counts as kept away. */
-const PATIENCE = 5;
+const PATIENCE = 20;
 const SILENCE = 1;
 
 /**
  * What a server at `tcp:ADDRESS:PORT` (an IPv6 address in brackets) says, or `refused`, or `silence` when nothing comes back.
  */
 export async function ask({ enter }: Place, server: string, seconds = PATIENCE): Promise<string> {
-  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
-  const family = address.startsWith('[') ? 6 : 4;
-  const timeout = proto === 'tcp' ? `,connect-timeout=${seconds}` : '';
-  const target = `${proto.toUpperCase()}${family}:${address}${timeout}`;
-  const { stdout, stderr } = await tryRun([...enter, 'socat', '-T', String(seconds), '-', target], {
-    input: 'who\n',
-    timeout: 30_000,
-  });
+  const { stdout, stderr } = await exchange(enter, server, seconds);
   if (stdout.trim() !== '') return stdout.trim();
   if (stderr.includes('refused')) return 'refused';
   if (stderr.includes('unreachable')) return 'unreachable';

@@ -5,6 +5,7 @@ import { Hopeless, run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { unixHttp } from '../lab/unix-http.ts';
+import { stopCapture } from './observe.ts';
 
 /** By the admin API: in an emulated machine each start of the command takes seconds. */
 export async function ask(h: CnmHost, method: string, path: string, body?: object) {
@@ -48,7 +49,7 @@ export async function capture(h: Host, name: string, filter: string): Promise<()
   const tcpdump = h.spawnNet(['tcpdump', '--immediate-mode', '-U', '-i', 'eth0', '-w', file, filter]);
   await until('tcpdump to listen', 30_000, () => tcpdump.stderr.includes('listening on') || undefined);
   return async () => {
-    await tcpdump.kill('SIGINT');
+    await stopCapture(tcpdump);
     const text = await run(['tcpdump', '-nn', '-x', '-r', file]);
     await h.sh(`rm ${file}`);
     return inOneLine(text);

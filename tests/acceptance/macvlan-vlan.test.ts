@@ -103,7 +103,7 @@ async function reachesTagged(
     '-e -i eth0 icmp or (vlan and icmp)',
     async () => {
       t.ok(await h.containerPings(name, to, 5), `${name} reaches ${to}`);
-      t.notOk(await h.containerPings(name, elsewhere), `${name} is not in the VLAN of ${elsewhere}`);
+      t.notOk(await h.containerPings(name, elsewhere, 1), `${name} is not in the VLAN of ${elsewhere}`);
     },
   );
   const [request = '', reply = ''] = seen.split('\n').filter((line) => line.includes(to));

@@ -1,4 +1,5 @@
 /** What the acceptance tests look at from outside: Docker's answers, and packets where they arrive. */
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Running } from '../lab/command.ts';
 import { PATIENCE, until } from '../lab/command.ts';
@@ -40,19 +41,45 @@ export async function portsOf(h: DockerHost, bridge: string): Promise<readonly s
   return ports.flatMap(({ ifname }) => (ifname === undefined ? [] : [ifname])).sort();
 }
 
-/** What tcpdump sees of `filter` while `act` runs and for a moment after, one line a packet. */
+/**
+ * What tcpdump sees of `filter` while `act` runs and for a moment after, one line a packet. For what nobody answers, and so may come later than
+ * `act` ends, `act` waits: `shows` resolves when it is there, or fails to come.
+ */
 export async function capture(
   tcpdump: Tcpdump,
   filter: string,
-  act: () => Promise<unknown>,
+  act: (shows: (what: RegExp) => Promise<void>) => Promise<unknown>,
 ): Promise<string> {
   const running = tcpdump(['tcpdump', '-lnn', '--immediate-mode', ...filter.split(' ')]);
   await until('tcpdump to listen', 10_000, () => running.stderr.includes('listening on') || undefined);
-  await act();
+  await act((what) =>
+    until(String(what), 30_000, () => what.test(running.stdout) || undefined).then(
+      () => undefined,
+      () => undefined,
+    ),
+  );
   // What was sent last has arrived: the ways here are microseconds long.
   await sleep(100 * PATIENCE);
-  await running.kill('SIGINT');
+  await stopCapture(running);
   return running.stdout;
+}
+
+/**
+ * Ends a tcpdump in immediate mode when it has read all that came by. At a signal it leaves unread what is in its ring, and on a loaded machine it
+ * may not have had its turn for long; a packet that arrives wakes it in the same moment, so that who sleeps has none.
+ */
+export async function stopCapture(tcpdump: Running): Promise<void> {
+  const pid = await tcpdump.pid();
+  let printed = -1;
+  await until('tcpdump to have read all', 30_000, async () => {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+    // It sleeps as well while we do not read what it prints.
+    const isQuiet = state === 'S' && printed === tcpdump.stdout.length;
+    printed = tcpdump.stdout.length;
+    return isQuiet || undefined;
+  });
+  await tcpdump.kill('SIGINT');
 }
 
 /** Starts it where it shall listen: `(argv) => h.spawnNet(argv)`. */

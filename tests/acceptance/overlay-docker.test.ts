@@ -123,7 +123,7 @@ async function uberNet(t: Test, { h1, h2, h3, peers }: World): Promise<void> {
     await until('c1 to reach c3 again', 30_000, async () => {
       const { stdout } = await h1.tryDocker('inspect', '-f', '{{.State.Running}}', 'c1');
       if (stdout.trim() !== 'true') return undefined;
-      return (await h1.containerPings('c1', at.c3.v4)) || undefined;
+      return (await h1.containerPings('c1', at.c3.v4, 1)) || undefined;
     });
     await until('no trouble', RECLAIM_LIMIT, async () => (await h1.tryCnm('doctor')).code === 0 || undefined);
     t.ok(await h2.containerPings('c3', (await attached(h1, 'c1', 'uber-net')).v4, 3));
@@ -184,7 +184,7 @@ async function internal(t: Test, { h1, h2, peers }: World): Promise<void> {
     [h2, 'i2'],
   ] as const) {
     t.notMatch(await h.inContainer(name, 'ip', 'route'), 'default');
-    t.notOk(await h.containerPings(name, WORLD));
+    t.notOk(await h.containerPings(name, WORLD, 1));
     t.notMatch(await h.inContainer(name, 'ip', '-o', 'link'), 'eth1', 'no docker_gwbridge');
     await h.docker('rm', '--force', name);
     await h.docker('network', 'rm', 'inner');

@@ -15,8 +15,9 @@ import type { DockerHost } from '../lab/docker-host.ts';
 import { NODE, REPOSITORY } from '../lab/host.ts';
 import { type Lab, WORLD, WORLD6 } from '../lab/lab.ts';
 import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
+import { exchange } from './exchange.ts';
 import { attached, capture, type Tcpdump } from './observe.ts';
-import { answer, ask, type Client, elements, held } from './published.ts';
+import { answer, ask, check, type Client, elements, held } from './published.ts';
 
 export interface EgressWorld {
   readonly lab: Lab;
@@ -29,16 +30,6 @@ const OUT = ['10.6.0.0/24', 'fd00:6::/64'];
 const ANSWERER = `${REPOSITORY}/tests/firewall/answerer.ts`;
 /** What hosts know containers by: see drivers/overlay/egress.ts. */
 const OUTSIDE = /^\S+ 2[45]\d(?:\.\d+){3}$/;
-
-/** Who asks for what, and the answer. All at once: they are different connections. */
-async function check(
-  t: Test,
-  rows: readonly (readonly [string, Client, string, string | RegExp])[],
-): Promise<void> {
-  const answers = await Promise.all(rows.map(([, from, server]) => ask(from, server)));
-  for (const [n, [who, , server, wanted]] of rows.entries())
-    t.match(answers[n], wanted, `${who} asks ${server}`);
-}
 
 export async function egress(t: Test, world: EgressWorld): Promise<void> {
   const { lab, h1, h2 } = world;
@@ -150,7 +141,7 @@ async function whoIsServed(t: Test, { lab: { world }, h1, h2 }: EgressWorld): Pr
   await world.net('ip', 'address', 'add', '10.6.0.77/32', 'dev', 'lo');
   await h1.net('ip', 'route', 'add', '10.6.0.77', 'via', '198.51.100.1');
   t.match(
-    await ask(world, `tcp:${h1.address}:8080`, ',bind=10.6.0.77'),
+    await ask(world, `tcp:${h1.address}:8080`, { options: ',bind=10.6.0.77' }),
     OUTSIDE,
     'a client of a like address',
   );
@@ -241,14 +232,13 @@ async function twins(t: Test, { lab: { world }, h1, h2 }: EgressWorld): Promise<
     ['web', { h: h1, container: 'web' }, `tcp:${h1.address}:8090`, OUTSIDE],
     ['web, at its own address', { h: h1, container: 'web' }, `tcp:${web.v4}:80`, `web ${web.v4}`],
   ]);
-  const asks = async (to: string) =>
-    (
-      await h1.trySh(`echo | ${enter.join(' ')} timeout 3 socat -T1 - TCP:${to},connect-timeout=1`)
-    ).stdout.trim();
+  const within = ['nsenter', `--net=${h1.outside(view?.path ?? '')}`, '--'];
+  const asks = async (to: string, seconds = 20) =>
+    (await exchange(within, `tcp:${to}`, seconds)).stdout.trim();
   t.equal(await asks(`${WORLD}:9000`), `world ${h1.address}`);
   t.equal(await asks(`[${WORLD6}]:9000`), `world ${h1.address6}`);
   t.match(await asks(`${h1.address}:8080`), OUTSIDE, 'the two meet where all do');
-  t.equal(await asks(`${far.v4}:80`), '', 'and nowhere else');
+  t.equal(await asks(`${far.v4}:80`, 1), '', 'and nowhere else');
   await server.kill('SIGTERM');
   await h1.cnm('sandbox', 'leave', 'twin', '--network', 'twin');
   await h1.cnm('sandbox', 'rm', 'twin');
@@ -295,10 +285,10 @@ async function inUserSpace(t: Test, { lab: { world }, h1, h2, peers }: EgressWor
   t.match(await h1.cnm('network', 'inspect', 'user'), /uplink up0 {2}up/);
   await h1.killPlugin();
   await outAndIn();
-  t.notMatch(await ask(a, `tcp:${remote.v4}:80`), 'remote', 'the tunnel is the daemon’s');
+  t.notMatch(await ask(a, `tcp:${remote.v4}:80`, { seconds: 1 }), 'remote', 'the tunnel is the daemon’s');
   await h1.startPlugin();
   await until('the tunnel to be back', 30_000, async () => {
-    return (await ask(a, `tcp:${remote.v4}:80`)).startsWith('remote') || undefined;
+    return (await ask(a, `tcp:${remote.v4}:80`, { seconds: 2 })).startsWith('remote') || undefined;
   });
   await across();
   for (const [h, name] of places) {

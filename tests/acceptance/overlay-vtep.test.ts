@@ -14,6 +14,7 @@ import { run, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
+import { stopCapture } from './observe.ts';
 
 const KINDS = ['userspace', 'kernel', 'userspace'];
 
@@ -32,8 +33,9 @@ async function setUp(h: CnmHost, number: number, peers: string): Promise<Endpoin
   return JSON.parse(joined) as EndpointView;
 }
 
+/** Who expects no answer gives `-W1`, which comes last and counts. */
 async function ping(h: CnmHost, ...more: string[]): Promise<boolean> {
-  const line = `nsenter --net=$(readlink -f ${path(h.dir, 'box')}) ping -n -c1 -W2 ${more.join(' ')}`;
+  const line = `nsenter --net=$(readlink -f ${path(h.dir, 'box')}) ping -n -c1 -W10 ${more.join(' ')}`;
   return (await h.trySh(line)).code === 0;
 }
 
@@ -63,7 +65,7 @@ t.test('tunnels of both kinds on one network', async (t) => {
   await t.test('a full packet, and none larger', async (t) => {
     t.ok(await ping(h1, '-M', 'do', '-s', '1422', '10.70.0.11'));
     t.ok(await ping(h2, '-M', 'do', '-s', '1422', '10.70.0.12'));
-    t.notOk(await ping(h1, '-M', 'do', '-s', '1423', '10.70.0.11'));
+    t.notOk(await ping(h1, '-W1', '-M', 'do', '-s', '1423', '10.70.0.11'));
   });
 
   await t.test('what it sends decodes as VXLAN with the right VNI', async (t) => {
@@ -82,7 +84,7 @@ t.test('tunnels of both kinds on one network', async (t) => {
     ]);
     await until('tcpdump to listen', 10_000, () => tcpdump.stderr.includes('listening on') || undefined);
     t.ok(await ping(h1, '10.70.0.11'));
-    await tcpdump.kill('SIGINT');
+    await stopCapture(tcpdump);
     const fields = ['ip.src', 'ip.dst', 'vxlan.flags', 'vxlan.vni', 'icmp.type'].flatMap((field) => [
       '-e',
       field,
@@ -133,7 +135,7 @@ t.test('tunnels of both kinds on one network', async (t) => {
 
   await t.test('the daemon killed: its tunnel is back with its start', async (t) => {
     await h3.killPlugin();
-    t.notOk(await ping(h3, '10.70.0.11'), 'it is in the data path');
+    t.notOk(await ping(h3, '-W1', '10.70.0.11'), 'it is in the data path');
     await h3.startPlugin();
     t.equal((await h3.tryCnm('doctor')).code, 0);
     t.ok(await ping(h3, '10.70.0.11'));

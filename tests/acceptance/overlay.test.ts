@@ -16,6 +16,7 @@ import type { Host } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
 import { assertAllRestored, snapshots } from '../lab/snapshot.ts';
+import { stopCapture } from './observe.ts';
 import { openRoutedHosts, type RoutedHosts } from './overlay-hosts.ts';
 
 interface World extends RoutedHosts {
@@ -65,8 +66,9 @@ function addressOf(endpoint: EndpointView, index = 0): string {
   return (endpoint.addresses[index] ?? '').replace(/\/.*/, '');
 }
 
+/** Who expects no answer gives `-W1`, which comes last and counts. */
 function ping(h: CnmHost, sandbox: string, ...more: string[]): Promise<{ code: number; stdout: string }> {
-  return h.trySh(`nsenter --net=$(readlink -f ${netnsOf(h, sandbox)}) ping -n -c1 -W2 ${more.join(' ')}`);
+  return h.trySh(`nsenter --net=$(readlink -f ${netnsOf(h, sandbox)}) ping -n -c1 -W10 ${more.join(' ')}`);
 }
 
 /** The file of a sandbox's namespace is known by its id alone: a link with its name leads to it. */
@@ -122,7 +124,7 @@ async function decoded(
   ]);
   await until('tcpdump to listen', 10_000, () => tcpdump.stderr.includes('listening on') || undefined);
   await act();
-  await tcpdump.kill('SIGINT');
+  await stopCapture(tcpdump);
   const asked = fields.flatMap((field) => ['-e', field]);
   const text = await run(['tshark', '-r', file, '-T', 'fields', '-E', 'separator=/s', ...asked]);
   return text.trim() === '' ? [] : text.trim().split('\n');
@@ -164,7 +166,7 @@ t.test('an overlay network over three hosts', async (t) => {
       'vx',
       'no tunnel in the host’s own namespace',
     );
-    t.notOk(await h1.pings(on2), 'O02 the host itself is not on the network');
+    t.notOk(await h1.pings(on2, 1), 'O02 the host itself is not on the network');
     const drawing = await h1.cnm('network', 'inspect', 'uber');
     t.match(drawing, /namespace \/run\/cnm\/netns\/ov-[0-9a-f]{12}\n {2}`-- bridge br0 /);
     t.match(drawing, `vni 4097, udp 4789, from ${h1.address} to ${h2.address}, ${h3.address}`);
@@ -196,7 +198,7 @@ t.test('an overlay network over three hosts', async (t) => {
 
   t.test('the MTU is that of the network below less 50, and a full packet passes whole', async (t) => {
     t.equal((await ping(h1, 'uber', '-M', 'do', '-s', '1422', on3)).code, 0, '1450 bytes');
-    t.not((await ping(h1, 'uber', '-M', 'do', '-s', '1423', on3)).code, 0, 'one more');
+    t.not((await ping(h1, 'uber', '-W1', '-M', 'do', '-s', '1423', on3)).code, 0, 'one more');
     const fragments = await decoded(router, 'lan', 'ip[6:2] & 0x3fff != 0', ['ip.id'], () =>
       ping(h1, 'uber', '-M', 'do', '-s', '1422', on3),
     );
@@ -214,10 +216,10 @@ t.test('an overlay network over three hosts', async (t) => {
     await linkNetns(h2, 'twin');
     t.equal(addressOf(same), on2);
     t.equal((await ping(h2, 'twin', on2)).code, 0, 'the twin on h1 answers');
-    t.not((await ping(h2, 'twin', on1)).code, 0, 'nobody of uber does');
+    t.not((await ping(h2, 'twin', '-W1', on1)).code, 0, 'nobody of uber does');
     t.equal((await ping(h1, 'uber', on2)).code, 0, 'and on uber its own one');
     await leave(h1, 'twin');
-    t.not((await ping(h2, 'twin', on2)).code, 0, 'gone from the one, it is not taken from the other');
+    t.not((await ping(h2, 'twin', '-W1', on2)).code, 0, 'gone from the one, it is not taken from the other');
     t.equal((await ping(h1, 'uber', on2)).code, 0);
     await leave(h2, 'twin');
     for (const h of [h1, h2]) await h.cnm('network', 'rm', 'twin');
@@ -244,12 +246,12 @@ t.test('an overlay network over three hosts', async (t) => {
   t.test('O18 a link below that is gone for a while', async (t) => {
     const port = (state: string) => lab.world.net('ip', 'link', 'set', 'h1-eth0', state);
     await port('down');
-    t.not((await ping(h1, 'uber', on2)).code, 0);
+    t.not((await ping(h1, 'uber', '-W1', on2)).code, 0);
     await port('up');
     await until(
       'h1 to reach h2 again',
       5000,
-      async () => (await ping(h1, 'uber', on2)).code === 0 || undefined,
+      async () => (await ping(h1, 'uber', '-W2', on2)).code === 0 || undefined,
     );
   });
 
@@ -303,7 +305,7 @@ t.test('an overlay network over three hosts', async (t) => {
 
   t.test('what somebody takes away is found and put back', async (t) => {
     await inNetwork(h1, 'ip link del vx0');
-    t.not((await ping(h1, 'uber', on2)).code, 0);
+    t.not((await ping(h1, 'uber', '-W1', on2)).code, 0);
     const { stdout } = await h1.tryCnm('doctor', '--json');
     t.match((JSON.parse(stdout) as DoctorView).differences, [{ object: 'network', repairable: true }]);
     await h1.tryCnm('doctor', '--fix');

@@ -41,7 +41,8 @@ async function assertPorts(t: Test, h: DockerHost, wanted: readonly number[], wh
 
 async function assertServed(t: Test, { h, r }: Site, port: number, name: string): Promise<void> {
   const wanted = `${name} ${r.address}`;
-  const asked = async () => (await ask(r, `tcp:${h.address}:${port}`)) === wanted || undefined;
+  const asked = async () =>
+    (await ask(r, `tcp:${h.address}:${port}`, { seconds: 2 })) === wanted || undefined;
   await until(`${name} at ${port}`, 15_000, asked).catch(() => undefined);
   t.equal(await ask(r, `tcp:${h.address}:${port}`), wanted, `${name} serves ${port}`);
 }

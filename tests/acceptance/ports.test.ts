@@ -15,7 +15,17 @@ import { type Host, NODE } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
 import { assertRestored, snapshot } from '../lab/snapshot.ts';
 import { attached, capture } from './observe.ts';
-import { answer, answering, ask, type Client, elements, held, hostPortOf, listening } from './published.ts';
+import {
+  answer,
+  answering,
+  ask,
+  check,
+  type Client,
+  elements,
+  held,
+  hostPortOf,
+  listening,
+} from './published.ts';
 
 const B = '198.51.100.77';
 
@@ -24,13 +34,6 @@ interface Site {
   readonly h: DockerHost;
   readonly r: Host;
   readonly in: (container: string) => Client;
-}
-
-/** Who asks for what, and the answer. All at once: they are different connections. */
-async function check(t: Test, rows: readonly (readonly [string, Client, string, string])[]): Promise<void> {
-  const answers = await Promise.all(rows.map(([, from, server]) => ask(from, server)));
-  for (const [n, [who, , server, wanted]] of rows.entries())
-    t.equal(answers[n], wanted, `${who} asks ${server}`);
 }
 
 async function assertNothing(t: Test, h: DockerHost): Promise<void> {
@@ -356,11 +359,12 @@ async function obeysHost(t: Test, { h, r }: Site): Promise<void> {
     `ip link del ${entrance}`,
   ]) {
     await h.sh(command);
-    const seen = async () => (await ask(r, `udp:${h.address}:5370`)) === `guarded ${r.address}` || undefined;
+    const seen = async () =>
+      (await ask(r, `udp:${h.address}:5370`, { seconds: 2 })) === `guarded ${r.address}` || undefined;
     await until(`${command} to be mended`, 5000, seen);
     const drops = async () => {
       await inputDrop('-I');
-      const answers = await ask(r, `tcp:${h.address}:8070`);
+      const answers = await ask(r, `tcp:${h.address}:8070`, { seconds: 1 });
       await inputDrop('-D');
       return answers === 'nothing' || undefined;
     };
@@ -437,7 +441,7 @@ async function portMapping(t: Test, { h, r }: Site): Promise<void> {
   const page = ['cnm-lab', 'httpd', '-f', '-p', '80', '-h', '/www'];
   await h.docker('run', '-d', '--name', 'web', '--network', 'localnet', '-p', '5001:80', ...page);
   const fetch = async (from: Host) =>
-    (await from.tryNet('curl', '-s', '--max-time', '2', `http://${h.address}:5001/`)).stdout;
+    (await from.tryNet('curl', '-s', '--max-time', '20', `http://${h.address}:5001/`)).stdout;
   await until('the page', 10_000, async () => (await fetch(h)) === 'cnm-lab\n' || undefined);
   t.equal(await fetch(r), 'cnm-lab\n', 'the page is served on the host’s address');
   const second = ['run', '-d', '--name', 'web2', '--network', 'localnet', '-p', '5001:80', ...page];

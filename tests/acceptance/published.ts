@@ -1,10 +1,12 @@
 /** What the tests of published ports look at: who answers whom, and what the host then holds. */
+import type { Test } from 'tap';
 import { GATEWAY_DNS_PORT } from '../../address/dns-port.ts';
-import type { Output } from '../lab/command.ts';
 import { until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
 import { Host, NODE, REPOSITORY } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
+import { inContainer, onHost } from './asking.ts';
+import { exchange } from './exchange.ts';
 
 const ANSWERER = `${REPOSITORY}/tests/firewall/answerer.ts`;
 /** What Node needs of the host, in the container's own places. */
@@ -40,20 +42,33 @@ export async function answer(
 export type Client = Host | { readonly h: DockerHost; readonly container: string };
 
 /**
- * What `tcp:198.51.100.10:8080` or `udp:[2001:db8::1]:53` answers within a second: the server's name and the client that it
- * saw; `refused` or `nothing`.
+ * What `tcp:198.51.100.10:8080` or `udp:[2001:db8::1]:53` answers: the server's name and the client that it saw; `refused` or `nothing`. Who
+ * expects nothing, or asks again, says for how many `seconds` it is waited for. `options`: of socat's address.
  */
-export async function ask(from: Client, server: string, options = ''): Promise<string> {
-  const [, proto = '', address = ''] = /^(tcp|udp):(.+)$/.exec(server) ?? [];
-  const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
-  const target = `${proto.toUpperCase()}${address.startsWith('[') ? '6' : '4'}:${address}${timeout}${options}`;
-  const argv = ['sh', '-c', `echo | timeout 3 socat -T1 - '${target}'`];
-  const output: Output =
-    from instanceof Host
-      ? await from.tryNet(...argv)
-      : await from.h.tryInContainer(from.container, {}, ...argv);
-  if (output.stdout.trim() !== '') return output.stdout.trim();
-  return output.stderr.includes('refused') ? 'refused' : 'nothing';
+export async function ask(
+  from: Client,
+  server: string,
+  { seconds = 20, options = '' }: { readonly seconds?: number; readonly options?: string } = {},
+): Promise<string> {
+  const { enter } = from instanceof Host ? onHost(from) : await inContainer(from.h, from.container);
+  const { stdout, stderr } = await exchange(enter, server, seconds, options);
+  if (stdout.trim() !== '') return stdout.trim();
+  return stderr.includes('refused') ? 'refused' : 'nothing';
+}
+
+/** Who asks for what, and the answer. */
+export type Row = readonly [who: string, from: Client, server: string, wanted: string | RegExp];
+
+/** All at once: they are different connections. */
+export async function check(t: Test, rows: readonly Row[]): Promise<void> {
+  const answers = await Promise.all(
+    rows.map(([, from, server, wanted]) => ask(from, server, wanted === 'nothing' ? { seconds: 1 } : {})),
+  );
+  for (const [n, [who, , server, wanted]] of rows.entries()) {
+    const about = `${who} asks ${server}`;
+    if (typeof wanted === 'string') t.equal(answers[n], wanted, about);
+    else t.match(answers[n], wanted, about);
+  }
 }
 
 /** Elements of the sets that lead to published ports, as `publish4_any tcp . 8080 : 10.1.0.2 . 80`, and open ones. */

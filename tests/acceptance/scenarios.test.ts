@@ -62,7 +62,7 @@ t.test('scenarios', async (t) => {
       (argv) => other.spawnNet(argv),
       '-i any icmp or arp',
       async () => {
-        t.notOk(await h.containerPings('c1', c6.v4), 'a container of the other host is not reached');
+        t.notOk(await h.containerPings('c1', c6.v4, 1), 'a container of the other host is not reached');
         const query = ['dig', '+short', '+time=1', '+tries=1', '@127.0.0.11', 'c6'];
         t.notMatch((await h.tryInContainer('c1', {}, ...query)).stdout, c6.v4, 'nor is its name known');
       },
@@ -102,7 +102,10 @@ async function threeObjects(t: Test, h: DockerHost): Promise<void> {
     ['box-c', b.v4],
     ['box-c', a.v4],
   ] as const) {
-    t.notOk(await h.containerPings(from, to), `b's two endpoints do not join its networks: ${from} → ${to}`);
+    t.notOk(
+      await h.containerPings(from, to, 1),
+      `b's two endpoints do not join its networks: ${from} → ${to}`,
+    );
   }
 
   const bridges = { [await bridgeOf(h, 'A')]: 'BRIDGE-A', [await bridgeOf(h, 'B')]: 'BRIDGE-B' };

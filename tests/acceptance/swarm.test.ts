@@ -77,7 +77,7 @@ async function runs(h: DockerHost, name: string, network: string): Promise<void>
 
 async function reaches(t: Test, h: DockerHost, container: string, address: string): Promise<void> {
   const asked = until(`${container} to reach ${address}`, LIMIT, async () =>
-    (await h.containerPings(container, address)) ? true : undefined,
+    (await h.containerPings(container, address, 2)) ? true : undefined,
   );
   await t.resolves(asked, `${container} → ${address}`);
 }

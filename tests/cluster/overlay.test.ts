@@ -326,7 +326,11 @@ async function etcdKilled(t: Test, world: World): Promise<void> {
   const meanwhile = (await attached(h1, 'meanwhile', 'uber-net')).v4;
   t.ok(await h1.containerPings('c1', meanwhile, 3), 'on its own host at once');
   await etcd.start();
-  await until('h2 to reach it', 30_000, async () => (await h2.containerPings('c3', meanwhile)) || undefined);
+  await until(
+    'h2 to reach it',
+    30_000,
+    async () => (await h2.containerPings('c3', meanwhile, 1)) || undefined,
+  );
   const passed = await stop();
   for (const from of ['c3', 'box'] as const) noneLost(t, from, passed[from]);
   await h1.docker('rm', '-f', 'meanwhile');
@@ -348,7 +352,7 @@ async function daemonsKilled(t: Test, world: World): Promise<void> {
   await until(
     'c3 to reach the new one',
     30_000,
-    async () => (await h2.containerPings('c3', fresh)) || undefined,
+    async () => (await h2.containerPings('c3', fresh, 1)) || undefined,
   );
   const first = await stop();
   for (const from of ['c3', 'box'] as const) noneLost(t, from, first[from]);
@@ -400,7 +404,11 @@ async function cutOff(t: Test, world: World): Promise<void> {
   await h1.killPlugin();
   await h1.startPlugin();
   await port('up');
-  await until('h1 to reach it again', 30_000, async () => (await h1.containerPings('c1', c3)) || undefined);
+  await until(
+    'h1 to reach it again',
+    30_000,
+    async () => (await h1.containerPings('c1', c3, 1)) || undefined,
+  );
   t.ok(await h1.containerPings('c1', box, 3), 'a daemon that began meanwhile believes h3 still');
   t.match(await h1.cnm('dns', 'ls', 'uber-net'), /\bbox\b/);
   t.same(

@@ -162,7 +162,7 @@ async function uberNet(t: Test, { h1, h2, etcd }: World): Promise<void> {
   await h2.docker('run', '-d', '--name', 'c2', ...dns, 'cnm-lab');
   const [c1, c2] = [(await attached(h1, 'c1', 'uber-net')).v4, (await attached(h2, 'c2', 'uber-net')).v4];
   t.not(c1, c2);
-  await until('c1 to reach c2', 30_000, async () => (await h1.containerPings('c1', c2)) || undefined);
+  await until('c1 to reach c2', 30_000, async () => (await h1.containerPings('c1', c2, 1)) || undefined);
   for (const [h, from, to, name] of [
     [h1, 'c1', c2, 'c2'],
     [h2, 'c2', c1, 'c1'],
@@ -407,7 +407,7 @@ async function withoutDocker(t: Test, { h1 }: World, h3: CnmHost): Promise<void>
   await until(
     'c1 to reach the sandbox',
     30_000,
-    async () => (await h1.containerPings('c1', box)) || undefined,
+    async () => (await h1.containerPings('c1', box, 1)) || undefined,
   );
   for (const to of [c1, 'c1'])
     await until(`the sandbox to reach ${to}`, 30_000, async () => {

@@ -81,7 +81,7 @@ export class Service implements Daemon {
     this.#keepLog();
     const running = this.#host.spawn(this.argv(...more), { env: this.#settings.env ?? {} });
     this.#running = running;
-    await until('cnmd to answer on its sockets', 60_000, async () => {
+    await until('cnmd to answer on its sockets', 120_000, async () => {
       if (!running.alive) throw new Hopeless(`cnmd ended: ${running.stdout}${running.stderr}`);
       // To ask whom there is not takes an emulated machine as long as it takes the daemon to start.
       if (!existsSync(this.#host.outside(this.adminSocket))) return undefined;

@@ -119,7 +119,7 @@ export class Running {
    */
   async pid(): Promise<number> {
     const outer = this.outerPid;
-    for (let tries = 0; tries < 200 * PATIENCE && this.alive; tries += 1) {
+    for (let tries = 0; tries < 3000 && this.alive; tries += 1) {
       const comm = await readFile(`/proc/${outer}/comm`, 'utf8').catch(() => '');
       if (!['setpriv', 'nsenter', 'unshare'].includes(comm.trim())) return outer;
       const children = await readFile(`/proc/${outer}/task/${outer}/children`, 'utf8').catch(() => '');
@@ -181,13 +181,20 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 /** Thrown inside `until` when waiting on makes no sense, as when the daemon that should answer has ended. */
 export class Hopeless extends Error {}
 
-/** Asks until `ask` gives a value; throws after `limit` milliseconds, times PATIENCE, with the last error. */
+/** Nobody who waits gives up sooner: on a machine with five times more work than processors all that is asked for here takes its time. */
+const AT_LEAST = 60_000;
+
+/**
+ * Asks until `ask` gives a value; throws after `limit` milliseconds, and not before a minute, times PATIENCE, with the last error. So a limit
+ * says what takes longer than that, and is no way to say that something is quick.
+ */
 export async function until<T>(
   what: string,
   limit: number,
   ask: () => T | undefined | Promise<T | undefined>,
 ): Promise<T> {
-  const deadline = performance.now() + limit * PATIENCE;
+  const patience = Math.max(limit, AT_LEAST) * PATIENCE;
+  const deadline = performance.now() + patience;
   let last: unknown;
   let pause = 25;
   do {
@@ -202,10 +209,7 @@ export async function until<T>(
     // Where all takes longer asking does, too, and must leave time to what is waited for.
     pause = Math.min(2 * pause, 25 * PATIENCE);
   } while (performance.now() < deadline);
-  throw new Error(
-    `waited ${limit * PATIENCE} ms for ${what}${last instanceof Error ? `: ${last.message}` : ''}`,
-    {
-      cause: last,
-    },
-  );
+  throw new Error(`waited ${patience} ms for ${what}${last instanceof Error ? `: ${last.message}` : ''}`, {
+    cause: last,
+  });
 }

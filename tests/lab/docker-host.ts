@@ -144,7 +144,7 @@ export class DockerHost extends CnmHost {
     ];
     const dockerd = this.spawn(['dockerd', ...places, ...ours, ...this.#engine.dockerd, ...more]);
     this.#dockerd = dockerd;
-    await until('dockerd to answer', 60_000, async () => {
+    await until('dockerd to answer', 180_000, async () => {
       if (!dockerd.alive) throw new Hopeless(`dockerd ended: ${dockerd.stderr}`);
       if (!existsSync(this.outside(DOCKER_SOCKET))) return undefined;
       return (await this.api('GET', '/_ping')).status === 200 || undefined;
@@ -238,8 +238,8 @@ export class DockerHost extends CnmHost {
     return tryRun(['nsenter', `--net=${await this.sandbox(container)}`, '--', ...argv], options);
   }
 
-  /** One echo request out of the container, to an address. */
-  async containerPings(container: string, address: string, seconds = 1): Promise<boolean> {
+  /** One echo request out of the container, to an address; see `pings`. */
+  async containerPings(container: string, address: string, seconds = 10): Promise<boolean> {
     const ping = ['ping', '-n', '-c1', `-W${seconds}`, address];
     return (await this.tryInContainer(container, {}, ...ping)).code === 0;
   }

@@ -125,8 +125,8 @@ export class Host {
     return tryRun(['nsenter', '-t', String(this.pid), '-n', '--', ...argv]);
   }
 
-  /** One echo request; true when the reply came within `seconds`. */
-  async pings(address: string, seconds = 1): Promise<boolean> {
+  /** One echo request; true when the reply came within `seconds`: who expects none says how long he waits for it. */
+  async pings(address: string, seconds = 10): Promise<boolean> {
     return (await this.tryNet('ping', '-n', '-c1', `-W${seconds}`, address)).code === 0;
   }
 

@@ -95,7 +95,7 @@ export class Managed implements Daemon {
       if (!this.#ids.has(name)) await this.#install(name, driver);
       if ((await this.#inspect(name)).Enabled) continue;
       if (more.length > 0) await this.#api('POST', `/plugins/${name}/set`, more);
-      await this.#api('POST', `/plugins/${name}/enable?timeout=30`);
+      await this.#api('POST', `/plugins/${name}/enable?timeout=120`);
     }
     await until('the managed plugin to answer', 60_000, async () => {
       for (const driver of this.drivers) await this.call(`cnm-${driver}`, 'Plugin.Activate');

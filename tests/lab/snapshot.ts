@@ -277,11 +277,17 @@ function isRestored(section: string, before: unknown, after: unknown): boolean {
   return isDeepStrictEqual(before, after);
 }
 
+function differing(before: Snapshot, after: Snapshot): readonly string[] {
+  const sections = Object.keys({ ...before, ...after });
+  return sections.filter((section) => !isRestored(section, before[section], after[section]));
+}
+
 /** One assertion; it shows what differs, by section. */
 export function assertSame(t: Asserts, before: Snapshot, after: Snapshot): boolean {
-  const sections = Object.keys({ ...before, ...after });
-  const differing = sections.filter((section) => !isRestored(section, before[section], after[section]));
-  const differences = differing.map((section) => [section, difference(before[section], after[section])]);
+  const differences = differing(before, after).map((section) => [
+    section,
+    difference(before[section], after[section]),
+  ]);
   return t.same(Object.fromEntries(differences), {}, 'the host is as before');
 }
 
@@ -290,15 +296,14 @@ export async function assertRestored(
   t: Asserts,
   host: Host,
   before: Snapshot,
-  limit = 15_000,
+  limit = 60_000,
+  look: (host: Host) => Promise<Snapshot> = snapshot,
 ): Promise<boolean> {
   const deadline = performance.now() + limit * PATIENCE;
-  let after = await snapshot(host);
-  const isBack = () =>
-    Object.keys({ ...before, ...after }).every((one) => isRestored(one, before[one], after[one]));
-  while (!isBack() && performance.now() < deadline) {
+  let after = await look(host);
+  while (differing(before, after).length > 0 && performance.now() < deadline) {
     await sleep(100);
-    after = await snapshot(host);
+    after = await look(host);
   }
   return assertSame(t, before, after);
 }

@@ -46,7 +46,7 @@ t.test('VLANs', async (t) => {
       );
       // As if the other's address were in this VLAN.
       await h.net('ip', 'address', 'add', `10.${other}.0.9/24`, 'dev', link);
-      t.notOk(await h.pings(`10.${other}.0.2`), `who is in VLAN ${other} is not to be reached in ${tag}`);
+      t.notOk(await h.pings(`10.${other}.0.2`, 1), `who is in VLAN ${other} is not to be reached in ${tag}`);
       await h.net('ip', 'link', 'del', link);
     }
   });
