@@ -79,7 +79,7 @@ export function adminApp(options: AdminOptions): express.Express {
       stopping: options.stopping,
     }),
   );
-  const findNetwork = (ref: string, patience?: number) => observatory.findNetwork(ref, patience);
+  const findNetwork = (ref: string) => observatory.findNetwork(ref);
   app.use('/v1', overlayRoutes({ overlay: options.overlay, findNetwork }));
   app.use('/v1', publishedRoutes({ published: options.published, findNetwork }));
   app.use('/v1/networks', networkRoutes(options, standalone, observatory));

@@ -204,23 +204,26 @@ export class Client {
     const failed = (error: Error) => {
       reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
     };
-    const outgoing = request({ socketPath: dialable(this.#socket), path: '/v1/dns/log' }, (response) => {
-      const { statusCode = 0 } = response;
-      let held = '';
-      response.setEncoding('utf8');
-      response.on('data', (part: string) => {
-        held += part;
-        if (statusCode >= 400) return;
-        const lines = held.split('\n');
-        held = lines.pop() ?? '';
-        for (const one of lines) line(parse(one) as QueryEvent);
-      });
-      response.on('error', failed);
-      response.on('end', () => {
-        if (statusCode < 400) resolve(undefined);
-        else reject(refused(statusCode, parse(held)));
-      });
-    });
+    const outgoing = request(
+      { socketPath: dialable(this.#socket), path: '/v1/dns/log', agent: false },
+      (response) => {
+        const { statusCode = 0 } = response;
+        let held = '';
+        response.setEncoding('utf8');
+        response.on('data', (part: string) => {
+          held += part;
+          if (statusCode >= 400) return;
+          const lines = held.split('\n');
+          held = lines.pop() ?? '';
+          for (const one of lines) line(parse(one) as QueryEvent);
+        });
+        response.on('error', failed);
+        response.on('end', () => {
+          if (statusCode < 400) resolve(undefined);
+          else reject(refused(statusCode, parse(held)));
+        });
+      },
+    );
     outgoing.on('error', failed);
     outgoing.end();
     return promise;
@@ -243,7 +246,7 @@ export class Client {
       reject(new CommandError(unreachable(this.#socket, error), { cause: error }));
     };
     const socketPath = dialable(this.#socket);
-    const outgoing = request({ socketPath, method, path }, (response) => {
+    const outgoing = request({ socketPath, method, path, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', failed);

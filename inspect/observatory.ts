@@ -49,7 +49,9 @@ export interface ObservatoryOptions {
 }
 
 /** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
-const ENGINE_PATIENCE_MS = 400;
+const LISTING_PATIENCE_MS = 2_000;
+/** What is asked for by a name of the Engine's cannot be found without it. */
+const NAME_PATIENCE_MS = 10_000;
 
 export class Observatory {
   readonly #options: ObservatoryOptions;
@@ -72,9 +74,9 @@ export class Observatory {
   }
 
   async network(ref: string): Promise<NetworkView> {
-    const network = await this.findNetwork(ref);
+    const names = await this.names(NAME_PATIENCE_MS);
+    const network = this.#resolveNetwork(ref, names);
     const endpoints = this.#cnm.endpoints(network.id);
-    const names = await this.names();
     const view = networkView(network, endpoints, await this.#picture(endpoints, names));
     const remotes = remotesView(network, this.#cnm.remotes(network.id));
     const encryption = encryptionView(network, this.#options.overlay?.until());
@@ -94,13 +96,13 @@ export class Observatory {
 
   /** Sends frames on the network's wire. */
   async checkNetwork(ref: string, ask: readonly Ip[]): Promise<CheckView> {
-    const names = await this.names();
+    const names = await this.names(NAME_PATIENCE_MS);
     const { id } = this.#resolveNetwork(ref, names);
     return { network: networkName(id, names), findings: await this.#cnm.checkNetwork(id, ask) };
   }
 
   async endpoints(network: string | undefined): Promise<readonly EndpointSummary[]> {
-    const names = await this.names();
+    const names = await this.#namesFor(network);
     const of = network === undefined ? undefined : this.#resolveNetwork(network, names).id;
     return this.#cnm
       .endpoints(of)
@@ -109,8 +111,8 @@ export class Observatory {
   }
 
   async endpoint(ref: string): Promise<EndpointView> {
-    const record = await this.findEndpoint(ref);
-    const names = await this.names();
+    const names = await this.names(NAME_PATIENCE_MS);
+    const record = this.#resolveEndpoint(ref, names);
     const picture = await this.#picture([record], names);
     const lease = this.#options.lease?.(record.network, record.id);
     return {
@@ -121,16 +123,12 @@ export class Observatory {
 
   /** @throws CnmError `endpoint-unknown`, or `request-invalid` when several match. */
   async findEndpoint(ref: string): Promise<EndpointRecord> {
-    const names = await this.names();
-    const all = this.#cnm
-      .endpoints()
-      .map((record) => ({ ...summaryName(endpointSummary(record, names)), record }));
-    return resolveRef('endpoint', ref, all).record;
+    return this.#resolveEndpoint(ref, await this.names(NAME_PATIENCE_MS));
   }
 
   /** Of all networks, or of what `ref` means: an endpoint, a container or sandbox, or a network. */
   async ports(ref: string | undefined): Promise<readonly PortView[]> {
-    const names = await this.names();
+    const names = await this.#namesFor(ref);
     const all = this.#cnm.endpoints();
     const meant = ref === undefined ? all : endpointsMeant(ref, all, this.#cnm.networks(), names);
     return meant
@@ -140,7 +138,7 @@ export class Observatory {
 
   /** Of all networks that have a bridge, or of one. */
   async firewall(ref: string | undefined): Promise<FirewallView> {
-    const names = await this.names();
+    const names = await this.#namesFor(ref);
     const asked = ref === undefined ? this.#cnm.networks() : [this.#resolveNetwork(ref, names)];
     const networks = asked.filter((network) =>
       wholeNetwork(network).some((step) => step.do === 'nft.element'),
@@ -183,12 +181,9 @@ export class Observatory {
     return sandboxView(sandbox, members, picture);
   }
 
-  /**
-   * @param patience milliseconds, for an Engine to say what its networks are called
-   * @throws CnmError `network-unknown`, or `request-invalid` when several match.
-   */
-  async findNetwork(ref: string, patience?: number): Promise<NetworkRecord> {
-    return this.#resolveNetwork(ref, await this.names(patience));
+  /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
+  async findNetwork(ref: string): Promise<NetworkRecord> {
+    return this.#resolveNetwork(ref, await this.names(NAME_PATIENCE_MS));
   }
 
   /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
@@ -238,6 +233,13 @@ export class Observatory {
     return resolveRef('network', ref, all).record;
   }
 
+  #resolveEndpoint(ref: string, names: Names): EndpointRecord {
+    const all = this.#cnm
+      .endpoints()
+      .map((record) => ({ ...summaryName(endpointSummary(record, names)), record }));
+    return resolveRef('endpoint', ref, all).record;
+  }
+
   #titled(difference: Difference, names: Names): DifferenceView {
     return differenceView(difference, this.#nameOf(difference, names), names);
   }
@@ -266,8 +268,12 @@ export class Observatory {
     return { facts, vteps, names, differences, drivers: this.#cnm.drivers };
   }
 
-  /** All that has a name; what the Engine knows, if it answers soon. */
-  async names(patience = ENGINE_PATIENCE_MS): Promise<Names> {
+  #namesFor(ref: string | undefined): Promise<Names> {
+    return this.names(ref === undefined ? LISTING_PATIENCE_MS : NAME_PATIENCE_MS);
+  }
+
+  /** All that has a name; what the Engine knows, if it answers within so many milliseconds. */
+  async names(patience = LISTING_PATIENCE_MS): Promise<Names> {
     const engine = await this.#engineNetworks(patience);
     return {
       networks: new Map(this.#cnm.networks().map((network) => [network.id, network])),

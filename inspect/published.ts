@@ -26,11 +26,8 @@ export interface PublishedService {
 
 export interface PublishedRouteParts {
   readonly published: PublishedService | undefined;
-  readonly findNetwork: (ref: string, patience?: number) => Promise<NetworkRecord>;
+  readonly findNetwork: (ref: string) => Promise<NetworkRecord>;
 }
-
-/** Milliseconds: what is to be published is worth waiting for its name. */
-const NAME_PATIENCE = 10_000;
 
 export function publishedRoutes({ published, findNetwork }: PublishedRouteParts): express.Router {
   return express
@@ -41,7 +38,7 @@ export function publishedRoutes({ published, findNetwork }: PublishedRouteParts)
     .post('/networks/:ref/publish', async (request, response) => {
       const wait = decodeWait(request.body);
       const service = inCluster(published);
-      const network = await findNetwork(request.params.ref, NAME_PATIENCE);
+      const network = await findNetwork(request.params.ref);
       response.json(viewOf(await service.publish(network, wait)));
     })
     .post('/published/:name/withdraw', async (request, response) => {

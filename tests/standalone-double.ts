@@ -99,7 +99,8 @@ function exchange(socketPath: string, method: string, path: string, body: string
   return new Promise<{ status: number; text: string }>((resolve, reject) => {
     // Node sends no length with a GET's or DELETE's body by itself; the bytes would be taken for the next request.
     const headers = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
-    const outgoing = request({ socketPath, method, path, headers }, (response) => {
+    // A connection of its own: one that is kept may be closed by the server, which has its limits, in the moment in which it is used again.
+    const outgoing = request({ socketPath, method, path, headers, agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => (text += chunk));
