@@ -22,7 +22,7 @@ const exec = async (h: CnmHost, sandbox: string, ...words: string[]) =>
 async function dig(h: CnmHost, sandbox: string, ...words: string[]): Promise<string> {
   const path = paths.get(sandbox) ?? '';
   const server = words.some((word) => word.startsWith('@')) ? [] : ['@127.0.0.11'];
-  const ask = ['dig', '+tries=1', '+time=3', '+short', ...server, ...words];
+  const ask = ['dig', '+tries=1', '+time=10', '+short', ...server, ...words];
   return (await h.tryRun(['nsenter', `--net=${path}`, '--', ...ask])).stdout.trim();
 }
 

@@ -81,7 +81,7 @@ t.test('what cannot be, with Docker 20.10', async (t) => {
       await h.docker('network', 'create', '-d', 'cnm-bridge', name);
       await h.container('c4', name);
       await h.container('c5', name);
-      t.match(await h.exec('c4', 'ping', '-c1', '-W1', 'c5'), '1 received', name);
+      t.match(await h.exec('c4', 'ping', '-c1', '-W10', 'c5'), '1 received', name);
       t.match(await h.cnm('network', 'ls'), name, 'cnm shows it');
       await h.docker('rm', '--force', 'c4', 'c5');
       await h.docker('network', 'rm', name);
@@ -326,7 +326,7 @@ t.test('what cannot be, with Docker 20.10', async (t) => {
   t.test('after all that the container runs as before, and the daemon is well', async (t) => {
     t.equal(await h.cnmd.pid(), pid, 'the same process');
     await h.container('c2', 'live');
-    t.match(await h.exec('c2', 'ping', '-c1', '-W1', 'c1'), '1 received');
+    t.match(await h.exec('c2', 'ping', '-c1', '-W10', 'c1'), '1 received');
     const doctor = await h.tryCnm('doctor');
     t.equal(doctor.code, 0, doctor.stdout + doctor.stderr);
     t.notMatch(h.cnmd.log, / ERROR /, 'nothing was our own failure');
@@ -392,7 +392,7 @@ async function silent(path: string, count: number): Promise<number> {
   });
   await sleep(200);
   const known = path.endsWith('cnm.sock') ? ['GET', '/v1/version'] : ['POST', '/Plugin.Activate'];
-  const { status } = await unixHttp(path, known[0] ?? '', known[1] ?? '', undefined, 5_000);
+  const { status } = await unixHttp(path, known[0] ?? '', known[1] ?? '');
   for (const socket of idle) socket.destroy();
   return status;
 }

@@ -25,7 +25,7 @@ import { ask, inContainer, onHost, serve } from './asking.ts';
 import { attached, bridgeOf, portsOf } from './observe.ts';
 
 /** Seconds. On a loaded machine the first packet may wait for a second neighbour solicitation, a second later. */
-const PATIENCE = 3;
+const PATIENCE = 10;
 
 function create(h: DockerHost, name: string, ...options: string[]): Promise<string> {
   return h.docker('network', 'create', '--driver', 'cnm-bridge', ...options, name);
@@ -74,7 +74,11 @@ t.test('IPv6 on Docker 20.10', async (t) => {
       `(${l2.v6}`,
       'by name',
     );
-    t.match(await h.exec('l1', 'ping', '-6', '-c1', '-W1', 'fe80:1234::1%eth0'), '1 received', 'the gateway');
+    t.match(
+      await h.exec('l1', 'ping', '-6', '-c1', `-W${PATIENCE}`, 'fe80:1234::1%eth0'),
+      '1 received',
+      'the gateway',
+    );
     await h.docker('rm', '--force', 'l1', 'l2');
     await h.docker('network', 'rm', 'local');
   });
@@ -110,7 +114,7 @@ t.test('IPv6 on Docker 20.10', async (t) => {
     );
     const inside = async (...argv: string[]) => h.tryCnm('sandbox', 'exec', 's1', '--', ...argv);
     t.equal((await inside('ip', '-4', 'address', 'show', 'dev', 'eth0')).stdout, '', 'no IPv4');
-    const ping = ['ping', '-n', '-c1', '-W1'];
+    const ping = ['ping', '-n', '-c1', `-W${PATIENCE}`];
     t.equal((await inside(...ping, addresses[1]?.replace(/\/.*/, '') ?? '')).code, 0, 's1 → s2');
     t.equal((await inside(...ping, 'fd00:66::1')).code, 0, 'the gateway');
     t.equal((await inside(...ping, WORLD6)).code, 0, 'the world');

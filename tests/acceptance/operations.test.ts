@@ -40,7 +40,7 @@ async function examples(): Promise<readonly Example[]> {
 
 /** What no two runs have in common. A line is cut at these; what stands between them is held to the letter. */
 const VOLATILE =
-  /[0-9a-f]{64}|(?<=\bcnm|\b)[0-9a-f]{12}\b|\bveth\w+h\b|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d+\.\d+(?:\/\d+\.\d+)+(?= ms)|(?<==)\d+\.\d+(?= ms)|(?<=time )\d+(?=ms)/g;
+  /[0-9a-f]{64}|(?<=\bcnm|\b)[0-9a-f]{12}\b|\bveth\w+h\b|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d+\.\d+(?:\/\d+\.\d+)+(?= ms)|(?<==)\d+(?:\.\d+)?(?= ms)|(?<=time )\d+(?=ms)/g;
 
 /** Measured times are no names. */
 const MEASURED = /T[\d:.]+Z$|^\d+(\.\d+(\/|$)|$)/;

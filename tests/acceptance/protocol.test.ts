@@ -353,7 +353,7 @@ t.test('the plugin protocol with Docker 20.10', async (t) => {
     await h.cnmd.kill('SIGCONT');
     await creating;
     const took = performance.now() - began;
-    t.ok(took >= 5_000 && took < 8_000, `${took} ms`);
+    t.ok(took >= 5_000 && took < 60_000, `${took} ms`);
     t.equal(calls() - earlier, 1, 'one call');
     t.equal((await bridges()).length, 1, 'one bridge');
     await h.docker('network', 'rm', 'n18');

@@ -151,7 +151,7 @@ async function shown(h: DockerHost, line: string, target: string): Promise<strin
   if (!/^tcpdump|monitor/.test(line)) return h.sh(line);
   const running = h.spawn(['bash', '-c', `exec ${line}`]);
   const seen = await until('a packet to be shown', 10_000, async () => {
-    await Promise.all([h.containerPings('c2', target), h.containerPings('stranger', target, 1)]);
+    await Promise.all([h.containerPings('c2', target, 1), h.containerPings('stranger', target, 1)]);
     return /drop|echo request/.test(running.stdout) ? running.stdout : undefined;
   });
   await running.kill('SIGINT');

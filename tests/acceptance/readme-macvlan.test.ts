@@ -60,7 +60,7 @@ t.test('the README of cnm-macvlan', async (t) => {
       const line = command.replace('NAME', 'lan').replace('PID', pid);
       const running = h.spawn(['bash', '-c', `exec ${line}`]);
       const seen = await until(question, 20_000, async () => {
-        if (line.startsWith('tcpdump')) await h.containerPings('c1', '10.20.0.9');
+        if (line.startsWith('tcpdump')) await h.containerPings('c1', '10.20.0.9', 1);
         else if (running.alive) return undefined;
         return answers[question]?.test(running.stdout) === true ? running.stdout : undefined;
       });

@@ -132,7 +132,7 @@ t.test('the README of cnm-overlay', async (t) => {
 
   await t.test('the last example takes all away', async (t) => {
     for (const line of examples.at(-1) ?? []) await type(t, line);
-    await assertAllRestored(t, hosts, before, 10_000);
+    await assertAllRestored(t, hosts, before);
   });
 });
 
@@ -172,7 +172,7 @@ async function shown(h: DockerHost, line: string, wanted: RegExp): Promise<strin
   if (!line.includes('tcpdump')) return h.sh(line);
   const running = h.spawn(['bash', '-c', `exec ${line.replace('tcpdump ', 'tcpdump --immediate-mode ')}`]);
   const seen = await until('a packet to be shown', 20_000, async () => {
-    await h.containerPings('c1', '10.1.0.200');
+    await h.containerPings('c1', '10.1.0.200', 1);
     return wanted.test(running.stdout) ? running.stdout : undefined;
   });
   await running.kill('SIGINT');

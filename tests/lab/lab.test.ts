@@ -100,6 +100,15 @@ t.test('two segments with a router between them', async (t) => {
 });
 
 t.test('a test killed with SIGKILL leaves nothing that the next lab does not remove', async (t) => {
+  // Where no other test's lab looks, which would remove it first.
+  const shared = process.env['TMPDIR'];
+  const folder = await mkdtemp(join(tmpdir(), 'lab-'));
+  process.env['TMPDIR'] = folder;
+  t.teardown(async () => {
+    if (shared === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = shared;
+    await rm(folder, { recursive: true });
+  });
   const links = await suspectLinks();
   const victim = new Running(['node', join(import.meta.dirname, 'victim.ts')], {
     env: { PATH: process.env['PATH'] ?? '', TMPDIR: tmpdir() },
@@ -129,7 +138,7 @@ t.test('a test that throws leaves nothing', async (t) => {
 });
 
 t.test('a shell runs what it is told, and nothing of the user’s own before it', async (t) => {
-  const HOME = await mkdtemp(join(tmpdir(), 'cnmlab-home-'));
+  const HOME = await mkdtemp(join(tmpdir(), 'home-of-cnmlab-'));
   t.teardown(() => rm(HOME, { recursive: true }));
   for (const name of ['.bashrc', '.profile', '.bash_profile']) await writeFile(join(HOME, name), 'echo mine');
   const { stdout } = await tryRun(['bash', '-c', 'bash -c "echo inner"; echo outer'], { env: { HOME } });

@@ -53,9 +53,13 @@ async function cgroupsOf(names: readonly string[]): Promise<string[]> {
   return found.stdout.split('\n').filter((path) => names.some((name) => path.includes(name)));
 }
 
+/** Milliseconds for what was killed to be gone: a process that is killed must have its turn to die, and may wait for a disk before. */
+const DYING_MS = 60_000 * PATIENCE;
+
 /** A cgroup is busy for a moment after the last process of it has died. */
 async function removeCgroups(names: readonly string[]): Promise<void> {
-  for (let tries = 0; tries < 40 * PATIENCE; tries += 1) {
+  const deadline = performance.now() + DYING_MS;
+  while (performance.now() < deadline) {
     const paths = await cgroupsOf(names);
     if (paths.length === 0) return;
     for (const path of paths) await rmdir(path).catch(() => undefined);
@@ -65,7 +69,8 @@ async function removeCgroups(names: readonly string[]): Promise<void> {
 
 /** Ends and removes all that a lab left outside its namespaces. The namespaces go with their processes. */
 export async function takeAway(name: string): Promise<void> {
-  for (let tries = 0; tries < 40 * PATIENCE; tries += 1) {
+  const deadline = performance.now() + DYING_MS;
+  while (performance.now() < deadline) {
     const pids = await processesOf(name);
     if (pids.length === 0) break;
     for (const pid of pids) signalIfThere(pid, 'SIGKILL');
