@@ -24,11 +24,17 @@ const inspected = (id: string, name: string, running = true, StopSignal?: string
   },
 });
 
-async function engine(t: { teardown(fn: () => Promise<void>): unknown }) {
+/** @param refuses paths that it fails to answer, once each. */
+async function engine(t: { teardown(fn: () => Promise<void>): unknown }, ...refuses: readonly string[]) {
   const containers = new Map<string, object>();
+  const busy = new Set(refuses);
   const streams = new Set<ServerResponse>();
   const server = createServer((request, response) => {
     const path = (request.url ?? '').replace(/^\/v[\d.]+/, '');
+    if (busy.delete(path)) {
+      response.writeHead(500).end('busy');
+      return;
+    }
     const json = (value: unknown) => response.end(JSON.stringify(value));
     if (path === '/version') json({ ApiVersion: '1.41' });
     else if (path.startsWith('/events')) {
@@ -69,11 +75,11 @@ async function engine(t: { teardown(fn: () => Promise<void>): unknown }) {
   };
   const about = (what: EngineNews['what']) => news.filter((one) => one.what === what);
   const hears = async (what: EngineNews['what'], count: number) => {
-    for (let n = 0; n < 600 && about(what).length < count; n += 1)
+    for (const end = Date.now() + 60_000; Date.now() < end && about(what).length < count;)
       await new Promise((done) => setTimeout(done, 5));
     return about(what)[count - 1];
   };
-  return { containers, tell, trickle, drop, hears };
+  return { containers, busy, tell, trickle, drop, hears };
 }
 
 const of = (type: string, action: string, id: string, attributes: object = {}) => ({
@@ -114,6 +120,15 @@ t.test('everything first, then what changes', async (t) => {
   containers.set('c2', inspected('c2', 'two', false));
   tell(of('container', 'start', 'c2'));
   t.match(await hears('gone', 2), { id: 'c2' }, 'ended before it was looked at');
+});
+
+t.test('an Engine that cannot answer at the moment is asked again', async (t) => {
+  const { containers, busy, tell, hears } = await engine(t, '/networks');
+  t.match(await hears('all', 1), { networks: [{ id: 'net1', name: 'demo' }] }, 'for all');
+  containers.set('c1', inspected('c1', 'one'));
+  busy.add('/containers/c1/json');
+  tell(of('container', 'start', 'c1'));
+  t.match(await hears('container', 1), { container: { name: 'one' } }, 'and for one');
 });
 
 t.test('a container that is told to stop in its own way', async (t) => {

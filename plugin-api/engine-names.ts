@@ -67,6 +67,8 @@ class Follower {
   readonly #stopSignals = new Map<string, string>();
   /** One look after the other, so that a late answer does not take the place of a later one's. */
   #looks: Promise<void> = Promise.resolve();
+  /** The next connection begins with a look at all. */
+  #isOver = false;
 
   constructor(options: EngineOptions, listener: (news: EngineNews) => void, signal: AbortSignal) {
     this.#options = options;
@@ -74,20 +76,25 @@ class Follower {
     this.#signal = signal;
   }
 
-  /** Resolves when the connection is over. @throws when there is none. */
+  /** Resolves when the connection is over. @throws when there is none, or the Engine does not say what there is. */
   async run(): Promise<void> {
     const base = await apiBase(this.#options);
-    // Listening first: what happens while the list is read is heard of, and looked at once more.
-    const stream = await this.#open(`${base}/events?filters=${EVENTS}`);
-    const lost = this.#read(stream, base);
-    await this.#in(() => this.#all(base));
-    await lost;
+    const over = new AbortController();
+    try {
+      // Listening first: what happens while the list is read is heard of, and looked at once more.
+      const signal = AbortSignal.any([this.#signal, over.signal]);
+      const stream = await this.#open(`${base}/events?filters=${EVENTS}`, signal);
+      await Promise.all([this.#read(stream, base), this.#in(() => this.#all(base))]);
+    } finally {
+      this.#isOver = true;
+      over.abort();
+    }
   }
 
-  #open(path: string): Promise<AsyncIterable<string>> {
+  #open(path: string, signal: AbortSignal): Promise<AsyncIterable<string>> {
     return new Promise((resolve, reject) => {
       const { socket: socketPath } = this.#options;
-      const request = get({ socketPath, path, agent: false, signal: this.#signal }, (response) => {
+      const request = get({ socketPath, path, agent: false, signal }, (response) => {
         if (response.statusCode === 200) resolve(response.setEncoding('utf8') as AsyncIterable<string>);
         else reject(new Error(`GET ${path}: the Engine answered ${response.statusCode ?? 0}`));
       });
@@ -120,8 +127,11 @@ class Follower {
     } else if (Action === 'die' || Action === 'destroy') {
       this.#stopSignals.delete(id);
       // Behind the looks that are under way: they saw it alive.
-      void this.#in(() => {
+      const told = this.#in(() => {
         this.#listener({ what: 'gone', id, ...(Action === 'destroy' && { removed: true }) });
+      });
+      told.catch((error: unknown) => {
+        this.#options.log.debug({ err: error }, 'the end of a container could not be told');
       });
     } else if (['start', 'rename', 'update', 'unpause'].includes(Action)) this.#look(base, id);
   }
@@ -129,17 +139,26 @@ class Follower {
   /** It leaves the answers before it is gone; should it live on, it comes back. */
   #stopping(base: string, id: string): void {
     this.#listener({ what: 'stopping', id });
-    const timer = setTimeout(() => {
-      if (!this.#signal.aborted) this.#look(base, id);
-    }, AFTER_STOP);
-    timer.unref();
+    this.#lookLater(base, id, AFTER_STOP);
   }
 
   #look(base: string, id: string): void {
-    void this.#in(async () => {
+    const look = this.#in(async () => {
       const container = await this.#inspect(base, id);
       this.#listener(container === undefined ? { what: 'gone', id } : { what: 'container', container });
     });
+    look.catch((error: unknown) => {
+      // One that is busy; nothing else may happen to the container that would make us look.
+      this.#options.log.debug({ err: error }, 'a container could not be looked at; tried again');
+      this.#lookLater(base, id, PAUSE);
+    });
+  }
+
+  #lookLater(base: string, id: string, after: number): void {
+    const timer = setTimeout(() => {
+      if (!this.#signal.aborted && !this.#isOver) this.#look(base, id);
+    }, after);
+    timer.unref();
   }
 
   /** Undefined: it does not run, or is gone. */
@@ -152,12 +171,10 @@ class Follower {
     return containerOf(read);
   }
 
-  async #in(work: () => Promise<void> | void): Promise<void> {
+  #in(work: () => Promise<void> | void): Promise<void> {
     const next = this.#looks.then(work);
-    this.#looks = next.catch((error: unknown) => {
-      this.#options.log.debug({ err: error }, 'a container could not be looked at');
-    });
-    return this.#looks;
+    this.#looks = next.catch(() => undefined);
+    return next;
   }
 
   async #all(base: string): Promise<void> {
