@@ -38,7 +38,7 @@ t.test('IPv6 on Docker 20.10', async (t) => {
   await h.makeSandboxFolder();
   const before = await snapshot(h);
 
-  t.test('V05 the first packet goes through within a second of the start', (t) => firstPacket(t, h));
+  t.test('V05 the first packet goes through, with no address still in doubt', (t) => firstPacket(t, h));
 
   t.test('V01 by address and by name, and out by the gateway', async (t) => {
     await h.container('c1', 'dual');
@@ -236,20 +236,30 @@ async function hostWithout(t: Test, h: DockerHost): Promise<void> {
   await assertRestored(t, h, before);
 }
 
-/** The network, the container and its first packet: nothing waits for duplicate address detection. */
+/**
+ * The network, the container and its first packet: nothing waits for duplicate address detection, as the kernel says of the addresses at both
+ * ends. How long the packet takes says nothing of that on a machine where it may take as long for want of its turn.
+ */
 async function firstPacket(t: Test, h: DockerHost): Promise<void> {
   await create(h, 'dual', '--subnet=10.6.0.0/24', '--ipv6', '--subnet=fd00:6::/64');
-  const ping = ['ping', '-6', '-n', '-c1', '-W1'];
-  const first = await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, ...ping, 'fd00:6::1');
-  t.match(first.stdout, '1 received', 'to the gateway, which is as new');
+  const ping = ['ping', '-6', '-n', '-c1', `-W${PATIENCE}`];
+  const begin = async (to: string) => {
+    const line = `ip -6 address show dev eth0 scope global; exec ${ping.join(' ')} ${to}`;
+    return (await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, 'sh', '-c', line)).stdout;
+  };
+  const inDoubt = /tentative|dadfailed/;
+  const first = await begin('fd00:6::1');
+  t.match(first, '1 received', 'to the gateway, which is as new');
+  t.match(first, /inet6 fd00:6::/);
+  t.notMatch(first, inDoubt);
+  const gateway = await h.net('ip', '-6', 'address', 'show', 'dev', await bridgeOf(h, 'dual'));
+  t.match(gateway, /fd00:6::1\/64 scope global nodad/, 'nor was there any at the gateway');
   await h.container('peer', 'dual');
   const { v6 } = await attached(h, 'peer', 'dual');
-  const second = await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, ...ping, v6);
-  t.match(second.stdout, '1 received', 'to a neighbour');
-  t.notMatch(
-    await h.inContainer('peer', 'ip', '-6', 'address', 'show', 'scope', 'global'),
-    /tentative|dadfailed/,
-  );
+  const second = await begin(v6);
+  t.match(second, '1 received', 'to a neighbour');
+  t.notMatch(second, inDoubt);
+  t.notMatch(await h.inContainer('peer', 'ip', '-6', 'address', 'show', 'scope', 'global'), inDoubt);
   await h.docker('rm', '--force', 'peer');
   // In our own sandboxes it is we who add the address.
   await h.cnm('network', 'create', '--ipv4=false', '--ipv6', '--subnet=fd00:65::/64', 'quick');

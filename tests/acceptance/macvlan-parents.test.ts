@@ -7,6 +7,7 @@
  *     eth7 ── p5, p6, p7 (slaac=true) ═══════ eth7, which advertises itself as a router of fd00:47::/64
  *     tap6 ── p4 ═══════════════════════════════ socat ═════════════════ tap7
  */
+import { readFile } from 'node:fs/promises';
 import t from 'tap';
 import type { Test } from 'tap';
 import { admin } from '../faults/crash-host.ts';
@@ -257,9 +258,17 @@ async function advertised(t: Test, lab: Lab, h: DockerHost, r: Host): Promise<vo
 
 /** The daemon is stopped in the moment in which Docker takes the link in, and goes on when the container has taken what it was offered. */
 async function late(t: Test, h: DockerHost, v6: (name: string) => Promise<string>): Promise<void> {
-  const there = 'ip -br link show type macvlan | grep -q cnmm';
-  const stop = `until ${there}; do :; done; while ${there}; do :; done; kill -STOP ${await h.cnmd.pid()}`;
+  // The kernel tells of it: who looks again and again may miss it, for it is there for some milliseconds.
+  const stop = `exec 3< <(exec ip -o monitor link); echo "$!"
+    while read -r -u 3 line; do [[ $line == Deleted*cnmm* ]] && break; done
+    kill -STOP ${await h.cnmd.pid()}; kill "$!"`;
   const stopped = h.spawnNet(['bash', '-c', stop]);
+  const monitor = await until('a monitor', PATIENCE_MS, () => stopped.stdout.trim() || undefined);
+  // It listens when it has nothing to do.
+  await until('the monitor to listen', PATIENCE_MS, async () => {
+    const stat = await readFile(`/proc/${monitor}/stat`, 'utf8');
+    return /^\d+ \(ip\) S /.test(stat) || undefined;
+  });
   const started = h.container('late', 'p5');
   await stopped.exited;
   const netns = `--net=${h.outside(`/run/docker/netns/${await h.sh('ls -t /run/docker/netns | head -n 1')}`.trim())}`;
