@@ -93,7 +93,7 @@ t.test('names, with no Docker', async (t) => {
     t.match(await exec(h, 'db', 'cat', '/etc/resolv.conf'), /search demo\noptions ndots:2$/m, 'its own');
     t.notMatch(await h.sh('cat /etc/resolv.conf'), '127.0.0.11', 'the host’s is as it was');
     t.match(await exec(h, 'web', 'getent', 'ahostsv4', 'db'), /^10\.88\.0\.11 /);
-    t.match(await exec(h, 'web', 'ping', '-4', '-c1', '-W2', 'db'), '(10.88.0.11)');
+    t.match(await exec(h, 'web', 'ping', '-4', '-c1', '-W10', 'db'), '(10.88.0.11)');
     t.equal(await dig(h, 'web', '+tcp', 'db.demo'), '10.88.0.11');
     t.equal(await dig(h, 'web', '-x', 'fd00:88::3').then((name) => /\.demo\.$/.test(name)), true);
     t.same((await dig(h, 'web', 'api')).split('\n').sort(), ['10.88.0.11', '10.88.0.12']);

@@ -59,7 +59,8 @@ t.test('the policy with Docker 28.5', async (t) => {
   const h = await lab.dockerHost({
     engine: '28.5',
     plugin: 'sockets',
-    arguments: ['--default-address-pools', POOLS],
+    // So long that none is over while a loaded machine starts three containers.
+    arguments: ['--default-address-pools', POOLS, '--address-rest', '600'],
   });
   await installCommand(h);
   await h.sh('sysctl -qw net.ipv6.conf.default.forwarding=1 net.ipv6.conf.all.forwarding=1');
@@ -77,8 +78,8 @@ async function chosen(t: Test, h: DockerHost): Promise<void> {
   await h.sh('echo nameserver 10.96.0.53 > /etc/resolv.conf; ip route add 10.96.1.0/24 via 198.51.100.1');
   // Docker's own network without any route on the host.
   await h.docker('network', 'create', '-d', 'macvlan', '-o', 'parent=eth0', '--subnet=10.96.2.0/24', 'lan');
-  // What Docker has is looked at from time to time, never while it waits for us.
-  const first = await until('the macvlan to be known', 30_000, async () => {
+  // What Docker has is looked at from time to time, once a minute at least, never while it waits for us.
+  const first = await until('the macvlan to be known', 180_000, async () => {
     await create(h, 'first');
     const subnet = await subnetOf(h, 'first');
     if (subnet !== '10.96.2.0/24') return subnet;
@@ -102,7 +103,7 @@ async function chosen(t: Test, h: DockerHost): Promise<void> {
   t.equal(await subnetOf(h, 'n9'), '10.96.0.192/26');
   const began = performance.now();
   t.match(await refusedNetwork(h), /No IPv4 subnet is free in the default address pools \(10\.96\.0\.0\/21/);
-  t.ok(performance.now() - began < 10_000, 'and Docker does not ask for ever');
+  t.ok(performance.now() - began < 60_000, 'and Docker does not ask for ever');
   await h.docker('network', 'rm', 'first', 'lan', 'n1', 'n3', 'n4', 'n6', 'n7', 'n8', 'n9');
   await h.sh('ip route del 10.96.1.0/24 via 198.51.100.1');
 }

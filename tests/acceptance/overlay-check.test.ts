@@ -46,6 +46,9 @@ function codes(view: OverlayCheckView, peer?: string): readonly string[] {
   return [...view.findings, ...about.flatMap(({ findings }) => findings)].map(({ code }) => code);
 }
 
+/** Longer than the test waits for another host's daemon where that has not had its turn: it may say so, and is asked again. */
+const TRIES = 5;
+
 async function finds(
   t: Test,
   h: CnmHost,
@@ -53,7 +56,9 @@ async function finds(
   wanted: readonly string[],
   peer?: string,
 ): Promise<OverlayCheckView> {
-  const view = await check(h, name);
+  let view = await check(h, name);
+  const isSlow = () => codes(view, peer).includes('silent') && !wanted.includes('silent');
+  for (let tries = 1; tries < TRIES && isSlow(); tries += 1) view = await check(h, name);
   t.same(codes(view, peer), wanted, `${h.name}: ${wanted.join(', ') || 'nothing'}`);
   return view;
 }

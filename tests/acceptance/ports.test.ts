@@ -429,7 +429,7 @@ async function steady(t: Test, { h, r }: Site): Promise<void> {
     'TCP4-LISTEN:8080,reuseaddr',
     'TCP6-LISTEN:8080',
   ]) {
-    const { code, stderr } = await h.tryNet('timeout', '2', 'socat', '-u', listen, '-');
+    const { code, stderr } = await h.tryNet('timeout', '20', 'socat', '-u', listen, '-');
     t.equal(code, 1, `no other process binds ${listen}`);
     t.match(stderr, /Address already in use/);
   }
