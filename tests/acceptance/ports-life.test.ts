@@ -263,6 +263,8 @@ async function life(t: Test, site: Site): Promise<void> {
     await h.startPlugin();
     const told = new RegExp(`tcp 0\\.0\\.0\\.0:8080 is held by ${thief.who}`);
     t.ok(await until('a word of it', 10_000, () => told.test(h.cnmd.log) || undefined), 'it says who has it');
+    // That one is taken it may say before it has the others: it is ready when it has looked at all.
+    await h.cnm('network', 'ls');
     t.same((await held(h)).filter((one) => one.includes('tcp [::]:')).length, before.length);
     t.ok((await held(h)).includes('tcp 0.0.0.0:8081'), 'a port that was taken meanwhile keeps no other');
     await assertServed(t, site, 8080, 'one');
