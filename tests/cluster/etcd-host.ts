@@ -64,7 +64,7 @@ export class EtcdHost {
     const text = (base64: string) => Buffer.from(base64, 'base64').toString();
     const end = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
     const body = JSON.stringify({ key: code(prefix), range_end: code(end) });
-    const curl = ['curl', '-sS', '--fail', '-m', '5', '-d', body, `${this.url}/v3/kv/range`];
+    const curl = ['curl', '-sS', '--fail', '-m', '60', '-d', body, `${this.url}/v3/kv/range`];
     const { kvs = [] } = JSON.parse(await this.#host.net(...curl)) as {
       readonly kvs?: readonly { readonly key: string; readonly value: string }[];
     };
