@@ -244,7 +244,8 @@ async function firstPacket(t: Test, h: DockerHost): Promise<void> {
   await create(h, 'dual', '--subnet=10.6.0.0/24', '--ipv6', '--subnet=fd00:6::/64');
   const ping = ['ping', '-6', '-n', '-c1', `-W${PATIENCE}`];
   const begin = async (to: string) => {
-    const line = `ip -6 address show dev eth0 scope global; exec ${ping.join(' ')} ${to}`;
+    // By its path: busybox' shell has a ping of its own, with other words.
+    const line = `ip -6 address show dev eth0 scope global; exec /bin/${ping.join(' ')} ${to}`;
     return (await h.tryDocker('run', '--rm', '--network', 'dual', IMAGE, 'sh', '-c', line)).stdout;
   };
   const inDoubt = /tentative|dadfailed/;
