@@ -249,7 +249,8 @@ async function newOwner(t: Test, h: DockerHost): Promise<void> {
   for (const to of ['10.1.0.20', 'fd00:1::20']) {
     const line = (await cached()).find((one) => one.startsWith(`${to} `));
     t.match(line, /02:42:0a:00:00:0b/, 'the neighbour knows, before it has sent anything');
-    t.ok(await h.containerPings('near', to, 1), `${to} answers at once`);
+    // The first packet, and there is no second: where it goes is what its cache says.
+    t.ok(await h.containerPings('near', to), `${to} answers it`);
     const [own = ''] = (await h.net('ip', 'neigh', 'show', to)).split('\n');
     t.match(own, /02:42:0a:00:00:0b/, 'and so does the host');
     t.ok(await h.pings(to));

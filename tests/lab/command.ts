@@ -119,7 +119,7 @@ export class Running {
    */
   async pid(): Promise<number> {
     const outer = this.outerPid;
-    for (let tries = 0; tries < 3000 && this.alive; tries += 1) {
+    for (let tries = 0; tries < 3000 * PATIENCE && this.alive; tries += 1) {
       const comm = await readFile(`/proc/${outer}/comm`, 'utf8').catch(() => '');
       if (!['setpriv', 'nsenter', 'unshare'].includes(comm.trim())) return outer;
       const children = await readFile(`/proc/${outer}/task/${outer}/children`, 'utf8').catch(() => '');
