@@ -135,7 +135,9 @@ function asking(inside: string, server: string, options = ''): string {
   const family = address.startsWith('[') ? '6' : '4';
   const timeout = proto === 'tcp' ? ',connect-timeout=1' : '';
   const target = `${proto.toUpperCase()}${family}:${address}${timeout}${options}`;
-  return `echo | ${inside}timeout 2 socat -T 1 - ${target}`;
+  // What it waits for an answer once its input has ended, which is at once: without -t half a second. A server of TCP ends that itself.
+  const patience = proto === 'tcp' ? 5 : 1;
+  return `echo | ${inside}timeout 8 socat -t ${patience} -T 5 - ${target}`;
 }
 
 function answered(text: string): string {
