@@ -1,5 +1,3 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Hopeless, until } from '../lab/command.ts';
 import type { Running } from '../lab/command.ts';
 import type { Host } from '../lab/host.ts';
@@ -19,19 +17,9 @@ export class EtcdHost {
 
   async start(): Promise<void> {
     const peer = `http://${this.#host.address}:2380`;
-    await mkdir(join(this.#host.dir, 'etcd'), { recursive: true, mode: 0o700 });
-    const running = this.#host.spawnNet([
-      ...[
-        'etcd',
-        '--name',
-        'one',
-        '--data-dir',
-        join(this.#host.dir, 'etcd'),
-        '--logger',
-        'zap',
-        '--log-level',
-        'warn',
-      ],
+    // In the host's memory: what etcd has to put on a disk that others keep busy may take longer than anybody waits for its answer.
+    const running = this.#host.spawn([
+      ...['etcd', '--name', 'one', '--data-dir', '/run/etcd', '--logger', 'zap', '--log-level', 'warn'],
       ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
       ...[
         '--listen-peer-urls',
@@ -58,13 +46,22 @@ export class EtcdHost {
     return (await this.entries(prefix)).map(({ key }) => key);
   }
 
+  /** So many hosts are in the cluster: each asks etcd for what is its own from then on. */
+  async hasHosts(count: number): Promise<void> {
+    for (const kind of ['ipam', 'overlay'])
+      await until(`${count} hosts in the cluster`, 60_000, async () => {
+        const { length } = await this.keys(`/cnm/${kind}/host/`);
+        return length === count || undefined;
+      });
+  }
+
   /** Over etcd's JSON gateway, without any code of ours. */
   async entries(prefix: string): Promise<readonly { readonly key: string; readonly value: unknown }[]> {
     const code = (text: string) => Buffer.from(text).toString('base64');
     const text = (base64: string) => Buffer.from(base64, 'base64').toString();
     const end = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
     const body = JSON.stringify({ key: code(prefix), range_end: code(end) });
-    const curl = ['curl', '-sS', '--fail', '-m', '5', '-d', body, `${this.url}/v3/kv/range`];
+    const curl = ['curl', '-sS', '--fail', '-m', '60', '-d', body, `${this.url}/v3/kv/range`];
     const { kvs = [] } = JSON.parse(await this.#host.net(...curl)) as {
       readonly kvs?: readonly { readonly key: string; readonly value: string }[];
     };
