@@ -279,8 +279,10 @@ t.test('names come from the Engine when it answers in time, and never hold up an
   t.match(await client.network('front'), { members: [{ inside: { name: 'eth0' } }] });
 
   answer = () => new Promise(() => undefined);
+  const began = performance.now();
   const [nameless] = await client.networks();
-  t.equal(nameless?.name, undefined, 'an Engine that hangs for ever does not keep it from its answer');
+  t.equal(nameless?.name, undefined);
+  t.ok(performance.now() - began < 1500, 'an Engine that hangs');
   answer = () => Promise.reject(new Error('no'));
   t.equal((await client.networks()).length, 1, 'an Engine that fails');
 });

@@ -48,11 +48,8 @@ export interface ObservatoryOptions {
   readonly overlay?: Pick<OverlayService, 'until'>;
 }
 
-/**
- * Names are a courtesy: a listing does not wait longer than this for an Engine that hangs or restores. It is asked for
- * all its networks, one by one: where there is more work than there are processors, that takes its time.
- */
-const ENGINE_PATIENCE_MS = 2000;
+/** Names are a courtesy: a listing does not wait longer than this for an Engine that is busy or restoring. */
+const ENGINE_PATIENCE_MS = 400;
 
 export class Observatory {
   readonly #options: ObservatoryOptions;
