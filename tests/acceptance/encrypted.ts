@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { EndpointView } from '../../inspect/views.ts';
 import { Hopeless, run, type Running, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
-import { drained } from '../lab/drained.ts';
 import type { Host } from '../lab/host.ts';
 import { unixHttp } from '../lab/unix-http.ts';
 
@@ -56,7 +55,6 @@ export async function capture(h: Host, name: string, filter: string): Promise<()
   const tcpdump = h.spawnNet(['tcpdump', '--immediate-mode', '-U', '-i', 'eth0', '-w', file, filter]);
   await until('tcpdump to listen', 30_000, () => tcpdump.stderr.includes('listening on') || undefined);
   return async () => {
-    await drained(tcpdump);
     await tcpdump.kill('SIGINT');
     const text = await run(['tcpdump', '-nn', '-x', '-r', file]);
     await h.sh(`rm ${file}`);

@@ -102,7 +102,7 @@ async function reachesTagged(
     (argv) => p.spawnNet(argv),
     '-e -i eth0 icmp or (vlan and icmp)',
     async () => {
-      t.ok(await h.containerPings(name, to, 40), `${name} reaches ${to}`);
+      t.ok(await h.containerPings(name, to, 5), `${name} reaches ${to}`);
       t.notOk(await h.containerPings(name, elsewhere), `${name} is not in the VLAN of ${elsewhere}`);
     },
   );

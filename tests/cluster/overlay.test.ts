@@ -420,7 +420,7 @@ async function cutOff(t: Test, world: World): Promise<void> {
   await h1.startPlugin();
   await port('up');
   await until('h1 to reach it again', 30_000, async () => (await h1.containerPings('c1', c3)) || undefined);
-  t.ok(await h1.containerPings('c1', box, 10), 'a daemon that began meanwhile believes h3 still');
+  t.ok(await h1.containerPings('c1', box, 3), 'a daemon that began meanwhile believes h3 still');
   t.match(await h1.cnm('dns', 'ls', 'uber-net'), /\bbox\b/);
   t.same(
     (await heldBy(h1)).filter((entry) => entry.includes(h3.address)),
