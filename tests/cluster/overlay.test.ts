@@ -266,7 +266,7 @@ async function otherKinds(t: Test, { h1, h2, h3 }: World): Promise<void> {
       await until(
         `${h.name} → ${to}`,
         30_000,
-        async () => (await h.containerPings('soft1', to)) || undefined,
+        async () => (await h.containerPings('soft1', to, 1)) || undefined,
       );
   for (const to of [s1, s2])
     await until(`h3 → ${to}`, 30_000, async () => (await boxPings(h3, 'soft1', to)) || undefined);
@@ -304,7 +304,7 @@ async function move(t: Test, world: World): Promise<void> {
     await until(
       'those where it was to reach it',
       30_000,
-      async () => (await from.containerPings(neighbour, '10.1.0.200')) || undefined,
+      async () => (await from.containerPings(neighbour, '10.1.0.200', 1)) || undefined,
     );
     [here, there] = [there, here];
   }
