@@ -228,7 +228,7 @@ t.test('what somebody else removes from the kernel is put back', async (t) => {
   t.equal(await elements(), 1);
   kernel.flushFirewall();
   t.equal(await elements(), undefined);
-  for (let i = 0; i < 100 && (await elements()) !== 1; i++)
+  for (let i = 0; i < 400 && (await elements()) !== 1; i++)
     await new Promise((resolve) => setTimeout(resolve, 50));
   t.equal(await elements(), 1);
 });

@@ -150,7 +150,7 @@ t.test('an Engine that hangs, before its reply or within, is given up', async (t
     response.write('{"ApiVersion":');
   });
   t.equal(await half.view({ timeout: 50 }).networks(), undefined);
-  t.ok(performance.now() - started < 2000, 'after the time that was set');
+  t.ok(performance.now() - started < 9000, 'after the time that was set, and not twice the usual 5 s');
   const cut = await engine(t, (_request, response) => {
     response.writeHead(200, { 'Content-Length': '99' });
     response.write('{', () => response.destroy());

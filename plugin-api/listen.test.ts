@@ -200,7 +200,8 @@ t.test('close waits for what is under way, and ends what is idle', async (t) => 
   const closing = listening.close();
   t.equal(await asked, 'late');
   await closing;
-  t.ok(performance.now() - started < 2000, 'and no longer than that');
+  // Of the 10 s that it would wait for what does not end.
+  t.ok(performance.now() - started < 8000, 'and no longer than that');
   await silent.answer;
   await t.rejects(ask(listening.path), { code: 'ENOENT' });
 });

@@ -1,7 +1,7 @@
 /** Hosts of encrypted networks: their daemons by the admin API, what passes by below, and what IPsec holds. */
 import { join } from 'node:path';
 import type { EndpointView } from '../../inspect/views.ts';
-import { Hopeless, run, until } from '../lab/command.ts';
+import { Hopeless, run, type Running, until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import type { Host } from '../lab/host.ts';
 import { unixHttp } from '../lab/unix-http.ts';
@@ -38,6 +38,13 @@ export async function start(h: CnmHost, ip?: string): Promise<EndpointView> {
   });
 }
 
+/** A ping from the box, twenty times a second, that is answered. */
+export async function pingFromBox(h: CnmHost, to: string): Promise<Running> {
+  const ping = h.spawn(['bash', '-c', `exec ${inBox(h, `ping -n -i 0.05 ${to}`)}`]);
+  await until('the ping to run', 15_000, () => ping.stdout.includes('icmp_seq=2 ') || undefined);
+  return ping;
+}
+
 /** A line that runs in it. */
 export function inBox(h: CnmHost, line: string): string {
   return `nsenter --net=$(readlink ${h.dir}/box) ${line}`;
@@ -66,6 +73,12 @@ function inOneLine(text: string): string {
 export function vnisIn(text: string): ReadonlySet<number> {
   const packets = text.matchAll(/ = (45[0-9a-f]{68})/g);
   return new Set([...packets].map(([, packet = '']) => Number.parseInt(packet.slice(64, 70), 16)));
+}
+
+/** Seconds of a period, near a week, in whose middle it is now: none begins by itself while a test runs, on whichever day. */
+export function middleOfPeriod(): number {
+  const [now, week] = [Date.now() / 1000, 7 * 24 * 3600];
+  return Math.floor(now / (Math.floor(now / week) + 0.5));
 }
 
 /** SPIs. */

@@ -157,8 +157,8 @@ async function apart(t: Test, h: CnmHost): Promise<void> {
   await h.sh('ip link add br0 type bridge && ip link set br0 up && ip link set eth1 master br0');
   const one = await joined(h, 'one', '10.7.1.0/24', { parent: 'br0', vlan: '100' });
   const two = await joined(h, 'two', '10.7.2.0/24', { parent: 'br0.200' });
-  t.ok(await one('10.7.1.100', 5), 'VLAN 100');
-  t.ok(await two('10.7.2.200', 5), 'VLAN 200');
+  t.ok(await one('10.7.1.100', 40), 'VLAN 100');
+  t.ok(await two('10.7.2.200', 40), 'VLAN 200');
   const silent = await Promise.all([one('10.7.1.200', 1), two('10.7.2.100', 1)]);
   t.same(silent, [false, false], 'neither reaches the other VLAN');
   await leave(h, 'one', 'two');
@@ -187,7 +187,7 @@ async function nested(t: Test, h: CnmHost, p: Host): Promise<void> {
     (argv) => p.spawnNet(argv),
     '-e -i eth0',
     async () => {
-      t.ok(await ping('10.30.0.100', 5));
+      t.ok(await ping('10.30.0.100', 40));
     },
   );
   t.match(seen, /802\.1Q-9?QinQ|0x88a8/);
@@ -207,7 +207,7 @@ async function lives(t: Test, h: CnmHost): Promise<void> {
     t.equal((await network(h, name, subnet, { parent })).status, 201, parent);
   const all = 'eth1.100 eth1.100.7 eth1.5';
   t.equal(await vlans(h), all);
-  t.ok(await ping('10.7.1.100', 5));
+  t.ok(await ping('10.7.1.100', 40));
   const other = await network(h, 'n4', '10.44.0.0/24', { parent: 'eth1.100', vlan_protocol: '802.1ad' });
   t.match(other.text, 'is there already with 802.1q; this network wants 802.1ad');
   const twin = await network(h, 'n4', '10.44.0.0/24', { parent: 'eth1', vlan: '5' });

@@ -12,13 +12,24 @@ import { EtcdHost } from '../cluster/etcd-host.ts';
 import { until } from '../lab/command.ts';
 import type { CnmHost } from '../lab/docker-host.ts';
 import { openLab } from '../lab/lab.ts';
-import { ask, call, capture, inBox, macOf, ready, refused, start, states } from './encrypted.ts';
+import { endPing } from '../lab/pinging.ts';
+import {
+  ask,
+  call,
+  capture,
+  inBox,
+  macOf,
+  middleOfPeriod,
+  pingFromBox,
+  ready,
+  refused,
+  start,
+  states,
+} from './encrypted.ts';
 
 const PORT = 4789;
 /** From one peer: two ciphers of four periods; and one to send with. */
 const STATES = 9;
-/** A period that hardly ever begins while this runs. */
-const WEEK = '604800';
 
 async function put(h: CnmHost): Promise<EndpointView> {
   const network = {
@@ -38,7 +49,7 @@ t.test('an encrypted network of a cluster', async (t) => {
   const store = await lab.peer({ name: 'store' });
   const etcd = new EtcdHost(store);
   await etcd.start();
-  const cluster = ['--cluster', `etcd://${store.address}:2379`, '--overlay-rekey', WEEK];
+  const cluster = ['--cluster', `etcd://${store.address}:2379`, '--overlay-rekey', String(middleOfPeriod())];
   const settings = { drivers: ['overlay'], arguments: cluster };
   const [h1, h2] = await Promise.all([lab.bareHost(settings), lab.bareHost(settings)]);
   const macs = [await macOf(h1), await macOf(h2)];
@@ -49,16 +60,16 @@ t.test('an encrypted network of a cluster', async (t) => {
   );
   const [, there] = await Promise.all([put(h1), put(h2)]);
   const to = (there.addresses[0] ?? '').replace(/\/.*/, '');
-  const reaches = async () => (await h1.trySh(inBox(h1, `ping -n -c1 -W5 ${to}`))).code === 0 || undefined;
-  await until('the hosts to have keys of each other', 30_000, reaches);
+  const reaches = async (seconds: number) =>
+    (await h1.trySh(inBox(h1, `ping -n -c1 -W${seconds} ${to}`))).code === 0 || undefined;
+  await until('the hosts to have keys of each other', 30_000, () => reaches(5));
   const first = [await states(h1), await states(h2)];
   t.same(
     first.map(({ length }) => length),
     [STATES, STATES],
   );
   const was = [await refused(h1), await refused(h2)];
-  const running = h1.spawn(['bash', '-c', `exec ${inBox(h1, `ping -n -i 0.05 -W 40 ${to}`)}`]);
-  await until('the ping to run', 15_000, () => running.stdout.includes('icmp_seq=2 ') || undefined);
+  const running = await pingFromBox(h1, to);
 
   await t.test('another secret for all, from whichever host', async (t) => {
     const asked = await until('etcd to take another one', 60_000, async () => {
@@ -90,11 +101,11 @@ t.test('an encrypted network of a cluster', async (t) => {
       return healthy || undefined;
     });
     t.same((await states(h1)).toSorted(), before.toSorted());
-    t.ok(await reaches());
+    t.ok(await reaches(40));
   });
 
-  const { stdout } = (await running.kill('SIGINT')) ?? { stdout: '' };
-  t.match(stdout, ' 0% packet loss', stdout.slice(-300));
+  const { sent, lost } = await endPing(running);
+  t.same(lost, [], `of ${sent}`);
   t.same([await refused(h1), await refused(h2)], was, 'not a packet that IPsec could not read');
   for (const h of [h1, h2]) {
     await call(h, 'DELETE', '/sandboxes/box');

@@ -1,5 +1,3 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Hopeless, until } from '../lab/command.ts';
 import type { Running } from '../lab/command.ts';
 import type { Host } from '../lab/host.ts';
@@ -19,19 +17,9 @@ export class EtcdHost {
 
   async start(): Promise<void> {
     const peer = `http://${this.#host.address}:2380`;
-    await mkdir(join(this.#host.dir, 'etcd'), { recursive: true, mode: 0o700 });
-    const running = this.#host.spawnNet([
-      ...[
-        'etcd',
-        '--name',
-        'one',
-        '--data-dir',
-        join(this.#host.dir, 'etcd'),
-        '--logger',
-        'zap',
-        '--log-level',
-        'warn',
-      ],
+    // In the host's memory: what etcd has to put on a disk that others keep busy may take longer than anybody waits for its answer.
+    const running = this.#host.spawn([
+      ...['etcd', '--name', 'one', '--data-dir', '/run/etcd', '--logger', 'zap', '--log-level', 'warn'],
       ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
       ...[
         '--listen-peer-urls',
@@ -56,6 +44,15 @@ export class EtcdHost {
 
   async keys(prefix: string): Promise<readonly string[]> {
     return (await this.entries(prefix)).map(({ key }) => key);
+  }
+
+  /** So many hosts are in the cluster: each asks etcd for what is its own from then on. */
+  async hasHosts(count: number): Promise<void> {
+    for (const kind of ['ipam', 'overlay'])
+      await until(`${count} hosts in the cluster`, 60_000, async () => {
+        const { length } = await this.keys(`/cnm/${kind}/host/`);
+        return length === count || undefined;
+      });
   }
 
   /** Over etcd's JSON gateway, without any code of ours. */

@@ -12,7 +12,7 @@ import { good } from '../../store/cluster-suite.ts';
 import { openEtcd } from '../../store/etcd.ts';
 import { joinCluster } from '../../daemon/cluster.ts';
 import { type Configuration, parseConfiguration } from '../../daemon/configuration.ts';
-import { run } from '../lab/command.ts';
+import { run, until } from '../lab/command.ts';
 import { startEtcd } from './etcd-server.ts';
 
 const folder = await mkdtemp(join(tmpdir(), 'cnm-tls-'));
@@ -51,14 +51,15 @@ const server = await startEtcd(t, {
   client: { ca: await pem('ours'), own: await pair('host') },
 });
 
-async function attempt(t: Test, tls: Parameters<typeof openEtcd>[0]['tls']) {
-  const store = openEtcd({ members: [server.member], deadline: 2000, ...(tls && { tls }) });
+/** @param deadline of what is to fail: so long it takes */
+async function attempt(t: Test, tls: Parameters<typeof openEtcd>[0]['tls'], deadline = 2000) {
+  const store = openEtcd({ members: [server.member], deadline, ...(tls && { tls }) });
   t.teardown(() => store.close());
   return store.transact([], [{ put: 'x', value: 1 }]);
 }
 
 await t.test('with a certificate that etcd trusts, and one of etcd that we trust', async (t) => {
-  good(await attempt(t, { ca: await pem('ours'), own: await pair('host') }));
+  good(await attempt(t, { ca: await pem('ours'), own: await pair('host') }, 60_000));
 });
 
 /** As a person says it to cnmd. */
@@ -74,7 +75,11 @@ await t.test('cnmd reads them from the files that its settings name', async (t) 
   const right = { '': url, '-ca': file('ours.pem'), '-cert': file('host.pem'), '-key': file('host.key') };
   const membership = await joinCluster(configured(right));
   t.teardown(() => membership?.store.close());
-  t.match(await membership?.store.get('x'), { ok: true, entry: { value: 1 } });
+  const found = await until('etcd to answer', 30_000, async () => {
+    const answer = await membership?.store.get('x');
+    return answer?.ok === true ? answer : undefined;
+  });
+  t.match(found, { entry: { value: 1 } });
 
   const wrong: readonly (readonly [Readonly<Record<string, string>>, RegExp])[] = [
     [{ '-ca': file('none.pem') }, /^--cluster-ca: '.*none\.pem' cannot be used: ENOENT/],

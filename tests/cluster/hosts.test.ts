@@ -135,23 +135,23 @@ async function troubles(hosts: readonly CnmHost[], etcd: EtcdHost, model: Model)
     const from = model.allocations;
     await until(`${count} more allocations`, limit, () => model.allocations >= from + count || undefined);
   };
-  await more(1500, 60_000);
+  await more(1500, 180_000);
   await etcd.kill();
-  await more(500, 60_000);
+  await more(500, 180_000);
   await etcd.start();
-  await more(1000, 60_000);
+  await more(1000, 180_000);
   await h2.net('ip', 'link', 'set', 'eth0', 'down');
-  await more(1000, 60_000);
+  await more(1000, 180_000);
   await h3.killPlugin('SIGKILL');
   await h3.startPlugin();
-  await more(500, 60_000);
+  await more(500, 180_000);
   await h2.net('ip', 'link', 'set', 'eth0', 'up');
   await h1.killPlugin('SIGKILL');
   await etcd.kill();
   await h1.startPlugin();
-  await more(300, 60_000);
+  await more(300, 180_000);
   await etcd.start();
-  await until(`${WANTED} allocations`, 180_000, () => model.allocations >= WANTED || undefined);
+  await until(`${WANTED} allocations`, 300_000, () => model.allocations >= WANTED || undefined);
 }
 
 t.test('three hosts and one etcd', async (t) => {
@@ -165,6 +165,7 @@ t.test('three hosts and one etcd', async (t) => {
     ),
   );
   const [h1, h2] = hosts as [CnmHost, CnmHost, CnmHost];
+  await etcd.hasHosts(hosts.length);
 
   await t.test('O13 60 starts at once: unique addresses, one gateway', (t) => sixty(t, hosts));
 
@@ -194,8 +195,13 @@ t.test('three hosts and one etcd', async (t) => {
       all.push(...has);
     }
     t.equal(new Set(all).size, all.length, 'no two hosts have the same');
-    const { hosts: seen } = await h1.admin<ClusterSummary>('GET', '/v1/ipam/hosts');
-    t.same(seen.map(({ state }) => state).sort(), ['self', 'there', 'there']);
+    let states: readonly string[] = [];
+    await until('all to be in the cluster again', 60_000, async () => {
+      const { hosts: seen } = await h1.admin<ClusterSummary>('GET', '/v1/ipam/hosts');
+      states = seen.map(({ state }) => state).sort();
+      return !states.includes('away') || undefined;
+    });
+    t.same(states, ['self', 'there', 'there']);
   });
 
   await t.test('the command tells of it', async (t) => {
@@ -236,7 +242,8 @@ t.test('three hosts and one etcd', async (t) => {
       for (let n = 0; n < 20; n++) await host.admin('DELETE', `/v1/sandboxes/s${n}`);
       await host.admin('DELETE', '/v1/networks/net');
     }
-    await until('etcd to forget the pools', 20_000, async () => {
+    // What could not be told at once is told every 30 s.
+    await until('etcd to forget the pools', 90_000, async () => {
       const left = (await etcd.keys('/cnm/ipam/')).filter((key) => /pool\/|block|batch|ask/.test(key));
       return left.length === 0 || undefined;
     });

@@ -8,6 +8,7 @@ import type { Running } from '../lab/command.ts';
 import type { CnmHost, DockerHost } from '../lab/docker-host.ts';
 import { type Host, NODE, REPOSITORY } from '../lab/host.ts';
 import type { Lab } from '../lab/lab.ts';
+import { endPing } from '../lab/pinging.ts';
 import { EtcdHost } from './etcd-host.ts';
 
 export interface World {
@@ -42,6 +43,7 @@ export async function openWorld(lab: Lab): Promise<World> {
     lab.bareHost({ ...settings, name: 'h3', env: clock(CLOCKS.h3) }),
   ]);
   const hosts = [h1, h2, h3];
+  await etcd.hasHosts(hosts.length);
   // A veth pair is a wire that needs no checksums: the kernel's tunnel would leave those of what is inside to it, and a program reads them.
   for (const h of hosts) await h.net('ethtool', '-K', 'eth0', 'tx', 'off');
   await Promise.all([...[h1, h2].map(makeGwbridge), ...hosts.map((h) => h.makeSandboxFolder())]);
@@ -94,9 +96,9 @@ export async function boxNetns(h: CnmHost, box: string): Promise<string> {
   return h.outside((await h.admin<SandboxView>('GET', `/v1/sandboxes/${box}`)).path);
 }
 
-export async function boxPings(h: CnmHost, box: string, to: string): Promise<boolean> {
+export async function boxPings(h: CnmHost, box: string, to: string, seconds = 2): Promise<boolean> {
   const netns = await boxNetns(h, box);
-  return (await tryRun(['nsenter', `--net=${netns}`, 'ping', '-n', '-c1', '-W2', to])).code === 0;
+  return (await tryRun(['nsenter', `--net=${netns}`, 'ping', '-n', '-c1', `-W${seconds}`, to])).code === 0;
 }
 
 export async function boxAddress(h: CnmHost): Promise<string> {
@@ -147,12 +149,12 @@ async function agrees(t: Test, etcd: EtcdHost, h: CnmHost, when: string): Promis
   const visible = (entries: readonly string[]) =>
     inUser ? entries.filter((entry) => !entry.startsWith('to ')) : entries;
   let [held, wanted]: [readonly string[], readonly string[]] = [[], []];
-  await until(`${h.name} to agree with the records`, 30_000, async () => {
+  await until(`${h.name} to agree with the records`, 60_000, async () => {
     [held, wanted] = await Promise.all([heldBy(h), wantedOf(etcd, h)]);
     return JSON.stringify(visible(held)) === JSON.stringify(visible(wanted)) || undefined;
   }).catch(() => undefined);
   t.same(visible(held), visible(wanted), `${when}: the entries of ${h.name} are those of the records`);
-  await until('no trouble', 15_000, async () => {
+  await until('no trouble', 60_000, async () => {
     const { differences, orphans } = await h.admin<DoctorView>('GET', '/v1/drift');
     return (differences.length === 0 && orphans.length === 0) || undefined;
   });
@@ -170,7 +172,7 @@ export interface Passed {
 export async function traffic({ h1, h2, h3 }: World): Promise<() => Promise<{ c3: Passed; box: Passed }>> {
   const { v4 } = await attached(h1, 'c1', 'uber-net');
   const server = stream(h1, await h1.sandbox('c1'), 'serve', v4);
-  await until('the echo', 15_000, () => server.stdout.includes('ready') || undefined);
+  await until('the echo', 60_000, () => server.stdout.includes('ready') || undefined);
   const [c3, box] = await Promise.all([
     h2.sandbox('c3').then((netns) => flow(h2, netns, v4)),
     boxNetns(h3, 'box').then((netns) => flow(h3, netns, v4)),
@@ -189,19 +191,18 @@ function stream(h: Host, netns: string, ...words: string[]): Running {
 async function flow(h: Host, netns: string, to: string): Promise<() => Promise<Passed>> {
   const ping = h.spawnNet(['nsenter', `--net=${netns}`, 'ping', '-n', '-i', '0.1', to]);
   const talk = stream(h, netns, 'talk', to);
-  await until('both to flow', 15_000, () =>
+  await until('both to flow', 60_000, () =>
     ping.stdout.includes('icmp_seq') && talk.stdout.includes('flows') ? true : undefined,
   );
   return async () => {
-    await ping.kill('SIGINT');
-    const [, sent = '0', back = '0'] = /(\d+) packets transmitted, (\d+) received/.exec(ping.stdout) ?? [];
+    const { sent, lost } = await endPing(ping);
     // It ends when the last line is back: what was lost on the way is sent again by TCP, after a while that grows with the silence.
     const ended = talk.kill('SIGINT');
-    await until('every line to be back', 60_000, () => (talk.alive ? undefined : true));
+    await until('every line to be back', 180_000, () => (talk.alive ? undefined : true));
     await ended;
     const { code, stdout, stderr } = await talk.exited;
     const [, lines = '0'] = /sent (\d+) back \1\n/.exec(stdout) ?? [];
     if (code !== 0 || lines === '0') throw new Error(`the stream from ${h.name} broke: ${stderr}`);
-    return { sent: Number(sent), lost: Number(sent) - Number(back), lines: Number(lines) };
+    return { sent, lost: lost.length, lines: Number(lines) };
   };
 }

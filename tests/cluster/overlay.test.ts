@@ -11,7 +11,7 @@
  */
 import t from 'tap';
 import type { Test } from 'tap';
-import type { SandboxView } from '../../inspect/views.ts';
+import type { ClusterSummary, SandboxView } from '../../inspect/views.ts';
 import { dig } from '../acceptance/dig.ts';
 import { attached } from '../acceptance/observe.ts';
 import { until } from '../lab/command.ts';
@@ -66,7 +66,7 @@ t.test('an overlay network by way of etcd', async (t) => {
     await h3.cnm('sandbox', 'rm', 'box');
     for (const h of [h1, h2]) await h.docker('network', 'rm', 'uber-net');
     await h3.cnm('network', 'rm', 'uber-net');
-    await until('etcd to forget it', 20_000, async () => {
+    await until('etcd to forget it', 60_000, async () => {
       const left = (await etcd.keys('/cnm/overlay/')).filter((key) => !key.includes('/host/'));
       return left.length === 0 || undefined;
     });
@@ -86,12 +86,13 @@ async function uberNet(t: Test, { h1, h2, h3, etcd }: World): Promise<void> {
   await h3.cnm('network', 'create', '-d', 'cnm-overlay', ...SHARED, '-o', 'vtep=userspace', 'uber-net');
   await h1.docker('run', '-d', '--name', 'c1', '--network', 'uber-net', '--dns', '10.1.0.1', 'cnm-lab');
   t.equal(await h2.sh('ls /run/cnm/netns 2>/dev/null || true'), '', 'h2 holds nothing of it yet');
-  t.notMatch(await h2.net('ss', '-Hlun'), ':4789');
-  t.equal(
-    (await etcd.keys('/cnm/overlay/on/')).length,
-    2,
-    'h1 and its container are all that anybody tells of',
-  );
+  t.notMatch(await h2.net('ss', '-Hlun'), /:4789\b/);
+  let told: readonly string[] = [];
+  await until('h1 to have told of itself', 30_000, async () => {
+    told = await etcd.keys('/cnm/overlay/on/');
+    return told.length >= 2 || undefined;
+  });
+  t.equal(told.length, 2, 'h1 and its container are all that anybody tells of');
   await h1.docker('run', '-d', '--name', 'c2', '--network', 'uber-net', '--dns', '10.1.0.1', 'cnm-lab');
   await h2.docker('run', '-d', '--name', 'c3', '--network', 'uber-net', '--dns', '10.1.0.1', 'cnm-lab');
   await newBox(h3, 'box', 'uber-net');
@@ -162,18 +163,20 @@ async function pairs(t: Test, world: World): Promise<void> {
       const known = await names(h);
       return all.every(([name]) => new RegExp(`\\b${name}\\b`).test(known)) || undefined;
     });
+  // Names are known before there are ways.
+  await agree(t, world, 'all there');
   for (const [, address] of all) {
     const answered = await Promise.all([
-      h1.containerPings('c1', address, 3),
-      h2.containerPings('c3', address, 3),
-      boxPings(h3, 'box', address),
+      h1.containerPings('c1', address, 10),
+      h2.containerPings('c3', address, 10),
+      boxPings(h3, 'box', address, 10),
     ]);
     t.same(answered, [true, true, true], `c1, c3 and the box → ${address}`);
   }
   const [, [, c2] = ['', ''], [, c3] = ['', ''], [, box] = ['', '']] = all;
-  t.match(await h1.exec('c1', 'ping', '-c1', '-W3', 'box'), `(${box})`, 'c1 → box');
-  t.match(await h2.exec('c3', 'ping', '-c1', '-W3', 'c2'), `(${c2})`, 'c3 → c2');
-  const byName = await h3.tryCnm('sandbox', 'exec', 'box', '--', 'ping', '-c1', '-W3', 'c3');
+  t.match(await h1.exec('c1', 'ping', '-c1', '-W10', 'box'), `(${box})`, 'c1 → box');
+  t.match(await h2.exec('c3', 'ping', '-c1', '-W10', 'c2'), `(${c2})`, 'c3 → c2');
+  const byName = await h3.tryCnm('sandbox', 'exec', 'box', '--', 'ping', '-c1', '-W10', 'c3');
   t.match(byName, { code: 0, stdout: `(${c3})` }, 'box → c3');
   const hops = (await h1.exec('c1', 'traceroute', '-n', '-m', '4', '-q', '1', c3))
     .trim()
@@ -189,7 +192,6 @@ async function pairs(t: Test, world: World): Promise<void> {
     new RegExp(`c3 +${c3}/24`),
   ])
     t.match(drawing, line, 'inspect shows the other hosts, and what they have');
-  await agree(t, world, 'all there');
 }
 
 /**
@@ -213,7 +215,7 @@ async function nameOfMany(t: Test, { h1, h2, h3 }: World): Promise<void> {
     const one = addresses.length === 0 ? 'NXDOMAIN' : ['NOERROR', ...addresses.toSorted()].join(' ');
     const wanted = observers.map(() => one);
     let now: readonly string[] = [];
-    await until(`${name} on three hosts`, 15_000, async () => {
+    await until(`${name} on three hosts`, 60_000, async () => {
       now = await Promise.all(observers.map((netns) => seen(netns, name)));
       return String(now) === String(wanted) || undefined;
     }).catch(() => undefined);
@@ -260,8 +262,15 @@ async function otherKinds(t: Test, { h1, h2, h3 }: World): Promise<void> {
     [h1, s2],
     [h2, s1],
   ] as const)
-    for (const to of [other, s3]) t.ok(await h.containerPings('soft1', to, 3), `${h.name} → ${to}`);
-  for (const to of [s1, s2]) t.ok(await boxPings(h3, 'soft1', to), `h3 → ${to}`);
+    for (const to of [other, s3])
+      await until(
+        `${h.name} → ${to}`,
+        30_000,
+        async () => (await h.containerPings('soft1', to, 1)) || undefined,
+      );
+  for (const to of [s1, s2])
+    await until(`h3 → ${to}`, 30_000, async () => (await boxPings(h3, 'soft1', to)) || undefined);
+  t.pass('all of them reach each other');
   await Promise.all([
     ...[h1, h2].map((h) => h.docker('rm', '-f', 'soft1').then(() => h.docker('network', 'rm', 'soft'))),
     h3.admin('DELETE', '/v1/sandboxes/soft1').then(() => h3.cnm('network', 'rm', 'soft')),
@@ -279,7 +288,7 @@ async function move(t: Test, world: World): Promise<void> {
   for (let time = 0; time < 2; time += 1) {
     await until(
       'box to reach it',
-      15_000,
+      30_000,
       async () => (await boxPings(h3, 'box', '10.1.0.200')) || undefined,
     );
     await here.docker('rm', '-f', 'nomad');
@@ -287,11 +296,16 @@ async function move(t: Test, world: World): Promise<void> {
     const began = performance.now();
     await until(
       'box to reach it there',
-      15_000,
+      30_000,
       async () => (await boxPings(h3, 'box', '10.1.0.200')) || undefined,
     );
     times.push(Math.round(performance.now() - began));
-    t.ok(await here.containerPings(here === h1 ? 'c1' : 'c3', '10.1.0.200', 3), 'also from where it was');
+    const [from, neighbour] = [here, here === h1 ? 'c1' : 'c3'];
+    await until(
+      'those where it was to reach it',
+      30_000,
+      async () => (await from.containerPings(neighbour, '10.1.0.200', 1)) || undefined,
+    );
     [here, there] = [there, here];
   }
   t.comment(
@@ -310,7 +324,7 @@ async function late(t: Test, world: World): Promise<void> {
     await h.docker('rm', '-f', 'brief');
   }
   await h2.docker('run', '-d', '--name', 'brief', '--network', 'uber-net', '--ip', '10.1.0.201', 'cnm-lab');
-  t.ok(await boxPings(h3, 'box', (await attached(h1, 'c1', 'uber-net')).v4), 'cut off, it keeps serving');
+  t.ok(await boxPings(h3, 'box', (await attached(h1, 'c1', 'uber-net')).v4, 10), 'cut off, it keeps serving');
   await rejoin(h3);
   await until('box to reach it', 30_000, async () => (await boxPings(h3, 'box', '10.1.0.201')) || undefined);
   await h2.docker('rm', '-f', 'brief');
@@ -324,7 +338,7 @@ async function etcdKilled(t: Test, world: World): Promise<void> {
   // Addresses ahead of need: a container starts all the same.
   await h1.docker('run', '-d', '--name', 'meanwhile', '--network', 'uber-net', 'cnm-lab');
   const meanwhile = (await attached(h1, 'meanwhile', 'uber-net')).v4;
-  t.ok(await h1.containerPings('c1', meanwhile, 3), 'on its own host at once');
+  t.ok(await h1.containerPings('c1', meanwhile, 10), 'on its own host at once');
   await etcd.start();
   await until(
     'h2 to reach it',
@@ -347,6 +361,11 @@ async function daemonsKilled(t: Test, world: World): Promise<void> {
   const stop = await traffic(world);
   await Promise.all([h1, h2].map((h) => h.killPlugin()));
   await Promise.all([h1, h2].map((h) => h.startPlugin()));
+  // Until it is in the cluster again it gives what it held, once the cluster says that it holds it.
+  await until('h1 to be in the cluster', 60_000, async () => {
+    const { reachable, trouble } = await h1.admin<ClusterSummary>('GET', '/v1/ipam/hosts');
+    return (reachable && trouble === undefined) || undefined;
+  });
   await h1.docker('run', '-d', '--name', 'new', '--network', 'uber-net', 'cnm-lab');
   const { v4: fresh } = await attached(h1, 'new', 'uber-net');
   await until(
@@ -397,8 +416,8 @@ async function cutOff(t: Test, world: World): Promise<void> {
     LEASE * 1000 + 30_000,
     async () => (await etcd.keys('/cnm/overlay/host/')).length === 1 || undefined,
   );
-  t.ok(await h1.containerPings('c1', box, 3), 'h3 keeps serving');
-  t.ok(await boxPings(h3, 'box', c1), 'both ways');
+  t.ok(await h1.containerPings('c1', box, 10), 'h3 keeps serving');
+  t.ok(await boxPings(h3, 'box', c1, 10), 'both ways');
   t.match(await h1.cnm('dns', 'ls', 'uber-net'), /\bbox\b/);
   const doubted = (await heldBy(h1)).filter((entry) => entry.includes(h3.address));
   await h1.killPlugin();
@@ -416,15 +435,16 @@ async function cutOff(t: Test, world: World): Promise<void> {
     doubted,
   );
   await rejoin(h3);
-  t.ok(await h2.containerPings('c3', c1, 3));
+  t.ok(await h2.containerPings('c3', c1, 10));
+  // What it sends anew to etcd it sends after pauses that have doubled while it was cut off (RFC 6298, 5.5).
   await until(
     'its name',
-    15_000,
+    150_000,
     async () => /\bc3\b/.test(await h3.cnm('dns', 'ls', 'uber-net')) || undefined,
   );
   await until(
     'all to be in the cluster',
-    30_000,
+    150_000,
     async () => (await etcd.keys('/cnm/overlay/host/')).length === 3 || undefined,
   );
   const passed = await stop();

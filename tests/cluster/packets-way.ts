@@ -4,6 +4,7 @@ import type { Test } from 'tap';
 import { attached } from '../acceptance/observe.ts';
 import { run, until } from '../lab/command.ts';
 import type { DockerHost } from '../lab/docker-host.ts';
+import { drained } from '../lab/drained.ts';
 
 /** A link, in the namespace of a file as it is seen from outside the hosts; `netns` absent: the host's own. */
 interface Hop {
@@ -29,7 +30,12 @@ async function captured(
   for (const { name, running } of captures)
     await until(`tcpdump on ${name}`, 20_000, () => running.stderr.includes('listening on') || undefined);
   await act();
-  await Promise.all(captures.map(({ running }) => running.kill('SIGINT')));
+  await Promise.all(
+    captures.map(async ({ running }) => {
+      await drained(running);
+      await running.kill('SIGINT');
+    }),
+  );
   // In one file, where each is an interface: one tshark reads them all.
   const files = captures.map(({ file }) => file);
   const all = `${files[0] ?? ''}.all`;
@@ -106,7 +112,7 @@ export async function packetsWay(
       'icmp.type',
     ],
     async () => {
-      t.match(await h1.inContainer(c1, 'ping', '-n', '-c1', '-W5', to.v4), ' 0% packet loss');
+      t.match(await h1.inContainer(c1, 'ping', '-n', '-c1', '-W10', to.v4), ' 0% packet loss');
     },
   );
   // Others on the network may have something to say as well.

@@ -35,7 +35,7 @@ export class CrashDaemon {
       env: { CNM_CRASH_CONTROL: CONTROL, ...this.#env, ...env },
     });
     this.#running = running;
-    await until('the daemon to be ready', 20_000, async () => {
+    await until('the daemon to be ready', 60_000, async () => {
       if (!running.alive) throw new Hopeless(`it ended: ${running.stdout}${running.stderr}`);
       await this.#ask('points');
       return true;
@@ -55,7 +55,7 @@ export class CrashDaemon {
   /** Resolves when it has died by its own hand. */
   async dead(): Promise<void> {
     const running = this.#running;
-    await until('the daemon to kill itself', 10_000, () => running?.alive === false || undefined);
+    await until('the daemon to kill itself', 60_000, () => running?.alive === false || undefined);
   }
 
   get alive(): boolean {
@@ -120,6 +120,8 @@ ss -Hlntu | grep -v ':${GATEWAY_DNS_PORT} ' | while read -r proto _ _ _ address 
 true`;
 
 export async function holdings(host: CnmHost): Promise<Holdings> {
+  // A daemon that has just started answers when it has compared its records with the kernel: not before is it all there.
+  await admin(host, 'GET', '/v1/networks');
   const [text, ...views] = await Promise.all([
     host.sh(DUMP),
     ...['networks', 'endpoints', 'sandboxes', 'drift'].map((what) => admin(host, 'GET', `/v1/${what}`)),

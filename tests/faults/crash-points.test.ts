@@ -82,7 +82,7 @@ async function proceed(
 
 /** Until the reclaimer has seen what Docker forgot; then the difference from `wanted`. */
 async function settled({ host, docker }: World, wanted: Holdings): Promise<Holdings> {
-  const deadline = performance.now() + 5_000;
+  const deadline = performance.now() + 30_000;
   docker.hasForgotten = true;
   for (;;) {
     const held = await holdings(host);

@@ -33,7 +33,7 @@ t.test("L10: a container's namespace is gone before Docker tears it down", async
   await h.sh(`kill -KILL ${pid ?? ''}; umount -l /run/docker/netns/${basename(key ?? '')}`);
   // The sockets of Docker's resolver may keep the namespace itself alive; nothing can be brought back from it any more.
   await h.killDocker('SIGCONT');
-  await until('Docker to notice', 10_000, async () => (await h.docker('ps', '-q')) === '' || undefined);
+  await until('Docker to notice', 60_000, async () => (await h.docker('ps', '-q')) === '' || undefined);
   await h.docker('rm', '-f', 'c1');
   const after = await holdings(h);
   t.same(after.kernel, before.kernel, 'links and rules on the host are gone');
@@ -83,7 +83,7 @@ t.test('L13: signals, stale sockets, and a second instance', async (t) => {
     t.ok(await h.containerPings('c1', '10.30.0.1'), `${signal}: the network goes on`);
     await h.startPlugin();
     // The lab waits for the driver's socket; the others follow it.
-    await until('all sockets', 5_000, () => there().length === sockets.length || undefined);
+    await until('all sockets', 60_000, () => there().length === sockets.length || undefined);
     t.same(await holdings(h), running, `${signal}: and after the start all is as it was`);
   }
 

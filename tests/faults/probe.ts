@@ -47,7 +47,7 @@ export async function newFlows(name: string, netns: string, address: string): Pr
 /** A probe that never gets an answer ends here, and not with the test. */
 async function answered(name: string, running: Running, first: RegExp): Promise<void> {
   try {
-    await until(`${name} to be answered`, 5_000, () => first.test(running.stdout) || undefined);
+    await until(`${name} to be answered`, 60_000, () => first.test(running.stdout) || undefined);
   } catch (error) {
     await running.kill('SIGKILL');
     throw error;

@@ -20,7 +20,7 @@ t.test('running containers lose no packet', async (t) => {
   const lab = await openLab(t);
   const h = await lab.dockerHost({ plugin: 'sockets' });
   const echo = lab.world.spawn([NODE, FLOWS, 'echo', WORLD]);
-  await until('the echo server', 5_000, () => echo.stdout.includes('ready') || undefined);
+  await until('the echo server', 60_000, () => echo.stdout.includes('ready') || undefined);
   await h.docker('network', 'create', '-d', 'cnm-bridge', '--ipam-driver', 'cnm-ipam', 'n1');
   await h.container('c1', 'n1');
   await h.container('c2', 'n1');
@@ -75,13 +75,13 @@ t.test('running containers lose no packet', async (t) => {
       const upgraded = h.spawn([NODE, join(other, 'main.ts'), ...daemonArguments(h)]);
       await until(
         'the other version to be ready',
-        20_000,
+        60_000,
         () => / ready /.test(upgraded.stdout + upgraded.stderr) || undefined,
       );
       t.not(await rulesetVersion(h), first, 'the other version loaded its own ruleset');
       await upgraded.kill('SIGTERM');
       await h.startPlugin();
-      await until('the ruleset', 5_000, async () => (await rulesetVersion(h)) === first || undefined);
+      await until('the ruleset', 60_000, async () => (await rulesetVersion(h)) === first || undefined);
     });
   });
 

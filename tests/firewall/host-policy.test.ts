@@ -243,7 +243,7 @@ t.test('a policy that changes', async (t) => {
       lan.netns,
       'socat',
       '-',
-      'TCP4:192.0.2.1:8006,retry=20,interval=0.2',
+      'TCP4:192.0.2.1:8006,retry=100,interval=0.2',
     ]);
     const said = async (line: string): Promise<string> => {
       client.stdin.write(`${line}\n`);
@@ -285,7 +285,7 @@ t.test('a policy that changes', async (t) => {
 
   await t.test('a first datagram in fragments', async (t) => {
     for (const server of ['UDP4:192.0.2.1:5300', 'UDP6:[2001:db8:1::1]:5300']) {
-      const answer = lan.run(`sh -c 'head -c 5000 /dev/zero | socat -b 8192 -T 2 - ${server}'`).trim();
+      const answer = lan.run(`sh -c 'head -c 5000 /dev/zero | socat -b 8192 -t 5 -T 5 - ${server}'`).trim();
       t.match(answer, /^h1 /, server);
     }
     await sleep(0);
@@ -302,11 +302,16 @@ t.test('a policy that changes', async (t) => {
     sh('ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8:1::2');
     lan.run('sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
     t.equal(
-      await capture(lan, 'host 198.51.100.2 or host 2001:db8:2::2', () => {
-        for (const server of ['tcp:198.51.100.1:8080', 'tcp:[2001:db8:2::1]:8080']) {
-          t.equal(lan2.ask(server), 'nothing', server);
-        }
-      }),
+      await capture(
+        lan,
+        'host 198.51.100.2 or host 2001:db8:2::2',
+        () => {
+          for (const server of ['tcp:198.51.100.1:8080', 'tcp:[2001:db8:2::1]:8080']) {
+            t.equal(lan2.ask(server), 'nothing', server);
+          }
+        },
+        4,
+      ),
       '',
       'no copy leaves by the default route',
     );

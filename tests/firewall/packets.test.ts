@@ -22,6 +22,7 @@ import {
   networkElements,
   nftElements,
   openWorld,
+  patiently,
   sh,
 } from './world.ts';
 
@@ -181,7 +182,10 @@ t.test('a translated destination is a published port, and only that', (t) => {
       }
     }'`);
   const serve = 'socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:"echo served" < /dev/null > /dev/null 2>&1 &';
-  for (const { netns } of [a1, i1]) sh(`ip netns exec ${netns} ${serve} sleep 0.3`);
+  for (const { netns } of [a1, i1])
+    sh(`ip netns exec ${netns} ${serve} for i in $(seq 200); do
+      if ip netns exec ${netns} ss -Hltn | grep -q ':80 '; then break; fi; sleep 0.1
+    done`);
   const ask = (from: typeof lan, address: string): string => {
     try {
       return from.run(`socat -T 1 - TCP:${address},connect-timeout=1`).trim();
@@ -189,8 +193,15 @@ t.test('a translated destination is a published port, and only that', (t) => {
       return 'nothing';
     }
   };
-  t.equal(ask(lan, '192.0.2.1:8080'), 'served', 'from the LAN');
-  t.equal(ask(b1, '192.0.2.1:8080'), 'served', 'from another network of ours');
+  for (const [from, whence] of [
+    [lan, 'from the LAN'],
+    [b1, 'from another network of ours'],
+  ] as const)
+    t.equal(
+      patiently(() => ask(from, '192.0.2.1:8080')),
+      'served',
+      whence,
+    );
   t.equal(ask(lan, '10.1.0.11:80'), 'nothing', 'not straight');
   t.equal(ask(lan, '192.0.2.1:8081'), 'nothing', 'not into an internal network');
   for (const { netns } of [a1, i1]) sh(`ip netns pids ${netns} | xargs -r kill`);

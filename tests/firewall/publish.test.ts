@@ -16,7 +16,7 @@ import type { Test } from 'tap';
 import { openKernel } from '../../kernel/linux.ts';
 import type { NftSetName, Plan, PortHold, Step } from '../../kernel/step.ts';
 import type { Ip } from '../../address/ip.ts';
-import { element, hostAsks, leftovers, openWorld, serve, sh, threeBridges } from './world.ts';
+import { element, hostAsks, leftovers, openWorld, patiently, serve, sh, threeBridges } from './world.ts';
 import type { Machine } from './world.ts';
 
 const world = await openWorld('publish');
@@ -99,16 +99,13 @@ const PORTS: Plan = [
 ];
 
 /** Who asks for what, and what is to be answered: the server's name and the client that it sees. */
-type Expected = readonly (readonly [
-  who: string,
-  from: Machine | 'host',
-  server: string,
-  answer: string | RegExp,
-])[];
+type Expected = readonly (readonly [who: string, from: Machine | 'host', server: string, answer: string])[];
 
+/** An answer that is to come may take more than one try on a busy machine, for each waits half a second; one that must not come has one. */
 function check(t: Test, expected: Expected): void {
   for (const [who, from, server, answer] of expected) {
-    t.equal(from === 'host' ? hostAsks(server) : from.ask(server), answer, `${who} asks ${server}`);
+    const ask = () => (from === 'host' ? hostAsks(server) : from.ask(server));
+    t.equal(answer === 'nothing' ? ask() : patiently(ask), answer, `${who} asks ${server}`);
   }
 }
 
@@ -219,7 +216,8 @@ t.test('the host at ::1 is refused at once', (t) => {
   for (const server of ['TCP6:[::1]:8081', 'UDP6:[::1]:5301']) {
     const started = performance.now();
     t.throws(() => sh(`echo | socat -T 5 - '${server}'`), /Connection refused|Operation not permitted/);
-    t.ok(performance.now() - started < 1000, server);
+    // Where nobody refused it would wait for all of its 5 s, or longer.
+    t.ok(performance.now() - started < 4000, server);
   }
   t.end();
 });
@@ -238,7 +236,7 @@ t.test('a loopback address of the host is the host’s alone', async (t) => {
   }
   const ask = (from: Machine, server: string, source: string): string => from.ask(server, `,bind=${source}`);
   t.equal(
-    ask(lan, 'tcp:127.0.0.1:7000', '192.0.2.2'),
+    patiently(() => ask(lan, 'tcp:127.0.0.1:7000', '192.0.2.2')),
     'host 192.0.2.2',
     'such packets do arrive, and are no business of ours',
   );

@@ -106,6 +106,14 @@ export function hostReaches(address: string): boolean {
   return pings('', address);
 }
 
+/** Asks up to five times, for an answer that is to come: the first may take longer than it is waited for on a busy machine. */
+export function patiently(ask: () => string): string {
+  for (let tries = 5; ; tries -= 1) {
+    const answer = ask();
+    if (answer !== 'nothing' || tries === 1) return answer;
+  }
+}
+
 /** What a server answers the host itself. */
 export function hostAsks(server: string): string {
   return ask('', server);
@@ -226,10 +234,15 @@ export function networkElements(
   ];
 }
 
-/** The first packet that fits `filter` while `act` goes on, as tcpdump prints it; '' when there is none. */
-export async function capture(machine: Machine, filter: string, act: () => void): Promise<string> {
+/** The first packet that fits `filter` while `act` goes on, as tcpdump prints it; '' when there is none in so many seconds. */
+export async function capture(
+  machine: Machine,
+  filter: string,
+  act: () => void,
+  seconds = 20,
+): Promise<string> {
   const child = spawn('ip', [
-    ...['netns', 'exec', machine.netns, 'timeout', '4'],
+    ...['netns', 'exec', machine.netns, 'timeout', String(seconds)],
     ...['tcpdump', '-lnn', '--immediate-mode', '-c', '1', '-i', 'eth0', filter],
   ]);
   let out = '';

@@ -121,8 +121,8 @@ t.test('a flow that was there before is translated from its next packet on', asy
 
 t.test('many ports are one look', async (t) => {
   const many = Array.from({ length: 5000 }, (_, i) => forget('0.0.0.0', 10_000 + i));
-  const started = performance.now();
+  const before = process.cpuUsage();
   await kernel.apply(many);
-  const took = performance.now() - started;
-  t.ok(took < 1000, `${took.toFixed(0)} ms`);
+  const { user, system } = process.cpuUsage(before);
+  t.ok((user + system) / 1000 < 1000, `${((user + system) / 1000).toFixed(0)} ms of processor time`);
 });

@@ -26,6 +26,7 @@ import {
   sandboxPlan,
   VETH,
 } from './cases.ts';
+import { until } from '../lab/command.ts';
 import { enterFreshNetns, ip, ipJson, linkNames, netnsFolder, openDescriptors, sh } from './namespace.ts';
 
 interface Place {
@@ -126,8 +127,8 @@ t.test('a network, an endpoint and a sandbox, as ip(8) shows them', async (t) =>
       { dst: '192.0.2.0/24', scope: 'link', dev: 'eth0' },
       { dst: 'default', gateway: 'fd00:9::1', dev: 'eth0' },
     ]);
-    t.match(sh(`nsenter --net=${box} ping -c 1 -W 2 10.9.0.1`), /1 received/);
-    t.match(sh(`nsenter --net=${box} ping -6 -c 1 -W 2 fd00:9::1`), /1 received/);
+    t.match(sh(`nsenter --net=${box} ping -c 1 -W 10 10.9.0.1`), /1 received/);
+    t.match(sh(`nsenter --net=${box} ping -6 -c 1 -W 10 fd00:9::1`), /1 received/);
 
     for (const plan of [sandboxPlan(box), ENDPOINT_PLAN, NETWORK_PLAN]) await kernel.revert(plan);
     t.same(linkNames(), []);
@@ -339,10 +340,15 @@ t.test('the watch hears of others, and of what was lost', async (t) => {
   await inPlace(async ({ kernel }) => {
     const heard: KernelChange['what'][] = [];
     const stop = kernel.watch(({ what }) => heard.push(what));
-    const after = async (act: () => Promise<void> | void): Promise<readonly string[]> => {
+    /** What is heard within a while; `wanted`, however long it takes, and a while more. */
+    const after = async (
+      act: () => Promise<void> | void,
+      wanted?: KernelChange['what'],
+    ): Promise<readonly string[]> => {
       await delay(600);
       heard.length = 0;
       await act();
+      if (wanted !== undefined) await until(wanted, 15_000, () => heard.includes(wanted) || undefined);
       await delay(600);
       return [...new Set(heard)];
     };
@@ -350,13 +356,13 @@ t.test('the watch hears of others, and of what was lost', async (t) => {
     t.same(
       await after(() => {
         ip('link add stranger type bridge');
-      }),
+      }, 'links'),
       ['links'],
     );
     t.same(
       await after(() => {
         ip('addr add 10.8.0.1/24 dev stranger');
-      }),
+      }, 'links'),
       ['links'],
     );
     t.same(
@@ -369,29 +375,30 @@ t.test('the watch hears of others, and of what was lost', async (t) => {
     t.same(
       await after(() => {
         ip('route add unreachable 198.18.0.0/15');
-      }),
+      }, 'routes'),
       ['routes'],
     );
     t.match(
       await after(() => {
         sh('nft add table inet stranger');
-      }),
+      }, 'firewall'),
       ['firewall'],
     );
     // 4 MiB of notifications, each about 1.5 KB, while nobody reads: this call keeps the event loop.
     const flood = Array.from({ length: 12_000 }, (_, i) => `link set dev stranger mtu ${1400 + (i % 2)}`);
-    writeFileSync('/tmp/cnm-kernel-flood', flood.join('\n'));
+    const file = join(t.testdir(), 'flood');
+    writeFileSync(file, flood.join('\n'));
     t.ok(
       (
         await after(() => {
-          sh('ip -batch /tmp/cnm-kernel-flood; rm /tmp/cnm-kernel-flood');
-        })
+          sh(`ip -batch ${file}`);
+        }, 'resync')
       ).includes('resync'),
     );
     t.same(
       await after(() => {
         ip('link del stranger');
-      }),
+      }, 'links'),
       ['links'],
       'and goes on',
     );

@@ -5,9 +5,8 @@
  *                 └─── h2 (nothing)
  */
 // lab: alone
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { Output } from '../lab/command.ts';
+import { type Output, until } from '../lab/command.ts';
 import type { Host } from '../lab/host.ts';
 import { REPOSITORY } from '../lab/host.ts';
 import { openLab } from '../lab/lab.ts';
@@ -51,8 +50,13 @@ async function cases(t: Test, host: Host, docker: boolean): Promise<void> {
     for (const seconds of docker ? [4, 9] : [1, 2]) {
       const { code } = await quickstart(host, `timeout --signal=INT ${seconds}`);
       t.not(code, 0, `after ${seconds} s`);
-      await sleep(500);
-      t.equal(await left(host, docker), before);
+      // npm may have ended before what it started has undone all.
+      let now = '';
+      await until('it to be undone', 60_000, async () => {
+        now = await left(host, docker);
+        return now === before || undefined;
+      }).catch(() => undefined);
+      t.equal(now, before);
     }
   });
 }
