@@ -6,7 +6,8 @@ import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from 
 import { CnmError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { Queues } from '../queue.ts';
-import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
+import { Heard } from './heard.ts';
+import { decodeNetwork, hostKey, networkId, NETWORKS, onNetwork } from './keys.ts';
 import { Membership } from './membership.ts';
 import { Networks, type OwnNetwork, unreachable } from './networks.ts';
 import type { DoubtPace, OthersParts } from './others.ts';
@@ -151,6 +152,11 @@ class Plane implements ClusterPlane {
         void session.idle().then(() => this.#sessions.delete(session));
       },
     };
+  }
+
+  quit({ id }: Agreement): void {
+    const { records, log } = this.#options;
+    new Heard({ records, prefix: onNetwork(id), log }).clear();
   }
 
   generation(): number {
