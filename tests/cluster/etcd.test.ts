@@ -108,7 +108,7 @@ await t.test(
     t.same(value, { name: 'h1', boot: 'b1' });
     await until('it to be said', 20_000, () => changes === 3 || undefined);
     t.equal(membership.lease?.id, lease.id);
-  t.equal((await entry())?.revision, revision, 'and not once more');
+    t.equal((await entry())?.revision, revision, 'and not once more');
     await membership.close(true);
     t.equal(await entry(), undefined);
   },
