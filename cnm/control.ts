@@ -94,6 +94,8 @@ export interface ControlPlane {
    * any time, also before this returns, with `all` first, or `remembered` and then `all`; it must not throw.
    */
   enter(agreement: Agreement, place: Place, listener: (news: RemoteNews) => void): Session;
+  /** This host has no endpoints on the network any more, and did not enter it since it runs: a daemon before this one had. Returns at once. */
+  quit(agreement: Agreement): void;
   /** A number that is greater than that of any endpoint which this host has heard of. */
   generation(): number;
   /**

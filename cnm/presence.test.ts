@@ -186,3 +186,20 @@ t.test('networks that come at once: none has what another one has on the host', 
   for (const { network: id, id: one } of endpoints) await cnm.deleteEndpoint(id, one);
   t.same(kernel.snapshot(), empty);
 });
+
+t.test('after a change of links alone, the firewall is not read for the sake of a way out', async (t) => {
+  const { kernel, cnm } = bench();
+  await cnm.createNetwork({ ...network, options: { ...network.options, egress: 'gateway' } });
+  await cnm.createEndpoint(endpoint(2));
+  const facts = kernel.facts.bind(kernel);
+  let dumps = 0;
+  kernel.facts = (query) => {
+    if (query?.firewall !== false) dumps += 1;
+    return facts(query);
+  };
+  t.same((await cnm.repairLinks()).repaired, []);
+  t.equal(dumps, 0);
+  kernel.destroyLink('vx0', NETNS);
+  t.match((await cnm.repairLinks()).repaired, [{ missing: [{ do: 'link.add', name: 'vx0' }] }]);
+  t.same((await cnm.drift()).differences, []);
+});

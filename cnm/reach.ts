@@ -46,9 +46,13 @@ export class Reach {
 
   /** To be called before the presence is dismantled. */
   async leave(network: NetworkId): Promise<void> {
+    const { records, control } = this.#parts;
     const reached = this.#networks.get(network);
+    const agreement = records.network(network)?.agreement;
     this.#networks.delete(network);
     await reached?.close(true);
+    if (reached === undefined && agreement !== undefined && agreement.plane === control?.name)
+      control.quit(agreement);
   }
 
   /** As Reached.wanted. */

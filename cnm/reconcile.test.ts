@@ -25,6 +25,7 @@ function plane() {
     name: 'test',
     agree: () => Promise.resolve({ plane: 'test', id: 'n', name: 'n', numbers: [70], shared: [POOL] }),
     leave: nothing,
+    quit: nothing,
     enter(_agreement, _place, listener) {
       listeners.push(listener);
       listener({ what: 'all', remotes: [] });

@@ -201,7 +201,13 @@ function isForwarding(step: Step): boolean {
 }
 
 function isFirewall(step: Step): boolean {
-  return step.do === 'nft.element' || step.do === 'forward.accept' || step.do === 'encrypted.guard';
+  const kinds: readonly Step['do'][] = [
+    'nft.element',
+    'forward.accept',
+    'encrypted.guard',
+    'uplink.translate',
+  ];
+  return kinds.includes(step.do);
 }
 
 async function removeAll(context: Context, failed: string[]): Promise<Orphan[]> {

@@ -44,6 +44,7 @@ class Service implements Dhcp {
     await leases.start(
       (network, id) => cnm.endpoint(network, id) !== undefined,
       (network, id, leased) => {
+        if (cnm.endpoint(network, id)?.address === leased.address) return;
         this.#quietly('a container cannot have its other address', cnm.readdress(network, id, leased));
       },
     );

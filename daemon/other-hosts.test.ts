@@ -90,6 +90,16 @@ class World {
     await this.cnm.reconcile();
   }
 
+  /** A crash came after the last container's record had gone, and before what was here for it. */
+  async cutOffWithoutContainers(): Promise<void> {
+    await this.stop();
+    await this.#store.write([{ delete: `endpoint/${NETWORK.id}/${'f'.repeat(64)}` }]);
+  }
+
+  get heard(): readonly string[] {
+    return this.#store.list('heard/').map(([key]) => key);
+  }
+
   lose(): void {
     this.#client.cut();
   }
@@ -193,3 +203,22 @@ t.test('S05 however it is heard, what there was before, and what there is then',
     await world.stop();
   }
 });
+
+t.test(
+  'what was heard of a network goes from the disk with what was here of it, also at a start',
+  async (t) => {
+    for (const isThere of [true, false]) {
+      const world = new World();
+      await world.enter();
+      await world.write(world.record('h2', 'named'));
+      await until('it to be on disk', () => world.heard.length === 3);
+      await world.cutOffWithoutContainers();
+      const begun = world.begin();
+      if (!isThere) world.lose();
+      await begun;
+      t.equal(world.cnm.network(NETWORK.id)?.presence, undefined, 'nothing is here');
+      await until('nothing to be on disk', () => world.heard.length === 0);
+      await world.stop();
+    }
+  },
+);

@@ -36,7 +36,8 @@ import { openLinkTap } from './link-tap.ts';
 import { Monitor } from './monitor.ts';
 import { askNeighbours } from './neighbour-asking.ts';
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink.ts';
-import { holdsNetns, listNetns, warmThreadPool, withNetns } from './netns.ts';
+import { Namespaces } from './namespaces.ts';
+import { holdsNetns, warmThreadPool, withNetns } from './netns.ts';
 import { openFirewall } from './nftables.ts';
 import type { Firewall } from './nftables.ts';
 import type { Ip } from '../address/ip.ts';
@@ -112,6 +113,7 @@ class LinuxKernel implements Kernel {
   readonly #firewall: Firewall;
   readonly #accepts: ForwardAccepts;
   readonly #ground: Ground;
+  readonly #namespaces: Namespaces;
   readonly #listeners = new Set<(change: KernelChange) => void>();
   readonly #own: OwnPorts;
   readonly #reaper: Reaper;
@@ -139,6 +141,7 @@ class LinuxKernel implements Kernel {
     this.#firewall = firewall;
     this.#accepts = accepts;
     this.#ground = ground;
+    this.#namespaces = new Namespaces(ground.sys, ground.netnsDir);
     this.#ports = new PortHolder(ground.sys);
     this.#conntrack = openConntrack(ground.sys, ground.home);
     this.#frames = openFrameSender(ground.sys, options.log);
@@ -167,6 +170,7 @@ class LinuxKernel implements Kernel {
     const means = {
       sys: this.#ground.sys,
       session,
+      namespaces: this.#namespaces,
       reaper: this.#reaper,
       firewall: this.#firewall,
       accepts: this.#accepts,
@@ -212,7 +216,7 @@ class LinuxKernel implements Kernel {
         askers,
       ),
       netns: new Map([...paths].flatMap((path) => this.#netnsFacts(path, steps, askers, firewall))),
-      ourNetns: listNetns(this.#options.netnsDir),
+      ourNetns: this.#namespaces.list(),
       ...(firewall ? this.#firewall.dump() : NO_ELEMENTS),
       ...accepts,
       heldPorts: this.#ports.held(),
@@ -375,6 +379,7 @@ class LinuxKernel implements Kernel {
     await this.#vteps.close();
     this.#ipsec.close();
     this.#ports.close();
+    this.#namespaces.close();
     this.#ground.home.close();
   }
 }

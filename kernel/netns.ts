@@ -86,8 +86,7 @@ export function holdsNetns(path: string): boolean {
  */
 export function createNetns(sys: Syscalls, path: string): boolean {
   if (holdsNetns(path)) return false;
-  prepareFolder(sys, dirname(path));
-  closeSync(openSync(path, 'w', 0o444));
+  prepareFile(sys, path);
   withHandle(CURRENT_NETNS, (home) => {
     sys.unshare(CLONE_NEWNET);
     returning(sys, home, () => {
@@ -95,6 +94,18 @@ export function createNetns(sys: Syscalls, path: string): boolean {
     });
   });
   return true;
+}
+
+/** The namespace behind a descriptor is held at `path` as before; nothing is done when one is there. */
+export function restoreNetns(sys: Syscalls, path: string, handle: number): void {
+  if (holdsNetns(path)) return;
+  prepareFile(sys, path);
+  sys.mount(`/proc/thread-self/fd/${handle}`, path, MS_BIND);
+}
+
+function prepareFile(sys: Syscalls, path: string): void {
+  prepareFolder(sys, dirname(path));
+  closeSync(openSync(path, 'w', 0o444));
 }
 
 /**

@@ -16,7 +16,8 @@ import type {
   VtepOperation,
 } from './kinds/kind.ts';
 import type { NetlinkOutcome, NetlinkSocket } from './netlink.ts';
-import { createNetns, removeNetns, withNetns } from './netns.ts';
+import type { Namespaces } from './namespaces.ts';
+import { withNetns } from './netns.ts';
 import type { Firewall } from './nftables.ts';
 import type { Guards } from './guard.ts';
 import type { PortHolder } from './port-holder.ts';
@@ -36,6 +37,7 @@ import type { Vteps } from './vteps.ts';
 export interface Means {
   readonly sys: Syscalls;
   readonly session: Session;
+  readonly namespaces: Pick<Namespaces, 'create' | 'restore' | 'remove'>;
   readonly reaper: Pick<Reaper, 'delete'>;
   /** Runs what changes links: see Monitor. */
   readonly quietly: <T>(act: () => T) => T;
@@ -252,11 +254,12 @@ async function changePlaces(batch: Batch, { vteps, session }: Means): Promise<Pe
 }
 
 /** Whether there was something to do. */
-function changeNetns({ verb, path }: NetnsOperation, { sys, session }: Means): boolean {
+function changeNetns({ verb, path }: NetnsOperation, { namespaces, session }: Means): boolean {
   session.forget();
-  if (verb === 'create') return createNetns(sys, path);
+  if (verb === 'create') return namespaces.create(path);
+  namespaces.restore(path);
   if (session.exists(path)) endTunnels(session.socket(path));
-  removeNetns(sys, path);
+  namespaces.remove(path);
   return true;
 }
 

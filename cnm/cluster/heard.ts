@@ -61,9 +61,10 @@ export class Heard {
     if (changes.length > 0) this.#write(changes);
   }
 
-  /** This host has left the network. */
+  /** This host has left the network. Also what nobody can read. */
   clear(): void {
-    for (const key of this.load().keys()) this.#open.set(key, undefined);
+    const { records, prefix } = this.#parts;
+    for (const [key] of records.list(FOLDER + prefix)) this.#open.set(key.slice(FOLDER.length), undefined);
     for (const key of this.#open.keys()) this.#open.set(key, undefined);
     this.flush();
   }

@@ -6,7 +6,8 @@ import type { Agreement, ControlPlane, Place, RemoteNews, Session, Terms } from 
 import { CnmError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { Queues } from '../queue.ts';
-import { decodeNetwork, hostKey, networkId, NETWORKS } from './keys.ts';
+import { Heard } from './heard.ts';
+import { decodeNetwork, hostKey, networkId, NETWORKS, onNetwork } from './keys.ts';
 import { Membership } from './membership.ts';
 import { Networks, type OwnNetwork, unreachable } from './networks.ts';
 import type { DoubtPace, OthersParts } from './others.ts';
@@ -66,6 +67,8 @@ class Plane implements ClusterPlane {
   #stays = false;
   #closed = false;
   #settling: Promise<void> | undefined;
+  #again = false;
+  readonly #complaints = new Set<string>();
 
   constructor(options: ClusterPlaneOptions) {
     const { store, host, shared, log } = options;
@@ -153,6 +156,11 @@ class Plane implements ClusterPlane {
     };
   }
 
+  quit({ id }: Agreement): void {
+    const { records, log } = this.#options;
+    new Heard({ records, prefix: onNetwork(id), log }).clear();
+  }
+
   generation(): number {
     // Beyond that no other host would read it.
     return Math.min(this.#generation + 1, Number.MAX_SAFE_INTEGER);
@@ -193,10 +201,17 @@ class Plane implements ClusterPlane {
   #later(milliseconds = 10 * this.#pace.retry): void {
     if (this.#closed) return;
     setTimeout(() => {
-      this.#settling ??= this.#settle().finally(() => {
-        this.#settling = undefined;
-      });
+      this.#begin();
     }, milliseconds).unref();
+  }
+
+  /** What is being settled may go by records of before: once more then. */
+  #begin(): void {
+    this.#again = this.#settling !== undefined;
+    this.#settling ??= this.#settle().finally(() => {
+      this.#settling = undefined;
+      if (this.#again && !this.#closed) this.#begin();
+    });
   }
 
   /** What the cluster says of this host's networks, and what it has: brought to agree. */
@@ -212,8 +227,9 @@ class Plane implements ClusterPlane {
     for (const { key, value } of found.entries) {
       const id = key.slice(NETWORKS.length);
       const listed = decodeNetwork(value)?.hosts[host.id] !== undefined;
-      if (listed && !mine.has(id)) await this.#leave(id);
-      if (listed) mine.delete(id);
+      const isUncertain = this.#networks.isUncertain(id);
+      if ((listed || isUncertain) && !mine.has(id)) await this.#leave(id);
+      if (listed && !isUncertain) mine.delete(id);
     }
     for (const network of mine.values()) await this.#restore(network);
   }
@@ -222,7 +238,17 @@ class Plane implements ClusterPlane {
     const { id } = network.agreement;
     // It may have gone since it was compared.
     const isOwn = () => this.#options.own().some(({ agreement }) => agreement.id === id);
-    const told = await this.#queues.run(id, async () => !isOwn() || this.#networks.restore(network));
+    const told = await this.#queues
+      .run(id, async () => !isOwn() || this.#networks.restore(network))
+      .catch((error: unknown) => this.#complain(error));
     if (!told) this.#later();
+  }
+
+  /** Once; somebody may see to it. */
+  #complain(error: unknown): false {
+    if (!(error instanceof CnmError)) throw error;
+    if (!this.#complaints.has(error.message)) this.#options.log.error({}, error.message);
+    this.#complaints.add(error.message);
+    return false;
   }
 }

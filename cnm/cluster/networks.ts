@@ -6,7 +6,15 @@ import type { Prefix } from '../../address/prefix.ts';
 import type { ClusterChange, ClusterStore, Condition, Failure } from '../../store/cluster.ts';
 import type { Agreement, Terms } from '../control.ts';
 import { CnmError } from '../errors.ts';
-import { decodeNetwork, networkId, networkKey, type NetworkRecord, numberKey, subnetKey } from './keys.ts';
+import {
+  decodeNetwork,
+  hostKey,
+  networkId,
+  networkKey,
+  type NetworkRecord,
+  numberKey,
+  subnetKey,
+} from './keys.ts';
 
 export interface NetworksParts {
   readonly store: ClusterStore;
@@ -25,6 +33,8 @@ const ATTEMPTS = 50;
 
 export class Networks {
   readonly #parts: NetworksParts;
+  /** Of which a change may have been made, or may yet be made: only another one after it keeps it from that. */
+  readonly #uncertain = new Set<string>();
 
   constructor(parts: NetworksParts) {
     this.#parts = parts;
@@ -45,7 +55,8 @@ export class Networks {
         if (!isHere && attempt === 0) continue;
         return agreement;
       }
-      if (this.#isIn(known.record) || (await this.#join(id, terms, numbers, known))) return agreement;
+      if (this.#isSurelyIn(id, known.record) || (await this.#join(id, terms, numbers, known)))
+        return agreement;
       if (known.record === undefined) await this.#isFree(id, terms);
     }
     throw new CnmError(
@@ -54,12 +65,17 @@ export class Networks {
     );
   }
 
-  /** Written again as it was agreed on: the store has lost it, or this host in it. @returns false when it was not answered. */
+  /**
+   * Written again as it was agreed on: the store has lost it, or this host in it.
+   * @returns false when it was not answered
+   * @throws CnmError `network-conflict` when others have made it with other numbers meanwhile.
+   */
   async restore({ terms, agreement: { id, numbers } }: OwnNetwork): Promise<boolean> {
     const found = await this.#parts.store.get(networkKey(id));
     if (!found.ok) return false;
     const record = decodeNetwork(found.entry?.value);
-    if (this.#isIn(record)) return true;
+    if (this.#isSurelyIn(id, record)) return true;
+    if (record !== undefined && record.numbers.join() !== numbers.join()) throw lostNumbers(record, numbers);
     const known = { record, revision: found.entry?.revision };
     try {
       return await this.#join(id, terms, numbers, known);
@@ -69,28 +85,63 @@ export class Networks {
     }
   }
 
-  /** @returns false when it was not answered. */
+  /** Whether it is not known what became of a change. */
+  isUncertain(id: string): boolean {
+    return this.#uncertain.has(id);
+  }
+
+  /** @returns false when it was not answered, or the host is another one, which is back. */
   async leave(id: string, host = this.#parts.me.id): Promise<boolean> {
-    const { store } = this.#parts;
+    const { store, me } = this.#parts;
     const key = networkKey(id);
+    const isAway: readonly Condition[] = host === me.id ? [] : [{ key: hostKey(host), is: 'absent' }];
     for (;;) {
       const found = await store.get(key);
       if (!found.ok) return false;
-      const record = decodeNetwork(found.entry?.value);
-      if (found.entry === undefined || record?.hosts[host] === undefined) return true;
+      const { entry } = found;
+      const record = decodeNetwork(entry?.value);
+      if (entry === undefined || record === undefined) return true;
+      if (record.hosts[host] === undefined && (host !== me.id || !this.#uncertain.has(id))) return true;
       const hosts = Object.fromEntries(Object.entries(record.hosts).filter(([one]) => one !== host));
-      const isLast = Object.keys(hosts).length === 0;
-      const changes: readonly ClusterChange[] = isLast
-        ? [key, ...record.claims].map((one) => ({ delete: one }))
-        : [{ put: key, value: { ...record, hosts } }];
-      const done = await store.transact([{ key, revision: found.entry.revision }], changes);
+      const claims = Object.keys(hosts).length > 0 ? [] : await this.#claimsOf(record, id);
+      if (claims === undefined) return false;
+      const changes: readonly ClusterChange[] =
+        Object.keys(hosts).length > 0
+          ? [{ put: key, value: { ...record, hosts } }]
+          : [key, ...claims.map((claim) => claim.key)].map((one) => ({ delete: one }));
+      const when = [{ key, revision: entry.revision }, ...isAway, ...claims];
+      const done = await this.#transact(id, when, changes);
       if (!done.ok) return false;
       if (done.done) return true;
+      for (const condition of isAway) {
+        const member = await store.get(condition.key);
+        if (!member.ok || member.entry !== undefined) return false;
+      }
     }
   }
 
-  #isIn(record: NetworkRecord | undefined): boolean {
-    return record?.hosts[this.#parts.me.id] !== undefined;
+  /** Those that it still has: one that was lost may be another network's by now. Undefined: not answered. */
+  async #claimsOf({ claims }: NetworkRecord, id: string): Promise<readonly Condition[] | undefined> {
+    const found = await Promise.all(claims.map((key) => this.#parts.store.get(key)));
+    if (found.some((one) => !one.ok)) return undefined;
+    return found.flatMap((one) =>
+      one.ok && one.entry?.value === id ? [{ key: one.entry.key, revision: one.entry.revision }] : [],
+    );
+  }
+
+  async #transact(
+    id: string,
+    when: readonly Condition[],
+    then: readonly ClusterChange[],
+  ): ReturnType<ClusterStore['transact']> {
+    const done = await this.#parts.store.transact(when, then);
+    if (!done.ok && done.uncertain) this.#uncertain.add(id);
+    if (done.ok && done.done) this.#uncertain.delete(id);
+    return done;
+  }
+
+  #isSurelyIn(id: string, record: NetworkRecord | undefined): boolean {
+    return record?.hosts[this.#parts.me.id] !== undefined && !this.#uncertain.has(id);
   }
 
   async #read(id: string): Promise<Known> {
@@ -101,7 +152,7 @@ export class Networks {
 
   /** False: somebody was quicker, a claim is another network's, or there was no answer and what was done has to be read. */
   async #join(id: string, terms: Terms, numbers: readonly number[], known: Known): Promise<boolean> {
-    const { store, me } = this.#parts;
+    const { me } = this.#parts;
     const { record, revision } = known;
     const key = networkKey(id);
     const claims = record?.claims ?? [...numbers.map(numberKey), ...this.#sharedOf(terms).map(subnetKey)];
@@ -109,7 +160,8 @@ export class Networks {
     const value: NetworkRecord = { name: terms.name, equal: terms.equal, numbers, claims, hosts };
     const unchanged: Condition = revision === undefined ? { key, is: 'absent' } : { key, revision };
     const write = async (held: readonly Condition[]) => {
-      const done = await store.transact(
+      const done = await this.#transact(
+        id,
         [unchanged, ...held],
         [{ put: key, value }, ...held.map((one) => ({ put: one.key, value: id }))],
       );
@@ -194,6 +246,14 @@ function assertEqual(
     'network-conflict',
     `Network ${name} has ${show(there)} on ${Object.values(record.hosts).join(', ')}, and was to have ${show(here)} here: ` +
       `give the same on every host, or another name`,
+  );
+}
+
+function lostNumbers({ name, numbers, hosts }: NetworkRecord, own: readonly number[]): CnmError {
+  return new CnmError(
+    'network-conflict',
+    `Network ${name} has VNI ${numbers.join(',')} on ${Object.values(hosts).join(', ')} since ` +
+      `the cluster lost its record, and ${own.join(',')} here: remove it here and create it again`,
   );
 }
 

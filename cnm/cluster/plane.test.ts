@@ -237,6 +237,45 @@ t.test('what somebody takes out of the store, or writes over, is there again', a
   for (const host of hosts) await host.plane.close();
 });
 
+t.test('the record of a host that is there, taken out of the store by hand', async (t) => {
+  const { server, hosts } = await pair();
+  const [one, two] = hosts;
+  const key = 'overlay/host/host1';
+  const written = server.entry(key);
+  t.ok(written?.lease);
+  const client = server.client();
+  const isBack = () => server.entry(key)?.lease === written?.lease;
+  for (const change of [{ delete: key }, { put: key, value: 'nonsense' }]) {
+    await client.transact([], [change]);
+    t.notOk(isBack());
+    await until('it to be there again, with its lease', isBack);
+    t.same(server.entry(key)?.value, written?.value);
+  }
+  // With its answer lost, and while the store cannot be reached.
+  if (one === undefined || two === undefined) return;
+  let asked = 0;
+  one.client.fate = (what) => (what === 'change' && asked++ === 0 ? 'unanswered' : 'answered');
+  await client.transact([], [{ delete: key }]);
+  await until('it to be there again', isBack);
+  one.client.cut();
+  await client.transact([], [{ delete: key }, { delete: 'overlay/on/x' }]);
+  await two.plane.forget('host1');
+  t.notMatch(JSON.stringify(server.entries('overlay/network/')), 'host1', 'that was allowed');
+  one.client.heal();
+  await until('it to be there again', isBack);
+  await until('its networks as well', () =>
+    JSON.stringify(server.entries('overlay/network/')).includes('host1'),
+  );
+  await t.rejects(two.plane.forget('host1'), { code: 'request-invalid' });
+  await converge(hosts, ['n']);
+  // Another machine with this one's state: that one has it, and this one stays out.
+  await client.transact([], [{ put: key, value: { name: 'other', boot: 'other' } }]);
+  await until('it to say so', () => one.plane.trouble.includes('from another machine (other)'));
+  t.equal(one.plane.lease, undefined);
+  t.match(server.entry(key)?.value, { boot: 'other' });
+  for (const host of hosts) await host.plane.close();
+});
+
 t.test('a host that leaves a network and is on it again before the store has heard', async (t) => {
   const { server, hosts } = await pair();
   const [one] = hosts;

@@ -175,6 +175,22 @@ t.test('an old one is replaced by itself; a cluster that has lost it is given it
   await close();
 });
 
+t.test('what a host says of itself, taken out of the cluster by hand, is there again', async (t) => {
+  const { server, hosts, close } = world(2);
+  await agree(hosts);
+  const said = () => ['secret/host/', 'secret/has/'].flatMap((prefix) => server.entries(prefix));
+  await until('all to say so', () => said().length === 4);
+  const before = said();
+  server.transact(
+    [],
+    before.map(({ key }) => ({ delete: key })),
+  );
+  await until('all to be there again', () => said().length === 4);
+  const plain = (entries: typeof before) => entries.map(({ key, value, lease }) => ({ key, value, lease }));
+  t.same(plain(said()), plain(before));
+  await close();
+});
+
 t.test('a rotation that does not reach the cluster is said to have done nothing', async (t) => {
   const { server, hosts, close } = world(2);
   await agree(hosts);

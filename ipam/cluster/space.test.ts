@@ -272,6 +272,30 @@ t.test('a store that was set up anew learns from the hosts what is in use', asyn
   for (const host of all) await host.stop();
 });
 
+t.test(
+  'a host whose record somebody deletes while it is there is there again, and keeps what it holds',
+  async (t) => {
+    const { server, hosts: all } = await hosts(2);
+    const [a, b] = all as [HostDouble, HostDouble];
+    await Promise.all([a.pool(SUBNET), b.pool(SUBNET)]);
+    const given = [await a.address(ID), await b.address(ID)];
+    const before = server.entries('ipam/host/');
+    server.transact(
+      [],
+      before.map(({ key }) => ({ delete: key })),
+    );
+    const now = () => server.entries('ipam/host/').map(({ key, value, lease }) => ({ key, value, lease }));
+    await until('both to be there again', () => now().length === 2);
+    t.same(
+      now(),
+      before.map(({ key, value, lease }) => ({ key, value, lease })),
+    );
+    given.push(await a.address(ID), await b.address(ID));
+    t.ok(distinct(given));
+    for (const host of all) await host.stop();
+  },
+);
+
 t.test('two with the same identity: the second one stays out, and gives nothing', async (t) => {
   const { server, hosts: all } = await hosts(1);
   const [a] = all as [HostDouble];

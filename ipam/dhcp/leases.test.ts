@@ -163,14 +163,28 @@ t.test('no server, and one that refuses', async (t) => {
 t.test('a server that gives another address', async (t) => {
   const server = testServer();
   server.leaseTime = 1;
-  const moved: Leased[] = [];
-  const leases = open(t, server, memoryStore());
+  const held: Leased[] = [];
+  const store = memoryStore();
+  const leases = open(t, server, store);
+  const onDisk = () => (store.get('dhcp/n1/e1') as { lease: Leased } | undefined)?.lease.address;
   await leases.start(
     () => true,
-    (_network, _endpoint, leased) => moved.push(leased),
+    (_network, _endpoint, leased) => {
+      held.push(leased);
+      if (leased.address !== onDisk()) t.fail('told before it is on disk');
+    },
   );
   await leases.obtain(endpoint('e1'), request(false));
+  await until('a renewal to be told', () => held.length > 0);
+  t.equal(held[0]?.address, ADDRESS);
   server.forget();
-  await until('another address', () => moved.length > 0);
-  t.match(moved, [{ address: '10.0.0.8/24' }]);
+  await until('another address', () => held.at(-1)?.address !== ADDRESS);
+  t.match(held.at(-1), { address: '10.0.0.8/24' });
+  await leases.close();
+  const told: Leased[] = [];
+  await open(t, server, store).start(
+    () => true,
+    (_network, _endpoint, leased) => told.push(leased),
+  );
+  t.match(told, [{ address: '10.0.0.8/24' }], 'at the next start at once: it may not have been given yet');
 });

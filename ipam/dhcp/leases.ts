@@ -27,7 +27,7 @@ export interface LeasesParts {
 
 export interface DhcpLeases extends Leases {
   /** Goes on with those of endpoints that are there; the others have ended while nobody looked. */
-  start(isThere: (network: NetworkId, endpoint: EndpointId) => boolean, onMoved?: OnMoved): Promise<void>;
+  start(isThere: (network: NetworkId, endpoint: EndpointId) => boolean, onHeld?: OnHeld): Promise<void>;
   /** What the container of an endpoint is called: for the server, where the user named nothing. */
   named(endpoint: EndpointId, hostName: string): void;
   /** The container of an endpoint that has gone does not come back. */
@@ -37,8 +37,11 @@ export interface DhcpLeases extends Leases {
   close(): Promise<void>;
 }
 
-/** A lease in use has another address now. Must not throw. */
-export type OnMoved = (network: NetworkId, endpoint: EndpointId, leased: Leased) => void;
+/**
+ * What a lease in use is, by what is on disk: at the start, and each time that a server says it. Whoever did not get as far as to give the
+ * endpoint its address hears of it again. Must not throw.
+ */
+export type OnHeld = (network: NetworkId, endpoint: EndpointId, leased: Leased) => void;
 
 export interface LeaseView extends LeaseRecord {
   /** `resting`: its endpoint has gone. */
@@ -82,7 +85,7 @@ class Service implements DhcpLeases {
   readonly #underWay = new Set<Promise<unknown>>();
   /** Ends an address being waited for. */
   readonly #waits = new Set<(error: CnmError) => void>();
-  #onMoved: OnMoved | undefined;
+  #onHeld: OnHeld | undefined;
   #closed = false;
 
   constructor(parts: LeasesParts) {
@@ -95,13 +98,15 @@ class Service implements DhcpLeases {
 
   async start(
     isThere: (network: NetworkId, endpoint: EndpointId) => boolean,
-    onMoved?: OnMoved,
+    onHeld?: OnHeld,
   ): Promise<void> {
-    this.#onMoved = onMoved;
+    this.#onHeld = onHeld;
     for (const held of [...this.#held.values()]) {
       const { network, endpoint, restsSince } = held.record;
-      if (isThere(network, endpoint)) this.#attend(held);
-      else if (restsSince === undefined) await this.giveBack(network, endpoint);
+      if (isThere(network, endpoint)) {
+        this.#attend(held);
+        this.#tell(held);
+      } else if (restsSince === undefined) await this.giveBack(network, endpoint);
       // From now: after a start of the machine its containers are still to come.
       else this.#rest(held, Date.now());
     }
@@ -199,18 +204,16 @@ class Service implements DhcpLeases {
     const held = this.#held.get(key);
     if (held === undefined || this.#closed) return;
     const { log } = this.#parts;
-    const { lease, endpoint, network, wire } = held.record;
+    const { lease, endpoint, wire } = held.record;
     const what = { endpoint: endpoint.slice(0, 12), address: lease.address, server: lease.server };
     if (event.do === 'bound') {
-      const isMoved = event.lease.address !== lease.address;
       held.record = {
         ...held.record,
         lease: event.lease,
         identity: held.session?.client.identity ?? held.record.identity,
       };
-      this.#save(held.record);
+      this.#save(held);
       log.debug({ ...what, expires: new Date(event.lease.expiresAt) }, 'lease renewed');
-      if (isMoved) this.#onMoved?.(network, endpoint, leasedOf(event.lease));
     } else if (event.do === 'lost') {
       const why =
         event.why === 'refused' ? 'the DHCP server refuses it' : 'no DHCP server has renewed it in time';
@@ -222,14 +225,22 @@ class Service implements DhcpLeases {
       log.debug({ ...what, wire, error: messageOf(event.error) }, 'the DHCP server cannot be asked now');
   }
 
-  #save(record: LeaseRecord): void {
+  #save(held: Held): void {
+    const { record } = held;
     const saved = this.#parts.store
       .write([{ put: KEY + keyOf(record.network, record.endpoint), value: record }])
       .catch((error: unknown) => {
         this.#parts.log.error({ error: messageOf(error) }, 'a renewed lease cannot be saved');
       })
-      .finally(() => this.#underWay.delete(saved));
+      .finally(() => {
+        this.#underWay.delete(saved);
+        this.#tell(held);
+      });
     this.#underWay.add(saved);
+  }
+
+  #tell({ record: { network, endpoint, lease } }: Held): void {
+    if (!this.#closed) this.#onHeld?.(network, endpoint, leasedOf(lease));
   }
 
   #attend(held: Held): void {

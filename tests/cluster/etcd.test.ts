@@ -5,6 +5,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { Membership } from '../../cnm/cluster/membership.ts';
+import { silent } from '../../cnm/log.ts';
 import type { ClusterStore } from '../../store/cluster.ts';
 import { clusterSuite, follow, good } from '../../store/cluster-suite.ts';
 import { openEtcd } from '../../store/etcd.ts';
@@ -75,6 +77,42 @@ await t.test(
     t.equal(seen.events.filter(({ kind }) => kind === 'snapshot').length, 1, 'it went on where it was');
     t.equal(lease.lost.aborted, false);
     seen.close();
+  },
+);
+
+await t.test(
+  'the record of a host that is there, deleted or written over by hand, is there again',
+  async (t) => {
+    const [mine, other] = ['', ''].map(() =>
+      openEtcd({ members: [server.member], root: '/member/', deadline: 3000 }),
+    );
+    if (mine === undefined || other === undefined) return;
+    t.teardown(() => Promise.all([mine.close(), other.close()]));
+    const key = 'overlay/host/one';
+    let changes = 0;
+    const onChange = () => void (changes += 1);
+    const membership = new Membership({
+      ...{ cluster: mine, me: 'one', key, record: { name: 'h1', boot: 'b1' } },
+      ...{ ttl: 15, retry: 100, log: silent, onChange },
+    });
+    membership.start();
+    const lease = await until('it to be there', 20_000, () => membership.lease);
+    const entry = async () => good(await other.get(key)).entry;
+    for (const change of [{ delete: key }, { put: key, value: 'nonsense' }]) {
+      await other.transact([], [change]);
+      await until(
+        'it to be there again',
+        20_000,
+        async () => (await entry())?.lease === lease.id || undefined,
+      );
+    }
+    const { revision, value } = (await entry()) ?? {};
+    t.same(value, { name: 'h1', boot: 'b1' });
+    await until('it to be said', 20_000, () => changes === 3 || undefined);
+    t.equal(membership.lease?.id, lease.id);
+    t.equal((await entry())?.revision, revision, 'and not once more');
+    await membership.close(true);
+    t.equal(await entry(), undefined);
   },
 );
 

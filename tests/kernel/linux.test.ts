@@ -4,7 +4,7 @@
  *     this process ── fresh netns:  br-test ── outer ═ inner ──> netns files box, other
  *                                   stranger (a bridge that is not ours)
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
@@ -223,6 +223,48 @@ t.test('what a crash leaves half done is finished, and can be taken away', async
       { do: 'netns.add', path: path('other') },
     ]);
     t.same([existsSync(path('box')), existsSync(path('other'))], [false, false]);
+  });
+});
+
+t.test('a namespace whose file somebody takes away goes on, and gets it back', async (t) => {
+  await inPlace(async ({ kernel, folder }) => {
+    const path = join(folder, 'box');
+    const plan: Plan = [
+      { do: 'netns.add', path },
+      { ...BRIDGE, netns: path },
+    ];
+    const [before, number] = [openDescriptors(), () => statSync(path).ino];
+    await kernel.apply(plan);
+    // For those of before a start: whoever looks has it from then on.
+    await kernel.facts();
+    const first = number();
+    // As ip(8) does it, and as umount(8) does.
+    for (const way of ['umount -l', 'umount']) {
+      sh(`${way} ${path}; rm ${path}`);
+      t.same((await kernel.facts({ plans: [plan] })).ourNetns, []);
+      await kernel.apply(plan);
+      t.equal(number(), first, 'it is the same one');
+      t.same(linkNames(path), ['br-test']);
+      t.same(kernel.missing(plan, await kernel.facts({ plans: [plan] })), []);
+    }
+    sh(`umount ${path}; rm ${path}`);
+    const cut: Plan = [...plan, { do: 'link.up', netns: path, link: 'nobody' }];
+    t.equal(await errnoOf(kernel.apply(cut)), 'ENODEV');
+    t.same(linkNames(path), ['br-test'], 'what was there is not undone');
+    // In its place there is another one.
+    sh(`umount ${path}; unshare --net=${path} true`);
+    await kernel.facts();
+    const second = number();
+    sh(`umount ${path}; rm ${path}`);
+    await kernel.apply(plan);
+    t.equal(number(), second);
+    sh(`umount ${path}; rm ${path}`);
+    await kernel.revert(plan);
+    t.notOk(existsSync(path));
+    t.equal(openDescriptors(), before);
+    await kernel.apply(plan);
+    t.same(linkNames(path), ['br-test']);
+    await kernel.revert(plan);
   });
 });
 
