@@ -288,6 +288,7 @@ t.test('names come from the Engine when it answers in time, and never hold up an
   answer = () => new Promise(() => undefined);
   const [nameless] = await client.networks();
   t.equal(nameless?.name, undefined, 'an Engine that hangs');
+  t.match(await client.network(id.slice(0, 12)), { id }, 'an ID is found without it');
   answer = () => Promise.reject(new Error('no'));
   t.equal((await client.networks()).length, 1, 'an Engine that fails');
 });

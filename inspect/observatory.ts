@@ -74,7 +74,7 @@ export class Observatory {
   }
 
   async network(ref: string): Promise<NetworkView> {
-    const names = await this.names(NAME_PATIENCE_MS);
+    const names = await this.#namesFor(ref);
     const network = this.#resolveNetwork(ref, names);
     const endpoints = this.#cnm.endpoints(network.id);
     const view = networkView(network, endpoints, await this.#picture(endpoints, names));
@@ -96,7 +96,7 @@ export class Observatory {
 
   /** Sends frames on the network's wire. */
   async checkNetwork(ref: string, ask: readonly Ip[]): Promise<CheckView> {
-    const names = await this.names(NAME_PATIENCE_MS);
+    const names = await this.#namesFor(ref);
     const { id } = this.#resolveNetwork(ref, names);
     return { network: networkName(id, names), findings: await this.#cnm.checkNetwork(id, ask) };
   }
@@ -111,7 +111,7 @@ export class Observatory {
   }
 
   async endpoint(ref: string): Promise<EndpointView> {
-    const names = await this.names(NAME_PATIENCE_MS);
+    const names = await this.#namesFor(ref);
     const record = this.#resolveEndpoint(ref, names);
     const picture = await this.#picture([record], names);
     const lease = this.#options.lease?.(record.network, record.id);
@@ -123,7 +123,7 @@ export class Observatory {
 
   /** @throws CnmError `endpoint-unknown`, or `request-invalid` when several match. */
   async findEndpoint(ref: string): Promise<EndpointRecord> {
-    return this.#resolveEndpoint(ref, await this.names(NAME_PATIENCE_MS));
+    return this.#resolveEndpoint(ref, await this.#namesFor(ref));
   }
 
   /** Of all networks, or of what `ref` means: an endpoint, a container or sandbox, or a network. */
@@ -183,7 +183,7 @@ export class Observatory {
 
   /** @throws CnmError `network-unknown`, or `request-invalid` when several match. */
   async findNetwork(ref: string): Promise<NetworkRecord> {
-    return this.#resolveNetwork(ref, await this.names(NAME_PATIENCE_MS));
+    return this.#resolveNetwork(ref, await this.#namesFor(ref));
   }
 
   /** @throws CnmError `sandbox-unknown`, or `request-invalid` when several match. */
@@ -268,8 +268,10 @@ export class Observatory {
     return { facts, vteps, names, differences, drivers: this.#cnm.drivers };
   }
 
+  /** As many digits as Docker shows of an ID, or more, mean the same without names. */
   #namesFor(ref: string | undefined): Promise<Names> {
-    return this.names(ref === undefined ? LISTING_PATIENCE_MS : NAME_PATIENCE_MS);
+    const isName = ref !== undefined && !/^[0-9a-f]{12,64}$/.test(ref);
+    return this.names(isName ? NAME_PATIENCE_MS : LISTING_PATIENCE_MS);
   }
 
   /** All that has a name; what the Engine knows, if it answers within so many milliseconds. */
