@@ -28,7 +28,7 @@ export interface MembersOptions {
 
 export class Members {
   readonly name: string;
-  readonly #clients: readonly Etcd3[];
+  readonly #connections: readonly Connection[];
   readonly #deadline: number;
   #current = 0;
   #closed = false;
@@ -37,13 +37,7 @@ export class Members {
     this.name = `etcd${tls === undefined ? '' : 's'}://${hosts.join(',')}`;
     this.#deadline = deadline;
     // One client for each: etcd3 would choose one at random for each call, also one that is known to be gone.
-    this.#clients = hosts.map(
-      (host) =>
-        new Etcd3({
-          ...{ hosts: host, grpcOptions: channel, faultHandling: { host: () => noop, global: noop } },
-          ...(tls !== undefined && { credentials: credentialsOf(tls) }),
-        }),
-    );
+    this.#connections = hosts.map((host) => new Connection(host, channel, tls));
   }
 
   get closed(): boolean {
@@ -52,31 +46,39 @@ export class Members {
 
   /** The member that answered last, for streams. */
   get current(): Etcd3 {
-    const client = this.#clients[this.#current];
-    if (client === undefined) throw new RangeError('an etcd cluster has at least one member');
-    return client;
+    return this.#connection.client;
+  }
+
+  get #connection(): Connection {
+    const connection = this.#connections[this.#current];
+    if (connection === undefined) throw new RangeError('an etcd cluster has at least one member');
+    return connection;
   }
 
   /** It does not answer: the next one is asked from now on, unless somebody has seen to that already. */
   giveUp(client: Etcd3): void {
-    if (this.current === client) this.#current = (this.#current + 1) % this.#clients.length;
+    if (this.current === client) this.#current = (this.#current + 1) % this.#connections.length;
   }
 
   /** One member after another while nothing can have been done; a read is done again in any case. */
   async call<T>(what: 'read' | 'change', work: (member: Member) => Promise<Result<T>>): Promise<Result<T>> {
     const end = Date.now() + this.#deadline;
     // A member that is cut off takes all the time that it is given: leave some for another one.
-    const share = this.#deadline / Math.min(2, this.#clients.length);
+    const share = this.#deadline / Math.min(2, this.#connections.length);
     let failed: Failure | undefined;
-    for (let tried = 0; tried < this.#clients.length && Date.now() < end; tried++) {
+    for (let tried = 0; tried < this.#connections.length && Date.now() < end; tried++) {
       if (this.#closed) return this.#failure('closed', 'the connection to the cluster is closed', false);
-      const client = this.current;
+      const connection = this.#connection;
+      const { client } = connection;
       try {
-        return await work({ client, options: { deadline: Math.min(end, Date.now() + share) } });
+        const result = await work({ client, options: { deadline: Math.min(end, Date.now() + share) } });
+        connection.answered();
+        return result;
       } catch (error) {
         failed = this.failureOf(error);
         if (failed.reason !== 'unreachable') return failed;
         this.giveUp(client);
+        if (CONNECTING.test(failed.message)) connection.waits(client, this.#deadline);
         if (what === 'change' && failed.uncertain) return failed;
       }
     }
@@ -94,11 +96,55 @@ export class Members {
 
   close(): void {
     this.#closed = true;
-    for (const client of this.#clients) client.close();
+    for (const { client } of this.#connections) client.close();
   }
 
   #failure(reason: Failure['reason'], message: string, uncertain: boolean): Failure {
     return { ok: false, reason, message, uncertain };
+  }
+}
+
+/**
+ * To one member. grpc-js waits for a connection for as long as the kernel does, which asks again after 1, 2, 4 and so on to 64 s (tcp(7),
+ * tcp_syn_retries), or for ever where somebody accepts it and says nothing: a host that was cut off would be away long after it is back. So
+ * there is another one in its place.
+ */
+class Connection {
+  readonly #make: (generation: number) => Etcd3;
+  #client: Etcd3;
+  #generation = 0;
+  /** Since when there is none; undefined while that is not known. */
+  #since: number | undefined;
+
+  constructor(host: string, channel: ChannelOptions, tls: EtcdTls | undefined) {
+    this.#make = (generation) =>
+      new Etcd3({
+        hosts: host,
+        // Those with the same options would share what there is (grpc-js, subchannel-pool.ts).
+        grpcOptions: { ...channel, 'grpc.primary_user_agent': `cnmd-${generation}` },
+        faultHandling: { host: () => noop, global: noop },
+        ...(tls !== undefined && { credentials: credentialsOf(tls) }),
+      });
+    this.#client = this.#make(0);
+  }
+
+  get client(): Etcd3 {
+    return this.#client;
+  }
+
+  answered(): void {
+    this.#since = undefined;
+  }
+
+  /** There was none when a call ended; after `limit` milliseconds of that it is made anew. */
+  waits(client: Etcd3, limit: number): void {
+    if (client !== this.#client) return;
+    this.#since ??= performance.now();
+    if (performance.now() - this.#since < limit) return;
+    this.#since = undefined;
+    this.#generation += 1;
+    this.#client = this.#make(this.#generation);
+    client.close();
   }
 }
 
@@ -112,6 +158,9 @@ function credentialsOf({ ca, own }: EtcdTls) {
  */
 const REFUSED =
   /^(3|5|7|8|9|11|16) [A-Z]|^etcdserver: (mvcc: )?(database space exceeded|too many|request is too large|permission denied)/;
+
+/** What grpc-js says of a call whose time was up before there was a connection (resolving-call.ts). */
+const CONNECTING = /Waiting for LB pick/;
 
 /** What grpc-js says of a call that never left this host (internal-channel.ts, resolving-call.ts). */
 const NOT_SENT =
