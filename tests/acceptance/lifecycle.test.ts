@@ -1,4 +1,4 @@
-// lab: timeout 400
+// lab: timeout 900
 /*
  * Daemons and machines that come and go, on Docker 20.10. All on one host, each case with networks of its own:
  *

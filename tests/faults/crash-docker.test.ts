@@ -1,4 +1,4 @@
-// lab: timeout 900
+// lab: timeout 1200
 /*
  * cnmd is killed at points of every operation of a real Engine and started again at once; Docker's own retry comes.
  *

@@ -1,4 +1,4 @@
-// lab: timeout 900
+// lab: timeout 1200
 /*
  * The real daemon on a host without Docker is killed with SIGKILL at every point of every operation and started again.
  *

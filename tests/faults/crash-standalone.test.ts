@@ -1,4 +1,4 @@
-// lab: timeout 900
+// lab: timeout 1800
 /*
  * As crash-points.test.ts, for what `cnm` asks for itself; and the daemon killed at every point of its own start.
  *
