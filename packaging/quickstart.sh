@@ -40,6 +40,16 @@ quietly() {
   }
 }
 
+# The same for what Docker is asked to do. It does it also when nobody waits for the answer any more, and would after all has been undone: so
+# Ctrl-C, which does not reach another session, is heard when it is done.
+wholly() {
+  printf '   %s$ %s%s\n' "$green" "$*" "$plain"
+  setsid "$@" > "$work/said" 2>&1 || {
+    indent < "$work/said" >&2
+    return 1
+  }
+}
+
 page='Hello from a container network of yours'
 
 # ------------------------------------------------------------------------------------------------ what is needed
@@ -133,15 +143,15 @@ with_docker() {
 
   step 'Build the plugin and install it'
   show node packaging/build-plugin.ts "$work/plugin"
-  quietly docker plugin create $plugin "$work/plugin"
-  quietly docker plugin enable $plugin
+  wholly docker plugin create $plugin "$work/plugin"
+  wholly docker plugin enable $plugin
   rm -rf "$work/plugin"
 
   step 'A network, and two containers on it'
   make_image
-  quietly docker network create -d $plugin:latest cnm-quickstart
-  quietly docker run -d --name cnm-quickstart-web --network cnm-quickstart cnm-quickstart-image /bin/httpd -f -h /www
-  quietly docker run -d --name cnm-quickstart-client --network cnm-quickstart cnm-quickstart-image /bin/sleep 600
+  wholly docker network create -d $plugin:latest cnm-quickstart
+  wholly docker run -d --name cnm-quickstart-web --network cnm-quickstart cnm-quickstart-image /bin/httpd -f -h /www
+  wholly docker run -d --name cnm-quickstart-client --network cnm-quickstart cnm-quickstart-image /bin/sleep 600
   local web
   web=$(address_of cnm-quickstart-web)
 

@@ -5,6 +5,7 @@
  *                 └─── h2 (nothing)
  */
 // lab: alone
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Output, until } from '../lab/command.ts';
 import type { Host } from '../lab/host.ts';
@@ -28,6 +29,14 @@ async function left(host: Host, docker: boolean): Promise<string> {
     true`);
 }
 
+/** What Docker is at when Ctrl-C comes, and for how many milliseconds: before it has begun, while it is at it. */
+const STOPS = [
+  ['docker plugin create', 0],
+  ['docker plugin enable', 100],
+  ['docker plugin enable', 250],
+  ['docker run', 100],
+] as const;
+
 function assertShown(t: Test, { code, stdout, stderr }: Output): void {
   t.equal(code, 0, code === 0 ? 'it succeeds' : stderr + stdout);
   t.match(stdout, /3 packets transmitted, 3 (packets )?received/, 'a ping');
@@ -47,9 +56,12 @@ async function cases(t: Test, host: Host, docker: boolean): Promise<void> {
     t.equal(await left(host, docker), before);
   });
   t.test('stopped in the middle, it leaves nothing', async (t) => {
-    for (const seconds of docker ? [4, 9] : [1, 2]) {
-      const { code } = await quickstart(host, `timeout --signal=INT ${seconds}`);
-      t.not(code, 0, `after ${seconds} s`);
+    const stops = docker
+      ? STOPS.map(([command, milliseconds]) => stoppedAt(command, milliseconds))
+      : [1, 2].map(stoppedAfter);
+    for (const stop of stops) {
+      const { code, stdout } = await stop(host);
+      t.not(code, 0, stdout.slice(-200));
       // npm may have ended before what it started has undone all.
       let now = '';
       await until('it to be undone', 60_000, async () => {
@@ -59,6 +71,24 @@ async function cases(t: Test, host: Host, docker: boolean): Promise<void> {
       t.equal(now, before);
     }
   });
+}
+
+type Stopped = (host: Host) => Promise<Output>;
+
+function stoppedAfter(seconds: number): Stopped {
+  return (host) => quickstart(host, `timeout --signal=INT ${seconds}`);
+}
+
+/** As a terminal does for Ctrl-C, timeout(1) passes a signal on to all that it has started, and that is not in a session of its own. */
+function stoppedAt(command: string, milliseconds: number): Stopped {
+  return async (host) => {
+    const started = `cd ${REPOSITORY} && exec timeout --signal=INT 120 npm run --silent quickstart`;
+    const running = host.spawn(['bash', '-c', started]);
+    await until(command, 60_000, () => running.stdout.includes(`$ ${command} `) || undefined);
+    await sleep(milliseconds);
+    await host.sh('pkill -INT -x timeout');
+    return running.exited;
+  };
 }
 
 t.test('with a Docker Engine', async (t) => {
