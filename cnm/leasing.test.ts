@@ -12,20 +12,14 @@ import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { createCnm } from './index.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
+import type { EndpointSpec } from './model.ts';
+import { networkSpec } from '../tests/specs.ts';
 
 /** As Docker's null IPAM has it. */
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
+const network = networkSpec('cnm-macvlan', {
   options: { parent: 'eth0', dhcp: 'true' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
   ipv4: [{ addressSpace: 'null', pool: prefix('0.0.0.0/0'), aux: {} }],
-  ipv6: [],
-};
+});
 const ADDRESS = prefix('10.0.0.7/24');
 
 function endpoint(n: number, more: Partial<EndpointSpec> = {}): EndpointSpec {

@@ -15,19 +15,10 @@ import type { Cnm } from './cnm.ts';
 import { createCnm } from './index.ts';
 import type { Leased, Leases } from './leases.ts';
 import { silent } from './log.ts';
-import type { EndpointSpec, NetworkSpec } from './model.ts';
+import type { EndpointSpec } from './model.ts';
+import { networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-macvlan',
-  origin: 'docker',
-  options: { parent: 'eth0', dhcp: 'true' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipv4: [],
-  ipv6: [],
-};
+const network = networkSpec('cnm-macvlan', { options: { parent: 'eth0', dhcp: 'true' }, ipv4: [] });
 const endpoint: EndpointSpec = { id: 'e1'.repeat(32), network: network.id, options: {}, ports: [] };
 const FIRST: Leased = {
   address: prefix('10.0.0.7/24'),

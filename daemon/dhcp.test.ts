@@ -4,7 +4,6 @@ import { mac } from '../address/mac.ts';
 import { prefix } from '../address/prefix.ts';
 import { createCnm } from '../cnm/index.ts';
 import { silent } from '../cnm/log.ts';
-import type { NetworkSpec } from '../cnm/model.ts';
 import { macvlan } from '../drivers/macvlan/index.ts';
 import { testServer } from '../ipam/dhcp/fake-server.ts';
 import { createDhcpLeases, type LeaseRecord } from '../ipam/dhcp/leases.ts';
@@ -12,18 +11,13 @@ import { fakeKernel } from '../kernel/fake.ts';
 import { memoryStore } from '../store/memory.ts';
 import { until } from '../tests/until.ts';
 import { createDhcp } from './dhcp.ts';
+import { networkSpec } from '../tests/specs.ts';
 
-const network: NetworkSpec = {
-  id: 'a1'.repeat(32),
-  driver: 'cnm-macvlan',
+const network = networkSpec('cnm-macvlan', {
   origin: 'cnm',
   options: { parent: 'eth0', dhcp: 'true' },
-  internal: false,
-  enableIpv4: true,
-  enableIpv6: false,
   ipv4: [],
-  ipv6: [],
-};
+});
 const endpoint = { id: 'e1'.repeat(32), network: network.id, options: {}, ports: [] };
 const OTHER = prefix('10.0.0.99/24');
 
